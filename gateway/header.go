@@ -1,0 +1,93 @@
+package gateway
+
+import (
+	"iter"
+
+	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+)
+
+// Header holds the fields of a response's head, in order. It owns its bytes. The zero value is ready. Do not copy; see
+// CopyFrom. A nil *Header reads as empty. Names match without regard to case and keep the case they came in.
+type Header struct {
+	noCopy noCopy
+	list   pairs.List
+}
+
+func init() {
+	hook.Header = func(h any) *pairs.List { return &h.(*Header).list }
+}
+
+func (h *Header) read() *pairs.List {
+	if h == nil {
+		return &noPairs
+	}
+	return &h.list
+}
+
+// Add appends a field.
+func (h *Header) Add(name, value string) { pairs.Add(&h.list, name, value) }
+
+// AddBytes appends a field; it copies name and value.
+func (h *Header) AddBytes(name, value []byte) { pairs.Add(&h.list, name, value) }
+
+// Set gives name this one value: in the place of the first field of that name, or at the end.
+func (h *Header) Set(name, value string) {
+	i := h.list.FindFold(name, 0)
+	if i < 0 {
+		h.Add(name, value)
+		return
+	}
+	pairs.SetValue(&h.list, i, value)
+	for j := h.list.FindFold(name, i+1); j >= 0; j = h.list.FindFold(name, j) {
+		h.list.Delete(j)
+	}
+}
+
+// Del removes every field of that name.
+func (h *Header) Del(name string) {
+	for i := h.list.FindFold(name, 0); i >= 0; i = h.list.FindFold(name, i) {
+		h.list.Delete(i)
+	}
+}
+
+// Get returns a copy of the first value of name, "" if there is none.
+func (h *Header) Get(name string) string {
+	value, _ := h.Lookup(name)
+	return string(value)
+}
+
+// Lookup returns the first value of name. It is a view, valid until h next changes.
+func (h *Header) Lookup(name string) (value []byte, ok bool) {
+	l := h.read()
+	if i := l.FindFold(name, 0); i >= 0 {
+		return l.Value(i), true
+	}
+	return nil, false
+}
+
+// Values yields every value of name in order, Set-Cookie's for one. They are views, valid until h next changes; h must
+// not change in the loop.
+func (h *Header) Values(name string) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		l := h.read()
+		for i := l.FindFold(name, 0); i >= 0; i = l.FindFold(name, i+1) {
+			if !yield(l.Value(i)) {
+				return
+			}
+		}
+	}
+}
+
+// All yields every field in order. Names and values are views, valid until h next changes; h must not change in the
+// loop.
+func (h *Header) All() iter.Seq2[[]byte, []byte] { return h.read().All() }
+
+// Len is the number of fields.
+func (h *Header) Len() int { return h.read().Len() }
+
+// Reset removes all fields and keeps the memory.
+func (h *Header) Reset() { h.list.Reset() }
+
+// CopyFrom makes h a copy of src that shares nothing with it; h's memory is used again.
+func (h *Header) CopyFrom(src *Header) { h.list.CopyFrom(src.read()) }

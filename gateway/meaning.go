@@ -1,0 +1,167 @@
+package gateway
+
+import (
+	"net/url"
+	"strings"
+
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+)
+
+// This file reads params by their meaning. Every string is a copy.
+
+// Method is REQUEST_METHOD, RFC 3875 section 4.1.12, as it was sent; "" if there is none.
+func (r *Request) Method() string { return r.Params.Get("REQUEST_METHOD") }
+
+// ScriptName is SCRIPT_NAME, section 4.1.13: the decoded path up to and with the script.
+func (r *Request) ScriptName() string { return r.Params.Get("SCRIPT_NAME") }
+
+// PathInfo is PATH_INFO, section 4.1.5: the decoded path after the script. It cannot tell "%2F" from "/"; URI can.
+// Nothing decodes it again.
+func (r *Request) PathInfo() string { return r.Params.Get("PATH_INFO") }
+
+// Query is QUERY_STRING, section 4.1.7, as it was sent, without "?".
+func (r *Request) Query() string { return r.Params.Get("QUERY_STRING") }
+
+// Path is the decoded path of the request: SCRIPT_NAME and PATH_INFO, or, if neither was sent, what DOCUMENT_URI or
+// REQUEST_URI say.
+func (r *Request) Path() string {
+	if path := r.ScriptName() + r.PathInfo(); path != "" {
+		return path
+	}
+	if uri := r.Params.Get("DOCUMENT_URI"); uri != "" {
+		return uri
+	}
+	path, _ := decodedPath(r.Params.Get("REQUEST_URI"))
+	return path
+}
+
+// URI is the request's target: REQUEST_URI as it was sent, in whatever form (origin, absolute, "*" or authority), or
+// else built from the params that hold the decoded path and the query.
+func (r *Request) URI() string {
+	if uri := r.Params.Get("REQUEST_URI"); uri != "" {
+		return uri
+	}
+	u := url.URL{Path: r.Path(), RawQuery: r.Query()}
+	if u.Path == "" {
+		u.Path = "/"
+	}
+	// EscapedPath and not String: a path that begins with "//" is no authority.
+	if u.RawQuery == "" {
+		return u.EscapedPath()
+	}
+	return u.EscapedPath() + "?" + u.RawQuery
+}
+
+// PathAgrees reports whether REQUEST_URI and SCRIPT_NAME with PATH_INFO say the same path. They do not after a rewrite
+// in the web server, or if one of them was forged: which of the two counts is the application's choice. It is true if
+// either was not sent.
+func (r *Request) PathAgrees() bool {
+	uri, decoded := r.Params.Get("REQUEST_URI"), r.ScriptName()+r.PathInfo()
+	if uri == "" || decoded == "" {
+		return true
+	}
+	path, ok := decodedPath(uri)
+	return ok && path == decoded
+}
+
+// decodedPath is the decoded path of a request target.
+func decodedPath(uri string) (path string, ok bool) {
+	if !strings.HasPrefix(uri, "/") {
+		scheme, rest, absolute := strings.Cut(uri, "://")
+		if !absolute || strings.ContainsAny(scheme, "/?") {
+			return "", false
+		}
+		slash := strings.IndexAny(rest, "/?")
+		if slash < 0 || rest[slash] == '?' {
+			return "/", true
+		}
+		uri = rest[slash:]
+	}
+	uri, _, _ = strings.Cut(uri, "?")
+	path, err := url.PathUnescape(uri)
+	return path, err == nil
+}
+
+// Protocol is SERVER_PROTOCOL, section 4.1.16, as numbers: "HTTP/1.1", "HTTP/2" and "HTTP/2.0" alike, and HTTP/1.0 if
+// it is absent or INCLUDED (server-side includes). ok is false for anything else.
+func (r *Request) Protocol() (major, minor int, ok bool) {
+	v, _ := r.Params.Lookup("SERVER_PROTOCOL")
+	s := string(v)
+	if s == "" || s == "INCLUDED" {
+		return 1, 0, true
+	}
+	digits, found := strings.CutPrefix(s, "HTTP/")
+	if !found || !isDigit(digits, 0) {
+		return 0, 0, false
+	}
+	switch {
+	case len(digits) == 1:
+		return int(digits[0] - '0'), 0, true
+	case len(digits) == 3 && digits[1] == '.' && isDigit(digits, 2):
+		return int(digits[0] - '0'), int(digits[2] - '0'), true
+	}
+	return 0, 0, false
+}
+
+func isDigit(s string, i int) bool { return i < len(s) && '0' <= s[i] && s[i] <= '9' }
+
+// Host is HTTP_HOST, or else SERVER_NAME with SERVER_PORT where that is not the scheme's own.
+func (r *Request) Host() string {
+	if v, ok := r.Params.Lookup("HTTP_HOST"); ok {
+		return string(v)
+	}
+	name, port := r.Params.Get("SERVER_NAME"), r.Params.Get("SERVER_PORT")
+	usual := "80"
+	if r.TLS() {
+		usual = "443"
+	}
+	// HAProxy 2.6 sends SERVER_NAME with its port.
+	if name == "" || port == "" || port == usual || strings.HasSuffix(name, ":"+port) {
+		return name
+	}
+	return name + ":" + port
+}
+
+// TLS reports whether the browser's connection was encrypted, by what the web server says (HTTPS, REQUEST_SCHEME,
+// UWSGI_SCHEME) and never by a header field of the request such as X-Forwarded-Proto.
+func (r *Request) TLS() bool {
+	v, _ := r.Params.Lookup("HTTPS")
+	if pairs.EqualFold(v, "on") || pairs.EqualFold(v, "true") || string(v) == "1" {
+		return true
+	}
+	for _, name := range [...]string{"REQUEST_SCHEME", "UWSGI_SCHEME"} {
+		if v, _ := r.Params.Lookup(name); string(v) == "https" {
+			return true
+		}
+	}
+	return false
+}
+
+// ContentType is CONTENT_TYPE, section 4.1.3.
+func (r *Request) ContentType() string { return r.Params.Get("CONTENT_TYPE") }
+
+// RemoteAddr is REMOTE_ADDR, section 4.1.8, as it was sent. Whoever may connect to the server can claim any address.
+func (r *Request) RemoteAddr() string { return r.Params.Get("REMOTE_ADDR") }
+
+// ScriptFilename is SCRIPT_FILENAME without what Apache's proxy modules put around it: "proxy:fcgi://host:port/x?q",
+// and the same with balancer, scgi or uwsgi, becomes "/x".
+func (r *Request) ScriptFilename() string {
+	name := r.Params.Get("SCRIPT_FILENAME")
+	proxied, found := strings.CutPrefix(name, "proxy:")
+	if !found {
+		return name
+	}
+	for _, scheme := range [...]string{"fcgi://", "balancer://", "scgi://", "uwsgi://"} {
+		rest, found := strings.CutPrefix(proxied, scheme)
+		if !found {
+			continue
+		}
+		slash := strings.IndexByte(rest, '/')
+		if slash < 0 {
+			return ""
+		}
+		path, _, _ := strings.Cut(rest[slash:], "?")
+		return path
+	}
+	return name
+}

@@ -1,0 +1,174 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/gatehouse-go/gatehouse/internal/race"
+)
+
+// Proxy is a Handler that passes each request on. Params go in order and byte for byte, except: HTTP_PROXY,
+// HTTP_CONTENT_TYPE, HTTP_CONTENT_LENGTH, HTTP_TRANSFER_ENCODING, HTTP_TE, HTTP_TRAILER, HTTP_KEEP_ALIVE,
+// HTTP_CONNECTION and HTTP_UPGRADE are dropped, and so is SCGI; CONTENT_LENGTH follows ContentLength; a SERVER_PROTOCOL
+// of HTTP/2 or HTTP/3 gets its ".0". Of the answer the reason phrase is not carried.
+//
+// Each piece of the answer is sent on as it arrives. An answer that breaks off is cut, so that it cannot look whole.
+type Proxy struct {
+	Backend        RoundTripper
+	Rewrite        func(r *Request) error                              // changes the request that is sent; its error ends the request
+	ModifyResponse func(res *Response) error                           // changes the answer before its head is sent; its error ends the request
+	ErrorHandler   func(w ResponseWriter, r *Request, err error) error // of a request that has no answer; nil stands for returning err
+}
+
+// ServeGateway passes r to the backend and its answer to w.
+func (p *Proxy) ServeGateway(w ResponseWriter, r *Request) error {
+	x := newPassage(w, r)
+	defer x.release()
+	err := p.roundTrip(x, r)
+	if err != nil {
+		if p.ErrorHandler != nil {
+			return p.ErrorHandler(w, r, err)
+		}
+		return err
+	}
+	defer x.res.Body.Close()
+	w.Header().CopyFrom(&x.res.Header)
+	w.WriteHeader(x.res.Status)
+	if err := x.copyBody(); err != nil {
+		return err
+	}
+	w.SetAppStatus(x.res.AppStatus)
+	return nil
+}
+
+func (p *Proxy) roundTrip(x *passage, r *Request) error {
+	if p.Rewrite != nil {
+		if err := p.Rewrite(&x.req); err != nil {
+			return err
+		}
+	}
+	if err := p.Backend.RoundTrip(r.Context(), &x.req, &x.res); err != nil {
+		return err
+	}
+	if p.ModifyResponse != nil {
+		if err := p.ModifyResponse(&x.res); err != nil {
+			x.res.Body.Close()
+			return err
+		}
+	}
+	return nil
+}
+
+// passage is the memory of one request on its way through a Proxy.
+type passage struct {
+	req     Request
+	res     Response
+	w       ResponseWriter
+	interim func(status int, h *Header) error
+	buf     []byte
+}
+
+var passages = sync.Pool{New: func() any {
+	x := &passage{buf: make([]byte, 32<<10)}
+	x.interim = func(status int, h *Header) error {
+		if err := x.w.WriteInterim(status, h); !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+		return nil
+	}
+	return x
+}}
+
+// maxPooled is the size above which memory is not kept: a pool must not hold what one large request needed.
+const maxPooled = 128 << 10
+
+func newPassage(w ResponseWriter, r *Request) *passage {
+	x := passages.Get().(*passage)
+	x.w = w
+	x.req.CopyFrom(r)
+	x.req.Params.list.DeleteFunc(notPassed)
+	if v, _ := x.req.Params.Lookup("SERVER_PROTOCOL"); string(v) == "HTTP/2" || string(v) == "HTTP/3" {
+		x.req.Params.Set("SERVER_PROTOCOL", string(v)+".0")
+	}
+	x.req.Stderr, x.req.Interim = w.Stderr(), x.interim
+	return x
+}
+
+func (x *passage) release() {
+	if race.Enabled || x.req.Params.list.Cap() > maxPooled || x.res.Header.list.Cap() > maxPooled {
+		return
+	}
+	x.req.Reset()
+	x.res.Reset()
+	x.w = nil
+	passages.Put(x)
+}
+
+// notPassed names what belongs to one hop or says what a param says better.
+func notPassed(name []byte) bool {
+	switch string(name) {
+	case "HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_TE",
+		"HTTP_TRAILER", "HTTP_KEEP_ALIVE", "HTTP_CONNECTION", "HTTP_UPGRADE", "SCGI":
+		return true
+	}
+	return false
+}
+
+// copyBody sends on what arrives. It does not flush when the end came with the last bytes: then head, body and end
+// leave together.
+func (x *passage) copyBody() error {
+	for {
+		n, err := x.res.Body.Read(x.buf)
+		if n > 0 {
+			if _, werr := x.w.Write(x.buf[:n]); werr != nil {
+				return werr
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := x.w.Flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// Direct is Proxy's inverse: a RoundTripper that calls h in this process, for routing and tests. h runs in a goroutine
+// of its own, on a copy of the request to which the rules of a received head have been applied; its context is done
+// when ctx is or when the answer's Body is closed. Interim answers and upgrades are not carried.
+func Direct(h Handler) RoundTripper { return direct{h} }
+
+type direct struct{ h Handler }
+
+func (d direct) RoundTrip(ctx context.Context, r *Request, res *Response) error {
+	res.Reset()
+	w, err := newDirectWriter(ctx, r)
+	if err != nil {
+		return &Error{Phase: PhaseRequest, Err: err}
+	}
+	go w.run(d.h)
+	select {
+	case <-w.committed:
+	case <-w.ctx.Done():
+		w.pr.Close()
+		return &Error{Phase: PhaseHead, Sent: true, Err: context.Cause(ctx)}
+	}
+	if w.early != nil {
+		w.cancel()
+		return &Error{Phase: PhaseHead, Sent: true, Err: w.early}
+	}
+	res.Status, res.ContentLength = w.status, -1
+	res.Header.CopyFrom(&w.sent)
+	if v, ok := res.Header.Lookup("Content-Length"); ok {
+		if n, ok := decimal(v); ok {
+			res.ContentLength = n
+		}
+	}
+	res.Body = &directBody{w: w, res: res}
+	return nil
+}

@@ -1,0 +1,123 @@
+package pairs
+
+import (
+	"bytes"
+	"hash/maphash"
+	"slices"
+)
+
+// joiner is the scratch memory of Join.
+type joiner struct {
+	table []uint16 // open addressing: index of a pair plus one
+	size  []uint32 // bytes that duplicates add to the value of the pair of the same index
+	dups  []dup
+}
+
+// dup says that pair `pair` has the name of pair `first`, which comes before it.
+type dup struct{ pair, first uint16 }
+
+// MaxJoin is the number of pairs that Join takes at most.
+const MaxJoin = 1 << 15
+
+var seed = maphash.MakeSeed()
+
+// Join makes every name stand once. join gives the separator with which values of a repeated name become one, in the
+// order they came in; "" refuses to join, and then equal values become one and values that differ make Join return
+// the index of the second. It returns -1 if all went well. Its cost is linear in the bytes of the list, whoever chose
+// the names.
+func (l *List) Join(join func(name []byte) string) int {
+	l.joins.find(l)
+	if len(l.joins.dups) == 0 {
+		return -1
+	}
+	return l.joins.apply(l, join)
+}
+
+// Repeats reports whether a name stands more than once.
+func (l *List) Repeats() bool {
+	l.joins.find(l)
+	return len(l.joins.dups) > 0
+}
+
+// find lists the duplicates of l.
+func (j *joiner) find(l *List) {
+	j.dups = j.dups[:0]
+	if len(l.pairs) > MaxJoin {
+		panic("gateway: too many pairs to compare")
+	}
+	slots := 8
+	for slots < 2*len(l.pairs) {
+		slots *= 2
+	}
+	j.table = slices.Grow(j.table[:0], slots)[:slots]
+	clear(j.table)
+	mask := uint64(slots - 1)
+	for i := range l.pairs {
+		name := l.Name(i)
+		for h := maphash.Bytes(seed, name) & mask; ; h = (h + 1) & mask {
+			if j.table[h] == 0 {
+				j.table[h] = uint16(i + 1)
+				break
+			}
+			if first := int(j.table[h] - 1); bytes.Equal(l.Name(first), name) {
+				j.dups = append(j.dups, dup{uint16(i), uint16(first)})
+				break
+			}
+		}
+	}
+}
+
+// apply joins the duplicates that find listed. Every joined value is built once, at the end of the buffer: growing it
+// with each duplicate would cost the square.
+func (j *joiner) apply(l *List, join func(name []byte) string) int {
+	j.size = slices.Grow(j.size[:0], len(l.pairs))[:len(l.pairs)]
+	clear(j.size)
+	for _, d := range j.dups {
+		first, again := int(d.first), int(d.pair)
+		sep := join(l.Name(first))
+		switch {
+		case sep != "":
+			j.size[first] += uint32(len(sep) + len(l.Value(again)))
+		case !bytes.Equal(l.Value(first), l.Value(again)):
+			return again
+		}
+	}
+	for _, d := range j.dups {
+		j.extend(l, int(d.first), l.Value(int(d.pair)), join(l.Name(int(d.first))))
+	}
+	j.drop(l)
+	return -1
+}
+
+// extend adds value to that of pair first. The first time it reserves the space for all that will follow.
+func (j *joiner) extend(l *List, first int, value []byte, sep string) {
+	if sep == "" {
+		return
+	}
+	p := &l.pairs[first]
+	if add := int(j.size[first]); add > 0 {
+		old := l.Value(first)
+		at := l.room(len(old) + add)
+		l.buf = append(l.buf, old...)
+		l.buf = slices.Grow(l.buf, add)[:len(l.buf)+add]
+		p.value, p.valueEnd = uint32(at), uint32(at+len(old))
+		j.size[first] = 0
+	}
+	n := copy(l.buf[p.valueEnd:], sep)
+	n += copy(l.buf[int(p.valueEnd)+n:], value)
+	p.valueEnd += uint32(n)
+}
+
+// drop removes the duplicates, which lie in ascending order.
+func (j *joiner) drop(l *List) {
+	k, next := 0, 0
+	for i := range l.pairs {
+		if next < len(j.dups) && int(j.dups[next].pair) == i {
+			next++
+			continue
+		}
+		l.pairs[k] = l.pairs[i]
+		k++
+	}
+	l.pairs = l.pairs[:k]
+}

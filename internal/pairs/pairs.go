@@ -1,0 +1,164 @@
+// Package pairs holds name-value pairs in one buffer with offsets into it: no map, no string per value.
+// gateway.Params and gateway.Header are both such a list; codecs fill one by copying a block of the wire whole and
+// marking where its names and values lie.
+package pairs
+
+import (
+	"iter"
+	"math"
+	"slices"
+
+	"github.com/gatehouse-go/gatehouse/internal/race"
+)
+
+// List is pairs in order. The zero value is ready. It owns its bytes.
+type List struct {
+	buf   []byte
+	pairs []pair
+	joins joiner
+}
+
+// pair is where a name and a value lie in buf.
+type pair struct{ name, nameEnd, value, valueEnd uint32 }
+
+// Len is the number of pairs.
+func (l *List) Len() int { return len(l.pairs) }
+
+// Name is a view of the name of pair i.
+func (l *List) Name(i int) []byte {
+	p := &l.pairs[i]
+	return l.buf[p.name:p.nameEnd:p.nameEnd]
+}
+
+// Value is a view of the value of pair i.
+func (l *List) Value(i int) []byte {
+	p := &l.pairs[i]
+	return l.buf[p.value:p.valueEnd:p.valueEnd]
+}
+
+// Find is the index of the first pair from start on whose name is name, or -1.
+func (l *List) Find(name string, start int) int {
+	for i := start; i < len(l.pairs); i++ {
+		p := &l.pairs[i]
+		if int(p.nameEnd-p.name) == len(name) && string(l.buf[p.name:p.nameEnd]) == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// FindFold is Find without regard to the case of ASCII letters.
+func (l *List) FindFold(name string, start int) int {
+	for i := start; i < len(l.pairs); i++ {
+		p := &l.pairs[i]
+		if int(p.nameEnd-p.name) == len(name) && EqualFold(l.buf[p.name:p.nameEnd], name) {
+			return i
+		}
+	}
+	return -1
+}
+
+// EqualFold compares a and b without regard to the case of ASCII letters; bytes over 0x7f only match themselves.
+func EqualFold[A, B ~string | ~[]byte](a A, b B) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if x, y := a[i], b[i]; x != y && lower(x) != lower(y) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c | 0x20
+	}
+	return c
+}
+
+// All yields views of every pair.
+func (l *List) All() iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) {
+		for i := range l.pairs {
+			if !yield(l.Name(i), l.Value(i)) {
+				return
+			}
+		}
+	}
+}
+
+// Add appends a pair.
+func Add[N, V ~string | ~[]byte](l *List, name N, value V) {
+	at := l.room(len(name) + len(value))
+	l.buf = append(append(l.buf, name...), value...)
+	mid := at + len(name)
+	l.Mark(at, mid, mid, mid+len(value))
+}
+
+// SetValue gives pair i another value. The bytes of the old one stay in the buffer until Reset.
+func SetValue[V ~string | ~[]byte](l *List, i int, value V) {
+	at := l.room(len(value))
+	l.buf = append(l.buf, value...)
+	l.pairs[i].value, l.pairs[i].valueEnd = uint32(at), uint32(at+len(value))
+}
+
+// room is the offset of the next byte. Offsets have 32 bits: more than that in one list is the caller's mistake, since
+// every reader of untrusted bytes stops far below.
+func (l *List) room(n int) int {
+	if int64(len(l.buf))+int64(n) > math.MaxUint32 {
+		panic("gateway: more than 4 GiB in one list of params or fields")
+	}
+	return len(l.buf)
+}
+
+// Raw is the buffer from offset at on: a view until the list changes.
+func (l *List) Raw(at int) []byte { return l.buf[at:len(l.buf):len(l.buf)] }
+
+// Size is the number of bytes in the buffer, the offset of what AppendRaw adds next.
+func (l *List) Size() int { return len(l.buf) }
+
+// AppendRaw copies b to the end of the buffer without making a pair of it.
+func (l *List) AppendRaw(b []byte) {
+	l.room(len(b))
+	l.buf = append(l.buf, b...)
+}
+
+// Mark makes a pair of bytes that are in the buffer.
+func (l *List) Mark(name, nameEnd, value, valueEnd int) {
+	l.pairs = append(l.pairs, pair{uint32(name), uint32(nameEnd), uint32(value), uint32(valueEnd)})
+}
+
+// Truncate drops all but the first n pairs and size bytes, which must have been Len and Size before.
+func (l *List) Truncate(n, size int) {
+	race.Poison(l.buf[size:])
+	l.pairs, l.buf = l.pairs[:n], l.buf[:size]
+}
+
+// Delete drops pair i; those after it move up.
+func (l *List) Delete(i int) { l.pairs = slices.Delete(l.pairs, i, i+1) }
+
+// DeleteFunc drops every pair for which drop says so.
+func (l *List) DeleteFunc(drop func(name []byte) bool) {
+	l.pairs = slices.DeleteFunc(l.pairs, func(p pair) bool { return drop(l.buf[p.name:p.nameEnd]) })
+}
+
+// Reset empties the list and keeps its memory.
+func (l *List) Reset() {
+	race.Poison(l.buf[:cap(l.buf)])
+	l.pairs, l.buf = l.pairs[:0], l.buf[:0]
+}
+
+// Cap is how many bytes of memory the list keeps, for pools that drop what has grown large.
+func (l *List) Cap() int { return cap(l.buf) + cap(l.pairs)*16 }
+
+// CopyFrom makes l a copy that shares nothing with src.
+func (l *List) CopyFrom(src *List) {
+	if l == src {
+		return
+	}
+	l.Reset()
+	l.buf = append(l.buf, src.buf...)
+	l.pairs = append(l.pairs, src.pairs...)
+}
