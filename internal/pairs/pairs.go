@@ -4,6 +4,7 @@
 package pairs
 
 import (
+	"bytes"
 	"iter"
 	"math"
 	"slices"
@@ -41,6 +42,16 @@ func (l *List) Find(name string, start int) int {
 	for i := start; i < len(l.pairs); i++ {
 		p := &l.pairs[i]
 		if int(p.nameEnd-p.name) == len(name) && string(l.buf[p.name:p.nameEnd]) == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// FindBytes is Find from the first pair on.
+func (l *List) FindBytes(name []byte) int {
+	for i := range l.pairs {
+		if bytes.Equal(l.Name(i), name) {
 			return i
 		}
 	}

@@ -1,0 +1,346 @@
+package fastcgi
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/hook"
+)
+
+// Limits of a Reader whose MaxHeadBytes is 0, in bytes.
+const (
+	defaultRequestHead = 1 << 20
+	defaultAnswerHead  = 64 << 10
+)
+
+// Reader reads from one side of a connection: records, or requests, or answers, one after another. It has one buffer,
+// of 16 KiB, which only Next makes larger, to the size of a record. It does not take apart several requests at once;
+// Server does.
+//
+// At the end of the input between two messages its methods return io.EOF, inside one an error that is
+// io.ErrUnexpectedEOF. Bytes that are no FastCGI are gateway.ErrMalformed; after that the rest of the input is of no use.
+type Reader struct {
+	MaxHeadBytes int       // 0 stands for 1 MiB of a request's params, 64 KiB of an answer's head
+	Stderr       io.Writer // takes an answer's STDERR, 64 KiB of it at the most; nil stands for "drop"
+
+	rec    records
+	req    requestInput
+	answer answer
+}
+
+// NewReader returns a Reader of r.
+func NewReader(r io.Reader) *Reader {
+	rd := new(Reader)
+	rd.Reset(r)
+	return rd
+}
+
+// Reset makes r read from src as a new Reader would; it keeps its memory, MaxHeadBytes and Stderr.
+func (r *Reader) Reset(src io.Reader) {
+	r.rec.reset(src)
+	r.req = requestInput{}
+	r.answer.reset()
+}
+
+// Next returns the next record, whatever it is. Its content is a view, valid until the next call on r.
+func (r *Reader) Next() (Record, error) {
+	h, err := r.rec.next()
+	if err != nil {
+		return Record{RecordHeader: h}, err
+	}
+	content, err := r.rec.whole()
+	return Record{h, content}, err
+}
+
+// Buffered is what was read and not yet used, a view, valid until the next call on r.
+func (r *Reader) Buffered() []byte { return r.rec.in.Buffered() }
+
+// Offset is that of the next unit, in bytes since Reset.
+func (r *Reader) Offset() int64 { return r.rec.in.Offset() }
+
+// Begin is the id and the BEGIN_REQUEST of the request that ReadRequest read.
+func (r *Reader) Begin() (uint16, Begin) { return r.req.id, r.req.begin }
+
+// End is the END_REQUEST of the answer whose Body gave io.EOF.
+func (r *Reader) End() End { return r.answer.end }
+
+func orDefault(n, def int) int {
+	if n <= 0 {
+		return def
+	}
+	return n
+}
+
+// requestInput is the request that a Reader is reading.
+type requestInput struct {
+	id    uint16
+	begin Begin
+	body  stream // STDIN
+	data  stream // DATA, of a Filter
+	fault error  // what the body did wrong; the next ReadRequest returns it
+}
+
+// stream is how much of an input stream has come and may come.
+type stream struct {
+	length    int64 // promised; -1 stands for unknown
+	announced int64 // by the records that have come
+	taken     int64 // by whoever reads it
+	ended     bool  // the empty record has come
+}
+
+// record counts a record of the stream.
+func (s *stream) record(h RecordHeader) {
+	s.announced += int64(h.Length)
+	s.ended = s.ended || h.Length == 0
+}
+
+// excess reports whether more was sent than promised.
+func (s *stream) excess() bool { return s.length >= 0 && s.announced > s.length }
+
+// short reports whether the stream has ended before its length.
+func (s *stream) short() bool { return s.ended && s.announced < s.length }
+
+// room is how many bytes of an n-byte slice may be filled.
+func (s *stream) room(n int) int {
+	if s.length < 0 {
+		return n
+	}
+	return int(min(int64(n), s.length-s.taken))
+}
+
+// ReadRequest reads the next request's head into req, which it resets first: section 6.1's params by the rules of
+// package gateway (see AppendRequest; an empty CONTENT_LENGTH and "-1" stand for unknown), the role, and what the body
+// is. What is left of the last body is dropped. req.Body and req.Data read from r and are valid until the next call on
+// r; Body gives no more than CONTENT_LENGTH bytes, and io.ErrUnexpectedEOF if there are fewer.
+//
+// gateway.ErrTooLarge says that the params exceed MaxHeadBytes or a cap, gateway.ErrParam that they break a rule: that
+// request may be answered, and the next one read. Management records, and records of requests that are over, are passed
+// over. A body longer than its CONTENT_LENGTH is ErrMalformed when the next request is read.
+func (r *Reader) ReadRequest(req *gateway.Request) error {
+	if err := r.dropRequest(); err != nil {
+		return err
+	}
+	req.Reset()
+	r.req = requestInput{}
+	for {
+		done, err := r.headRecord(req)
+		if err != nil {
+			req.Reset()
+			return err
+		}
+		if done {
+			return r.startRequest(req)
+		}
+	}
+}
+
+// dropRequest reads to the end of the last request's input.
+func (r *Reader) dropRequest() error {
+	for r.req.id != 0 && r.req.fault == nil && !r.req.body.ended {
+		if err := r.inputRecord(); err != nil {
+			break
+		}
+	}
+	if r.req.fault != nil && !errors.Is(r.req.fault, gateway.ErrAborted) {
+		return r.req.fault
+	}
+	if r.req.body.excess() {
+		return errExcess
+	}
+	return nil
+}
+
+var errExcess = fmt.Errorf("fastcgi: STDIN longer than CONTENT_LENGTH: %w", gateway.ErrMalformed)
+
+// headRecord reads one record before the end of the params.
+func (r *Reader) headRecord(req *gateway.Request) (done bool, err error) {
+	h, err := r.rec.next()
+	if err != nil {
+		if err == io.EOF && r.req.id != 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		return false, err
+	}
+	switch {
+	case h.ID == 0 && !h.Type.application():
+		return false, nil
+	case h.Type == TypeBegin && h.ID != 0 && h.Length == bodySize && r.req.id == 0:
+		return false, r.beginRecord(h)
+	case h.ID == 0 || !h.Type.application() || h.Type == TypeBegin:
+		return false, unexpected(h)
+	case h.ID != r.req.id:
+		return false, nil
+	case h.Type == TypeAbort:
+		req.Params.Reset()
+		r.req = requestInput{}
+		return false, nil
+	case h.Type == TypeParams:
+		return h.Length == 0, r.paramsRecord(req)
+	}
+	return false, unexpected(h)
+}
+
+func (r *Reader) beginRecord(h RecordHeader) error {
+	content, err := r.rec.whole()
+	if err != nil {
+		return err
+	}
+	r.req.id = h.ID
+	r.req.begin, _ = ConsumeBegin(content)
+	if r.req.begin.Role == 0 {
+		return fmt.Errorf("fastcgi: role 0: %w", gateway.ErrMalformed)
+	}
+	return nil
+}
+
+// paramsRecord moves the content of a PARAMS record into the buffer of req's params: pairs may straddle records, and
+// are looked for when all have come.
+func (r *Reader) paramsRecord(req *gateway.Request) error {
+	return takeParams(&r.rec, req, orDefault(r.MaxHeadBytes, defaultRequestHead))
+}
+
+func takeParams(rec *records, req *gateway.Request, limit int) error {
+	l := hook.Params(&req.Params)
+	if l.Size()+rec.left > limit {
+		return fmt.Errorf("fastcgi: params over %d bytes: %w", limit, gateway.ErrTooLarge)
+	}
+	for rec.left > 0 {
+		b, err := rec.some()
+		if err != nil {
+			return err
+		}
+		l.AppendRaw(b)
+		rec.use(len(b))
+	}
+	return nil
+}
+
+// finishParams makes params of what PARAMS records brought.
+func finishParams(req *gateway.Request) error {
+	if err := markAll(hook.Params(&req.Params)); err != nil {
+		return err
+	}
+	if err := hook.Receive(req); err != nil {
+		return fmt.Errorf("fastcgi: %w", err)
+	}
+	return nil
+}
+
+// startRequest gives req what its params and the records that have already come say of its body.
+func (r *Reader) startRequest(req *gateway.Request) error {
+	r.req.body.length = -1
+	r.req.data.ended = true
+	if err := finishParams(req); err != nil {
+		req.Reset()
+		return err
+	}
+	req.Role = r.req.begin.Role
+	if req.Role == Authorizer {
+		req.ContentLength = 0 // mod_authnz_fcgi sends no STDIN at all
+		r.req.body.ended = true
+		return nil
+	}
+	if h, ok := r.rec.peek(); ok && req.ContentLength < 0 && h == (RecordHeader{Version: 1, Type: TypeStdin, ID: r.req.id, Padding: h.Padding}) {
+		req.ContentLength = 0
+	}
+	r.req.body.length = req.ContentLength
+	if req.ContentLength != 0 {
+		req.Body = (*requestBody)(r)
+	}
+	if req.Role == Filter {
+		r.req.data = stream{length: dataLength(req)}
+		req.Data = (*requestData)(r)
+	}
+	return nil
+}
+
+// dataLength is FCGI_DATA_LENGTH, section 6.4; -1 if it is no number.
+func dataLength(req *gateway.Request) int64 {
+	v, _ := req.Params.Lookup("FCGI_DATA_LENGTH")
+	n := int64(0)
+	for _, c := range v {
+		if c < '0' || c > '9' || n > 1<<58 {
+			return -1
+		}
+		n = n*10 + int64(c-'0')
+	}
+	if len(v) == 0 {
+		return -1
+	}
+	return n
+}
+
+// inputRecord reads a record while the body is read. Content of the current stream is left in r.rec.
+func (r *Reader) inputRecord() error {
+	h, err := r.rec.next()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if err == nil {
+		err = r.input(h)
+	}
+	r.req.fault = err
+	return err
+}
+
+func (r *Reader) input(h RecordHeader) error {
+	switch {
+	case h.ID != r.req.id:
+		if h.Type == TypeBegin || h.ID == 0 && h.Type.application() {
+			return unexpected(h)
+		}
+	case h.Type == TypeAbort:
+		return fmt.Errorf("fastcgi: %w", gateway.ErrAborted)
+	case h.Type == TypeStdin && !r.req.body.ended:
+		r.req.body.record(h)
+	case h.Type == TypeData && r.req.body.ended:
+		r.req.data.record(h)
+	case h.Type <= TypeUnknown:
+		return unexpected(h)
+	}
+	return nil
+}
+
+// readStream reads the content of STDIN or DATA into p.
+func (r *Reader) readStream(t Type, s *stream, p []byte) (int, error) {
+	for {
+		switch {
+		case s.taken == s.length:
+			return 0, io.EOF
+		case r.req.fault != nil:
+			return 0, r.req.fault
+		case len(p) == 0:
+			return 0, nil
+		case r.rec.left > 0 && r.rec.h.Type == t && r.rec.h.ID == r.req.id:
+			n, err := r.rec.read(p[:s.room(len(p))])
+			s.taken += int64(n)
+			r.req.fault = err
+			return n, err
+		case s.short():
+			return 0, errShort
+		case s.ended:
+			return 0, io.EOF
+		}
+		if err := r.inputRecord(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+var errShort = fmt.Errorf("fastcgi: stream ends before its length: %w", io.ErrUnexpectedEOF)
+
+// requestBody is a Reader as the Body of its request.
+type requestBody Reader
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	return (*Reader)(b).readStream(TypeStdin, &b.req.body, p)
+}
+
+// requestData is a Reader as the Data of its request; what is left of STDIN is dropped before it.
+type requestData Reader
+
+func (d *requestData) Read(p []byte) (int, error) {
+	return (*Reader)(d).readStream(TypeData, &d.req.data, p)
+}

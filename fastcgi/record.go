@@ -1,0 +1,241 @@
+package fastcgi
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+)
+
+// A new record type gets its constant and name here, its place in Type.management or Type.stream, and a case in
+// serverConn.dispatch and in answer.record.
+
+// Type is a record's type, section 8.
+type Type uint8
+
+const (
+	TypeBegin           Type = 1 + iota // FCGI_BEGIN_REQUEST
+	TypeAbort                           // FCGI_ABORT_REQUEST
+	TypeEnd                             // FCGI_END_REQUEST
+	TypeParams                          // FCGI_PARAMS
+	TypeStdin                           // FCGI_STDIN
+	TypeStdout                          // FCGI_STDOUT
+	TypeStderr                          // FCGI_STDERR
+	TypeData                            // FCGI_DATA
+	TypeGetValues                       // FCGI_GET_VALUES
+	TypeGetValuesResult                 // FCGI_GET_VALUES_RESULT
+	TypeUnknown                         // FCGI_UNKNOWN_TYPE
+)
+
+var typeNames = [...]string{
+	"", "BEGIN_REQUEST", "ABORT_REQUEST", "END_REQUEST", "PARAMS", "STDIN", "STDOUT", "STDERR", "DATA",
+	"GET_VALUES", "GET_VALUES_RESULT", "UNKNOWN_TYPE",
+}
+
+func (t Type) String() string {
+	if t > 0 && int(t) < len(typeNames) {
+		return typeNames[t]
+	}
+	return fmt.Sprintf("Type(%d)", uint8(t))
+}
+
+// application reports whether records of type t belong to a request: their id is not 0, section 3.3.
+func (t Type) application() bool { return TypeBegin <= t && t <= TypeData }
+
+// stream reports whether records of type t carry a stream, which may be cut anywhere, section 3.3.
+func (t Type) stream() bool {
+	return TypeParams <= t && t <= TypeData
+}
+
+// Role is gateway.Role.
+type Role = gateway.Role
+
+const (
+	Responder  Role = 1 + iota // FCGI_RESPONDER
+	Authorizer                 // FCGI_AUTHORIZER
+	Filter                     // FCGI_FILTER
+)
+
+// ProtocolStatus is why a request ended, section 5.5; not an HTTP status.
+type ProtocolStatus uint8
+
+const (
+	Complete      ProtocolStatus = iota // FCGI_REQUEST_COMPLETE
+	CantMultiplex                       // FCGI_CANT_MPX_CONN
+	Overloaded                          // FCGI_OVERLOADED
+	UnknownRole                         // FCGI_UNKNOWN_ROLE
+)
+
+var statusNames = [...]string{"REQUEST_COMPLETE", "CANT_MPX_CONN", "OVERLOADED", "UNKNOWN_ROLE"}
+
+func (s ProtocolStatus) String() string {
+	if int(s) < len(statusNames) {
+		return statusNames[s]
+	}
+	return fmt.Sprintf("ProtocolStatus(%d)", uint8(s))
+}
+
+const (
+	headerSize = 8     // bytes of a RecordHeader
+	bodySize   = 8     // bytes of the content of BEGIN, END and UNKNOWN_TYPE
+	maxContent = 65535 // bytes of a record's content
+	maxRecord  = headerSize + maxContent + 255
+)
+
+// RecordHeader is the eight bytes before a record's content, section 3.3.
+type RecordHeader struct {
+	Version uint8 // 0 stands for 1
+	Type    Type
+	ID      uint16
+	Length  uint16 // of the content, in bytes
+	Padding uint8  // bytes after the content
+}
+
+// Record is one record. Content is valid until the next call on what it came from.
+type Record struct {
+	RecordHeader
+	Content []byte
+}
+
+// AppendHeader appends h. A version above 1 is ErrMalformed: no receiver may take it.
+func AppendHeader(dst []byte, h RecordHeader) ([]byte, error) {
+	if h.Version > 1 {
+		return dst, fmt.Errorf("fastcgi: version %d: %w", h.Version, gateway.ErrMalformed)
+	}
+	return appendHeader(dst, h), nil
+}
+
+func appendHeader(dst []byte, h RecordHeader) []byte {
+	return append(dst,
+		1,                         // unsigned char version;
+		byte(h.Type),              // unsigned char type;
+		byte(h.ID>>8), byte(h.ID), // unsigned char requestIdB1, requestIdB0;
+		byte(h.Length>>8), byte(h.Length), // unsigned char contentLengthB1, contentLengthB0;
+		h.Padding, // unsigned char paddingLength;
+		0)         // unsigned char reserved;
+}
+
+// ConsumeHeader reads a header from the start of b: n is 8, 0 if b is shorter, -1 if the version is not 1. The reserved
+// byte counts for nothing.
+func ConsumeHeader(b []byte) (h RecordHeader, n int) {
+	if len(b) < headerSize {
+		if len(b) > 0 && b[0] != 1 {
+			return RecordHeader{Version: b[0]}, -1
+		}
+		return RecordHeader{}, 0
+	}
+	h = RecordHeader{
+		Version: b[0],
+		Type:    Type(b[1]),
+		ID:      binary.BigEndian.Uint16(b[2:]),
+		Length:  binary.BigEndian.Uint16(b[4:]),
+		Padding: b[6],
+	}
+	if h.Version != 1 {
+		return h, -1
+	}
+	return h, headerSize
+}
+
+// AppendRecord appends content as a record of type t, unpadded. Streams (PARAMS, STDIN, STDOUT, STDERR, DATA) are split
+// over 65,535 bytes; other content of that size is ErrTooLarge. An empty content is one empty record, which ends a
+// stream. Id 0 on a record of a request, or another id on a management record, is ErrMalformed.
+func AppendRecord(dst []byte, t Type, id uint16, content []byte) ([]byte, error) {
+	if t.application() == (id == 0) {
+		return dst, fmt.Errorf("fastcgi: %v with id %d: %w", t, id, gateway.ErrMalformed)
+	}
+	if len(content) > maxContent && !t.stream() {
+		return dst, fmt.Errorf("fastcgi: %v: %w", t, gateway.ErrTooLarge)
+	}
+	for first := true; first || len(content) > 0; first = false {
+		n := min(len(content), maxContent)
+		dst = appendHeader(dst, RecordHeader{Type: t, ID: id, Length: uint16(n)})
+		dst = append(dst, content[:n]...)
+		content = content[n:]
+	}
+	return dst, nil
+}
+
+// ConsumeRecord reads a record from the start of b: n is its whole size, padding included; 0 if b is shorter; -1 if the
+// version is not 1. Content is a view of b.
+func ConsumeRecord(b []byte) (rec Record, n int) {
+	h, n := ConsumeHeader(b)
+	if n <= 0 {
+		return Record{RecordHeader: h}, n
+	}
+	content := n + int(h.Length)
+	end := content + int(h.Padding)
+	if len(b) < end {
+		return Record{}, 0
+	}
+	return Record{h, b[n:content:content]}, end
+}
+
+// Begin is the content of BEGIN_REQUEST, section 5.1; the id is the record's.
+type Begin struct {
+	Role     Role
+	KeepConn bool // FCGI_KEEP_CONN: the web server closes the connection, not the application
+}
+
+// AppendBegin appends a whole BEGIN_REQUEST record. It is unpadded: libfcgi loses the params after a padded one. Id 0
+// is ErrMalformed.
+func AppendBegin(dst []byte, id uint16, b Begin) ([]byte, error) {
+	if id == 0 {
+		return dst, fmt.Errorf("fastcgi: BEGIN_REQUEST with id 0: %w", gateway.ErrMalformed)
+	}
+	var flags byte
+	if b.KeepConn {
+		flags = 1 // FCGI_KEEP_CONN
+	}
+	dst = appendHeader(dst, RecordHeader{Type: TypeBegin, ID: id, Length: bodySize})
+	return append(dst,
+		byte(b.Role>>8), byte(b.Role), // unsigned char roleB1, roleB0;
+		flags,              // unsigned char flags;
+		0, 0, 0, 0, 0), nil // unsigned char reserved[5];
+}
+
+// ConsumeBegin reads the content of a BEGIN_REQUEST: n is 8, or 0 if content is shorter. Reserved bytes and other flags
+// count for nothing.
+func ConsumeBegin(content []byte) (b Begin, n int) {
+	if len(content) < bodySize {
+		return Begin{}, 0
+	}
+	return Begin{Role: Role(binary.BigEndian.Uint16(content)), KeepConn: content[2]&1 != 0}, bodySize
+}
+
+// End is the content of END_REQUEST, section 5.5. It is an error where the application refused the request.
+type End struct {
+	AppStatus uint32
+	Status    ProtocolStatus
+}
+
+// AppendEnd appends a whole END_REQUEST record. Id 0 is ErrMalformed.
+func AppendEnd(dst []byte, id uint16, e End) ([]byte, error) {
+	if id == 0 {
+		return dst, fmt.Errorf("fastcgi: END_REQUEST with id 0: %w", gateway.ErrMalformed)
+	}
+	dst = appendHeader(dst, RecordHeader{Type: TypeEnd, ID: id, Length: bodySize})
+	dst = binary.BigEndian.AppendUint32(dst, e.AppStatus) // unsigned char appStatusB3 … appStatusB0;
+	return append(dst, byte(e.Status), 0, 0, 0), nil      // unsigned char protocolStatus, reserved[3];
+}
+
+// ConsumeEnd reads the content of an END_REQUEST: n is 8, or 0 if content is shorter. PHP leaves stale memory in the
+// reserved bytes.
+func ConsumeEnd(content []byte) (e End, n int) {
+	if len(content) < bodySize {
+		return End{}, 0
+	}
+	return End{AppStatus: binary.BigEndian.Uint32(content), Status: ProtocolStatus(content[4])}, bodySize
+}
+
+func (e *End) Error() string {
+	return fmt.Sprintf("fastcgi: application ended the request with %v", e.Status)
+}
+
+// Is makes errors.Is(e, gateway.ErrRefused) true for Overloaded and CantMultiplex.
+func (e *End) Is(target error) bool {
+	return target == gateway.ErrRefused && (e.Status == Overloaded || e.Status == CantMultiplex)
+}
+
+var errVersion = errors.New("version of a record is not 1")

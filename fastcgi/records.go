@@ -1,0 +1,134 @@
+package fastcgi
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/inbuf"
+)
+
+// records takes a byte stream apart. Content is handed out as it arrives; only whole waits for all of a record.
+type records struct {
+	in   inbuf.Buffer
+	h    RecordHeader
+	left int // content of the current record that is not used yet
+	pad  int // padding after it
+}
+
+func (r *records) reset(src io.Reader) {
+	r.in.Reset(src)
+	r.h, r.left, r.pad = RecordHeader{}, 0, 0
+}
+
+// next drops what is left of the current record and reads the header of the one after it. io.EOF says that the stream
+// ended between two records.
+func (r *records) next() (RecordHeader, error) {
+	if err := r.drop(); err != nil {
+		return RecordHeader{}, err
+	}
+	for {
+		h, n := ConsumeHeader(r.in.Buffered())
+		if n < 0 {
+			return h, fmt.Errorf("fastcgi: %w: %w", errVersion, gateway.ErrMalformed)
+		}
+		if n > 0 {
+			r.in.Discard(n)
+			r.h, r.left, r.pad = h, int(h.Length), int(h.Padding)
+			return h, nil
+		}
+		if err := r.in.Fill(headerSize); err != nil {
+			if err == io.EOF && r.in.Len() > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			return RecordHeader{}, err
+		}
+	}
+}
+
+// drop uses up the current record.
+func (r *records) drop() error {
+	r.left, r.pad = 0, r.left+r.pad
+	for r.dropBuffered(); r.pad > 0; r.dropBuffered() {
+		if err := r.fill(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *records) dropBuffered() {
+	n := min(r.pad, r.in.Len())
+	r.in.Discard(n)
+	r.pad -= n
+}
+
+// fill reads more inside a record.
+func (r *records) fill() error {
+	err := r.in.Fill(1)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// some is a view of content that has arrived, at least one byte of it; left must not be 0.
+func (r *records) some() ([]byte, error) {
+	if r.in.Len() == 0 {
+		if err := r.fill(); err != nil {
+			return nil, err
+		}
+	}
+	b := r.in.Buffered()
+	return b[:min(len(b), r.left)], nil
+}
+
+func (r *records) use(n int) {
+	r.in.Discard(n)
+	r.left -= n
+}
+
+// read moves content into p, straight from the source if nothing of it is buffered; left must not be 0.
+func (r *records) read(p []byte) (int, error) {
+	n, err := r.in.Read(p[:min(len(p), r.left)])
+	r.left -= n
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// whole is a view of all the content of the current record, which must not be used yet. The buffer grows to a record's
+// size at the most.
+func (r *records) whole() ([]byte, error) {
+	for r.in.Len() < r.left {
+		err := r.in.Fill(r.left)
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	b := r.in.Buffered()[:r.left:r.left]
+	r.use(len(b))
+	return b, nil
+}
+
+// peek is the header of the next record if that can be told without reading.
+func (r *records) peek() (h RecordHeader, ok bool) {
+	if r.left > 0 {
+		return RecordHeader{}, false
+	}
+	r.dropBuffered()
+	if r.pad > 0 {
+		return RecordHeader{}, false
+	}
+	h, n := ConsumeHeader(r.in.Buffered())
+	return h, n > 0
+}
+
+// buffered reports whether the whole of the next record, whose header is h, has arrived.
+func (r *records) buffered(h RecordHeader) bool {
+	return r.in.Len() >= headerSize+int(h.Length)
+}

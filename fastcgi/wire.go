@@ -1,0 +1,372 @@
+package fastcgi
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+)
+
+// maxParams is the content of a PARAMS record that we write. PHP refuses records whose content and padding exceed
+// 65,535 bytes; this leaves room for the padding that a proxy might add.
+const maxParams = 65528
+
+// AppendParam appends a name-value pair, section 3.4. An empty name or a NUL (section 6.1) is ErrParam; a length that
+// does not fit 31 bits is ErrTooLarge.
+func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
+	if len(name) == 0 || hasNUL(name) || hasNUL(value) {
+		return dst, fmt.Errorf("fastcgi: %w", gateway.ErrParam)
+	}
+	if len(name) > math.MaxInt32 || len(value) > math.MaxInt32 {
+		return dst, fmt.Errorf("fastcgi: param: %w", gateway.ErrTooLarge)
+	}
+	return appendPair(dst, name, value), nil
+}
+
+func hasNUL[S ~string | ~[]byte](s S) bool {
+	for i := range len(s) {
+		if s[i] == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func appendPair[N, V ~string | ~[]byte](dst []byte, name N, value V) []byte {
+	dst = appendLength(dst, len(name))
+	dst = appendLength(dst, len(value))
+	return append(append(dst, name...), value...)
+}
+
+// appendLength writes one byte for a length of up to 127 and four, the top bit set, for a longer one.
+func appendLength(dst []byte, n int) []byte {
+	if n < 1<<7 {
+		return append(dst, byte(n))
+	}
+	return binary.BigEndian.AppendUint32(dst, uint32(n)|1<<31)
+}
+
+// pairSize is the number of bytes that appendPair writes.
+func pairSize(name, value []byte) int {
+	n := 2 + len(name) + len(value)
+	if len(name) >= 1<<7 {
+		n += 3
+	}
+	if len(value) >= 1<<7 {
+		n += 3
+	}
+	return n
+}
+
+// ConsumeParam reads a name-value pair from the start of b; name and value are views of it. n is its size, 0 if b
+// holds only a part of one, -1 if its name is empty. Lengths are compared with what b has before anything else is done
+// with them, so that two of 0x7fffffff are no more than a part of a pair.
+func ConsumeParam(b []byte) (name, value []byte, n int) {
+	nameEnd, valueEnd, n := pairBounds(b)
+	if n <= 0 {
+		return nil, nil, n
+	}
+	nameStart := nameEnd.start
+	return b[nameStart:nameEnd.end:nameEnd.end], b[nameEnd.end:valueEnd:valueEnd], n
+}
+
+type span struct{ start, end int }
+
+// pairBounds finds where the name and the value of the pair at the start of b lie; the value follows the name.
+func pairBounds(b []byte) (name span, valueEnd, n int) {
+	nameLen, i := consumeLength(b)
+	if i == 0 {
+		return span{}, 0, 0
+	}
+	valueLen, j := consumeLength(b[i:])
+	if j == 0 {
+		return span{}, 0, 0
+	}
+	if nameLen == 0 {
+		return span{}, 0, -1
+	}
+	i += j
+	// 64 bits: the sum of two 31-bit lengths does not fit an int of 32.
+	if end := uint64(i) + uint64(nameLen) + uint64(valueLen); end > uint64(len(b)) {
+		return span{}, 0, 0
+	}
+	name = span{i, i + int(nameLen)}
+	valueEnd = name.end + int(valueLen)
+	return name, valueEnd, valueEnd
+}
+
+func consumeLength(b []byte) (length uint32, n int) {
+	if len(b) == 0 {
+		return 0, 0
+	}
+	if b[0] < 1<<7 {
+		return uint32(b[0]), 1
+	}
+	if len(b) < 4 {
+		return 0, 0
+	}
+	return binary.BigEndian.Uint32(b) &^ (1 << 31), 4
+}
+
+// AppendParams appends every pair of p, without framing and as they are. Errors are those of AppendParam.
+func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
+	b := dst
+	for name, value := range p.All() {
+		var err error
+		if b, err = AppendParam(b, name, value); err != nil {
+			return dst, err
+		}
+	}
+	return b, nil
+}
+
+// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had; what follows them is
+// a part of a pair. An empty name is ErrMalformed: then n is -1 and p is as it was. It applies no other rule.
+func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
+	l := hook.Params(p)
+	at, count := l.Size(), l.Len()
+	l.AppendRaw(b)
+	n, err = mark(l, at)
+	if err != nil {
+		l.Truncate(count, at)
+		return -1, err
+	}
+	l.Truncate(l.Len(), at+n)
+	return n, nil
+}
+
+// mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs have.
+func mark(l *pairs.List, at int) (n int, err error) {
+	for b := l.Raw(at); n < len(b); {
+		name, valueEnd, used := pairBounds(b[n:])
+		if used < 0 {
+			return 0, fmt.Errorf("fastcgi: param with an empty name: %w", gateway.ErrMalformed)
+		}
+		if used == 0 {
+			break
+		}
+		if l.Len() == gateway.MaxPairs {
+			return 0, fmt.Errorf("fastcgi: more than %d params: %w", gateway.MaxPairs, gateway.ErrTooLarge)
+		}
+		start := at + n
+		l.Mark(start+name.start, start+name.end, start+name.end, start+valueEnd)
+		n += used
+	}
+	return n, nil
+}
+
+// markAll is mark for a stream that has ended: a pair that is cut is malformed.
+func markAll(l *pairs.List) error {
+	n, err := mark(l, 0)
+	if err == nil && n < l.Size() {
+		err = fmt.Errorf("fastcgi: PARAMS end inside a pair: %w", gateway.ErrMalformed)
+	}
+	return err
+}
+
+// AppendRequest appends r's head as it is on the wire: BEGIN_REQUEST, PARAMS in as few records as can be, the empty
+// PARAMS that ends them. Each record holds whole pairs and at most 65,528 bytes, and none is padded: php-fpm reads each
+// alone, and loses the body after padding on an empty one. CONTENT_LENGTH is written from r.ContentLength, and not at
+// all if that is -1; an authorizer gets neither it nor PATH_INFO, PATH_TRANSLATED or SCRIPT_NAME, section 6.3.
+//
+// Repeated HTTP_* params are joined, HTTP_PROXY is dropped. ErrParam: a NUL or an empty name, CR or LF where one line
+// is meant, another param repeated with another value, a REQUEST_METHOD that is no token, a SERVER_PROTOCOL other than
+// HTTP/1.0, 1.1, 2.0, 3.0 or INCLUDED. ErrTooLarge: a pair that does not fit a record, or a cap of package gateway.
+// ErrMalformed: id 0. On error dst comes back as it was.
+func AppendRequest(dst []byte, id uint16, keep bool, r *gateway.Request) ([]byte, error) {
+	return appendRequest(dst, id, keep, r, nil)
+}
+
+// appendRequest is AppendRequest with the pairs of env in the place of those of r that have the same name.
+func appendRequest(dst []byte, id uint16, keep bool, r *gateway.Request, env *pairs.List) ([]byte, error) {
+	repeats, err := hook.Send(r)
+	if err != nil {
+		return dst, fmt.Errorf("fastcgi: %w", err)
+	}
+	params := &r.Params
+	if repeats {
+		params = new(gateway.Params)
+		params.CopyFrom(&r.Params)
+		if err := hook.Normalize(params); err != nil {
+			return dst, fmt.Errorf("fastcgi: %w", err)
+		}
+	}
+	if env == nil {
+		env = &noEnv
+	}
+	role := max(r.Role, Responder)
+	b, err := AppendBegin(dst, id, Begin{role, keep})
+	if err != nil {
+		return dst, err
+	}
+	w := paramsWriter{b: b, id: id, length: r.ContentLength, role: role, env: env}
+	if err := w.all(hook.Params(params)); err != nil {
+		return dst, err
+	}
+	return w.b, nil
+}
+
+var noEnv pairs.List
+
+// paramsWriter appends the PARAMS records of one request.
+type paramsWriter struct {
+	b      []byte
+	start  int // of the open record's header; 0 if none is open, since BEGIN comes first
+	id     uint16
+	role   Role
+	length int64 // for CONTENT_LENGTH; below 0 for none
+	env    *pairs.List
+}
+
+func (w *paramsWriter) all(l *pairs.List) error {
+	if w.role == Authorizer {
+		w.length = -1
+	}
+	for i := range l.Len() {
+		name := l.Name(i)
+		if w.env.FindBytes(name) >= 0 {
+			continue
+		}
+		if err := w.param(name, l.Value(i)); err != nil {
+			return err
+		}
+	}
+	if err := w.contentLength(); err != nil {
+		return err
+	}
+	for i := range w.env.Len() {
+		if err := w.pair(w.env.Name(i), w.env.Value(i)); err != nil {
+			return err
+		}
+	}
+	w.close()
+	w.b = appendHeader(w.b, RecordHeader{Type: TypeParams, ID: w.id})
+	return nil
+}
+
+// param writes one param of the request, with what the request's own fields say in its place.
+func (w *paramsWriter) param(name, value []byte) error {
+	switch string(name) {
+	case "CONTENT_LENGTH":
+		return w.contentLength()
+	case "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_NAME":
+		if w.role == Authorizer {
+			return nil
+		}
+	}
+	return w.pair(name, value)
+}
+
+// contentLength writes CONTENT_LENGTH the first time it is called.
+func (w *paramsWriter) contentLength() error {
+	if w.length < 0 || w.env.FindBytes(contentLengthName) >= 0 {
+		return nil
+	}
+	var digits [20]byte
+	value := strconv.AppendInt(digits[:0], w.length, 10)
+	w.length = -1
+	return w.pair(contentLengthName, value)
+}
+
+var contentLengthName = []byte("CONTENT_LENGTH")
+
+// pair writes a pair into the open record, or into a new one if it does not fit.
+func (w *paramsWriter) pair(name, value []byte) error {
+	size := pairSize(name, value)
+	if size > maxParams {
+		return fmt.Errorf("fastcgi: param of %d bytes does not fit a record: %w", size, gateway.ErrTooLarge)
+	}
+	if w.start == 0 || len(w.b)-w.start-headerSize+size > maxParams {
+		w.close()
+		w.start = len(w.b)
+		w.b = appendHeader(w.b, RecordHeader{Type: TypeParams, ID: w.id})
+	}
+	w.b = appendPair(w.b, name, value)
+	return nil
+}
+
+// close writes the length of the open record into its header.
+func (w *paramsWriter) close() {
+	if w.start > 0 {
+		setLength(w.b, w.start)
+	}
+}
+
+// setLength writes the length of the record that begins at start and ends with b.
+func setLength(b []byte, start int) {
+	binary.BigEndian.PutUint16(b[start+4:], uint16(len(b)-start-headerSize))
+}
+
+// ConsumeRequest reads a request's head, up to the empty PARAMS that ends it, from the start of b into p, which it
+// resets first. n is its size; 0 with a nil error if b does not hold a whole one. It applies the rules of the wire
+// alone, not those of the params: see Reader.ReadRequest. Management records in between are passed over. A record that
+// is malformed or none of a head, or a record of another id, is ErrMalformed and n is -1.
+func ConsumeRequest(b []byte, p *gateway.Params) (id uint16, bg Begin, n int, err error) {
+	l := hook.Params(p)
+	l.Reset()
+	for {
+		rec, used := ConsumeRecord(b[n:])
+		if used == 0 {
+			l.Reset()
+			return 0, Begin{}, 0, nil
+		}
+		done, err := headRecord(l, &id, &bg, rec, used)
+		n += used
+		if err == nil && done {
+			err = markAll(l)
+		}
+		if err != nil {
+			l.Reset()
+			return 0, Begin{}, -1, err
+		}
+		if done {
+			return id, bg, n, nil
+		}
+	}
+}
+
+// headRecord takes one record of a head; id is 0 before BEGIN_REQUEST. done says that it was the last.
+func headRecord(l *pairs.List, id *uint16, bg *Begin, rec Record, used int) (done bool, err error) {
+	switch {
+	case used < 0:
+		return false, fmt.Errorf("fastcgi: %w: %w", errVersion, gateway.ErrMalformed)
+	case rec.ID == 0 && !rec.Type.application():
+		return false, nil
+	case *id == 0 && rec.Type == TypeBegin && rec.ID != 0 && len(rec.Content) == bodySize:
+		*id = rec.ID
+		*bg, _ = ConsumeBegin(rec.Content)
+		return false, nil
+	case *id != 0 && rec.ID == *id && rec.Type == TypeParams:
+		l.AppendRaw(rec.Content)
+		return len(rec.Content) == 0, nil
+	}
+	return false, unexpected(rec.RecordHeader)
+}
+
+func unexpected(h RecordHeader) error {
+	return fmt.Errorf("fastcgi: unexpected %v, id %d, %d bytes: %w", h.Type, h.ID, h.Length, gateway.ErrMalformed)
+}
+
+// envList makes the pairs of a Client's Env, "NAME=value" each; the last of a name counts.
+func envList(env []string) (*pairs.List, error) {
+	if len(env) == 0 {
+		return nil, nil
+	}
+	l := new(pairs.List)
+	for _, e := range env {
+		name, value, found := bytes.Cut([]byte(e), []byte("="))
+		if !found || len(name) == 0 || hasNUL(e) {
+			return nil, fmt.Errorf("fastcgi: Env needs NAME=value: %w", gateway.ErrParam)
+		}
+		if i := l.Find(string(name), 0); i >= 0 {
+			l.Delete(i)
+		}
+		pairs.Add(l, name, value)
+	}
+	return l, nil
+}
