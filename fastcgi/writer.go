@@ -52,7 +52,7 @@ func (w *Writer) WriteRecord(t Type, id uint16, content []byte) error {
 	if id == 0 {
 		return fmt.Errorf("fastcgi: %v with id 0: %w", t, gateway.ErrMalformed)
 	}
-	s := streamWriter{out: &w.out, t: t, id: id}
+	s := w.out.streamWriter(t, id)
 	if _, err := s.Write(content); err != nil {
 		return err
 	}
@@ -112,7 +112,8 @@ type output struct {
 	buf    []byte
 	slices [3][]byte
 	vec    net.Buffers
-	sent   bool // a byte may have left
+	body   streamWriter // kept here so that no call allocates one
+	sent   bool         // a byte may have left
 }
 
 func (o *output) reset(dst io.Writer) {
@@ -157,7 +158,7 @@ func (o *output) flushWith(p []byte) error {
 // stream writes a whole stream from src: its records and the empty one, which is left in the buffer with whatever
 // fits there. length is the promised number of bytes, or -1.
 func (o *output) stream(t Type, id uint16, src io.Reader, length int64) error {
-	s := streamWriter{out: o, t: t, id: id}
+	s := o.streamWriter(t, id)
 	var err error
 	switch {
 	case src == nil || length == 0:
@@ -201,6 +202,11 @@ type streamWriter struct {
 	out *output
 	t   Type
 	id  uint16
+}
+
+func (o *output) streamWriter(t Type, id uint16) *streamWriter {
+	o.body = streamWriter{out: o, t: t, id: id}
+	return &o.body
 }
 
 // Write writes p as records. A small p stays in the buffer, a large one leaves with what is there.

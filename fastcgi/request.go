@@ -1,0 +1,714 @@
+package fastcgi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/race"
+	"github.com/gatehouse-go/gatehouse/internal/reqctx"
+)
+
+// request is one request of a Server's connection. It is reused; what a handler gets to hold is the handle.
+type request struct {
+	c     *serverConn
+	h     *handle
+	id    uint16
+	begin Begin
+	req   gateway.Request
+
+	// Guarded by c.mu.
+	ready        bool // the params are whole
+	body, data   stream
+	pending      [2]queue // of body and data: what came while somebody else read
+	skipBody     bool     // nobody wants the rest of the body
+	fault        error    // ends the reading of body and data
+	readDeadline time.Time
+	ctx          *reqctx.Context
+
+	aborted atomic.Bool // ABORT_REQUEST has come
+
+	// Guarded by wmu, as is the rest of the answer.
+	wmu           sync.Mutex
+	res           gateway.Response // the head
+	out           output
+	open          int // where the open STDOUT record begins in out.buf; -1 if none is open
+	committed     bool
+	written       int64 // body bytes
+	usedStderr    bool
+	appStatus     uint32
+	writeDeadline time.Time
+	failed        error
+}
+
+// handle is what a handler gets: the writer, and under other names the body, the data, STDERR and the context. Each
+// request has one of its own, so that a handler that keeps one after it returned holds something dead, whatever has
+// become of the request.
+type handle struct {
+	gateway.WriterBase
+	r atomic.Pointer[request]
+}
+
+type (
+	bodyHandle    handle
+	dataHandle    handle
+	stderrHandle  handle
+	contextSource handle
+)
+
+var errOver = errors.New("fastcgi: used after the handler returned")
+
+// start makes r ready for its handler; empty says that the end of STDIN has come already.
+func (r *request) start(empty bool) {
+	r.req.Role = r.begin.Role
+	r.body = stream{length: r.req.ContentLength}
+	r.data = stream{ended: true}
+	switch {
+	case r.req.Role == Authorizer:
+		// mod_authnz_fcgi sends no STDIN at all.
+		r.req.ContentLength, r.body = 0, stream{length: -1, ended: true}
+	case empty && r.req.ContentLength < 0:
+		r.req.ContentLength, r.body.length = 0, 0
+	}
+	if r.req.ContentLength != 0 {
+		r.req.Body = (*bodyHandle)(r.h)
+	}
+	if r.req.Role == Filter {
+		r.data = stream{length: dataLength(&r.req)}
+		r.req.Data = (*dataHandle)(r.h)
+	}
+	r.open = -1
+}
+
+// queue is content that waits to be read.
+type queue struct {
+	b    []byte
+	read int
+}
+
+func (q *queue) len() int { return len(q.b) - q.read }
+
+func (q *queue) add(b []byte) {
+	if q.read == len(q.b) {
+		q.b, q.read = q.b[:0], 0
+	}
+	q.b = append(q.b, b...)
+}
+
+func (q *queue) take(p []byte) int {
+	n := copy(p, q.b[q.read:])
+	q.read += n
+	return n
+}
+
+func (r *request) queueOf(t Type) (*stream, *queue) {
+	if t == TypeData {
+		return &r.data, &r.pending[1]
+	}
+	return &r.body, &r.pending[0]
+}
+
+// full reports whether what waits is enough.
+func (r *request) full() bool {
+	return r.fault == nil && (!r.skipBody && r.pending[0].len() >= maxQueued || r.pending[1].len() >= maxQueued)
+}
+
+// keep takes content that arrived while the handler did not read, as much as may wait, and returns how much it took.
+// What goes beyond a promised length is dropped.
+func (r *request) keep(t Type, b []byte) int {
+	s, q := r.queueOf(t)
+	if t != TypeStdin && t != TypeData || t == TypeStdin && r.skipBody || r.fault != nil {
+		return len(b)
+	}
+	b = b[:min(len(b), max(maxQueued-q.len(), 1))]
+	wanted := len(b)
+	if s.length >= 0 {
+		wanted = int(min(int64(wanted), s.length-s.taken-int64(q.len())))
+	}
+	q.add(b[:wanted])
+	return len(b)
+}
+
+// abort ends the request's input, and returns what cancels its context, to be called without c.mu.
+func (r *request) abort(err error) (cancel func()) {
+	if r.fault == nil {
+		r.fault = err
+	}
+	if errors.Is(err, gateway.ErrAborted) {
+		r.aborted.Store(true)
+	}
+	ctx := r.ctx
+	return func() {
+		if ctx != nil {
+			ctx.Cancel(context.Canceled)
+		}
+	}
+}
+
+// RequestContext makes the request's context.
+func (s *contextSource) RequestContext() context.Context {
+	h := (*handle)(s)
+	r := h.r.Load()
+	if r == nil {
+		return done
+	}
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.r.Load() != r {
+		return done
+	}
+	if r.ctx == nil {
+		r.ctx = reqctx.New(c.ctx, func() { c.watch(h) })
+		if r.fault != nil {
+			r.ctx.Cancel(context.Canceled)
+		}
+	}
+	return r.ctx
+}
+
+// done is the context of requests that are over.
+var done = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// watch makes sure that somebody reads while h's handler runs, so that an abort is seen.
+func (c *serverConn) watch(h *handle) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := h.r.Load(); r != nil && c.inline == r {
+		c.promote()
+	}
+}
+
+func (b *bodyHandle) Read(p []byte) (int, error) { return (*handle)(b).readStream(TypeStdin, p) }
+
+func (d *dataHandle) Read(p []byte) (int, error) { return (*handle)(d).readStream(TypeData, p) }
+
+// readStream reads content into p: what waits for it, or, where nobody else reads, straight from the connection.
+func (h *handle) readStream(t Type, p []byte) (int, error) {
+	r := h.r.Load()
+	if r == nil {
+		return 0, errOver
+	}
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for h.r.Load() == r {
+		s, q := r.queueOf(t)
+		r.skipBody = r.skipBody || t == TypeData
+		switch {
+		case s.taken == s.length:
+			return 0, io.EOF
+		case q.len() > 0:
+			n := q.take(p)
+			s.taken += int64(n)
+			c.changed.Broadcast() // the leader may wait for room
+			return n, nil
+		case r.fault != nil:
+			return 0, r.fault
+		case s.short():
+			return 0, errShort
+		case s.ended:
+			return 0, io.EOF
+		case len(p) == 0:
+			return 0, nil
+		case c.inline == r && !c.reading:
+			if n, err := c.readInline(r, t, p[:s.room(len(p))]); n > 0 || err != nil {
+				s.taken += int64(n)
+				return n, err
+			}
+		default:
+			if err := c.waitUntil(r.readDeadline); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return 0, errOver
+}
+
+// waitUntil waits for a change.
+func (c *serverConn) waitUntil(t time.Time) error {
+	if t.IsZero() {
+		c.changed.Wait()
+		return nil
+	}
+	left := time.Until(t)
+	if left <= 0 {
+		return os.ErrDeadlineExceeded
+	}
+	timer := time.AfterFunc(left, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.changed.Broadcast()
+	})
+	defer timer.Stop()
+	c.changed.Wait()
+	return nil
+}
+
+// readInline makes the handler's goroutine the reader for one step. c.mu is held before and after.
+func (c *serverConn) readInline(r *request, t Type, p []byte) (n int, err error) {
+	c.reading = true
+	c.mu.Unlock()
+	if c.rec.left > 0 && c.rec.h.ID == r.id && c.rec.h.Type == t {
+		n, err = c.rec.read(p)
+	} else {
+		var ready *request
+		if ready, err = c.step(r, t); ready != nil {
+			c.runDetached(ready)
+		}
+	}
+	c.mu.Lock()
+	late := errors.Is(err, os.ErrDeadlineExceeded) && c.heads == 0 && !r.readDeadline.IsZero()
+	if err != nil && !late {
+		c.mu.Unlock()
+		c.lose(err)()
+		c.mu.Lock()
+		err = r.fault
+	}
+	c.reading = false
+	c.changed.Broadcast()
+	if c.wanted {
+		c.wanted = false
+		c.promote()
+	}
+	return n, err
+}
+
+// run calls the handler and ends the answer.
+func (r *request) run() {
+	err := r.serve()
+	r.finish(err)
+}
+
+// errPanic is what a panic of the handler becomes.
+var errPanic = errors.New("fastcgi: handler panicked")
+
+func (r *request) serve() (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.c.s.logger().Error("handler panicked", "panic", v, "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	return r.c.s.handler(r.begin.Role).ServeGateway(r.h, &r.req)
+}
+
+// finish ends the answer: END_REQUEST once, and nothing of this request after it.
+func (r *request) finish(err error) {
+	c := r.c
+	r.wmu.Lock()
+	cut := r.complete(err)
+	c.wmu.Lock()
+	c.mu.Lock()
+	c.remove(r)
+	c.orphanOf(r)
+	c.changed.Broadcast()
+	ctx := r.ctx
+	r.h.r.Store(nil)
+	c.mu.Unlock()
+	if !cut {
+		c.armWrite(r.writeDeadline)
+		cut = r.out.flush() != nil
+	}
+	c.wmu.Unlock()
+	r.wmu.Unlock()
+	if ctx != nil {
+		ctx.Cancel(context.Canceled)
+	}
+	keep := r.begin.KeepConn && !cut
+	if cut {
+		c.c.Close()
+	}
+	r.recycle()
+	c.afterAnswer(keep)
+}
+
+// orphanOf notes that the rest of r's STDIN may still come.
+func (c *serverConn) orphanOf(r *request) {
+	if !r.body.ended && r.begin.KeepConn {
+		c.orphan, c.drained, c.limit = r.id, 0, time.Time{}
+	}
+}
+
+// complete puts the end of the answer into the buffer. It returns true if the answer must be cut instead, because what
+// has left cannot be taken back.
+func (r *request) complete(err error) (cut bool) {
+	if err == nil {
+		err = r.failed
+	}
+	if err == nil {
+		err = r.commit(200)
+	}
+	if err == nil && r.short() {
+		err = errBodyShort
+	}
+	if err != nil && r.out.sent {
+		r.c.s.logger().Debug("answer cut", "error", err)
+		return true
+	}
+	if err != nil {
+		r.replace(err)
+	}
+	r.closeRecord()
+	r.out.buf = appendHeader(r.out.buf, RecordHeader{Type: TypeStdout, ID: r.id})
+	if r.usedStderr {
+		r.out.buf = appendHeader(r.out.buf, RecordHeader{Type: TypeStderr, ID: r.id})
+	}
+	r.out.buf, _ = AppendEnd(r.out.buf, r.id, End{AppStatus: r.appStatus})
+	return false
+}
+
+// short reports whether the body lacks bytes that Content-Length promised.
+func (r *request) short() bool {
+	if r.res.ContentLength < 0 || r.written == r.res.ContentLength || r.res.Status == 304 {
+		return false
+	}
+	method, _ := r.req.Params.Lookup("REQUEST_METHOD")
+	return string(method) != "HEAD"
+}
+
+// replace makes the answer one of err's status: nothing of it has left.
+func (r *request) replace(err error) {
+	status := gateway.ErrorStatus(err)
+	if !errors.Is(err, gateway.ErrAborted) {
+		r.c.s.logger().Warn("handler failed", "status", status, "error", err)
+	}
+	r.out.buf = r.out.buf[:0]
+	if errors.Is(err, errPanic) {
+		r.out.buf, _ = AppendRecord(r.out.buf, TypeStderr, r.id, []byte("handler panicked"))
+		r.usedStderr = true
+	}
+	r.open, r.committed, r.failed = -1, false, nil
+	r.res.Header.Reset()
+	r.commit(status)
+}
+
+// recycle gives r back to the pool, unless it has grown large.
+func (r *request) recycle() {
+	s := r.c.s
+	p := hook.Params(&r.req.Params)
+	small := p.Cap() <= keepBuffer && cap(r.out.buf) <= keepBuffer && cap(r.pending[0].b)+cap(r.pending[1].b) <= keepBuffer
+	r.req.Reset()
+	r.res.Reset()
+	if race.Enabled || !small {
+		return
+	}
+	// The locks and c stay as they are: a dead handle may still be on its way to see that it is dead.
+	r.ready, r.skipBody, r.fault, r.readDeadline, r.ctx = false, false, nil, time.Time{}, nil
+	for i := range r.pending {
+		r.pending[i] = queue{b: r.pending[i].b[:0]}
+	}
+	r.aborted.Store(false)
+	r.committed, r.written, r.usedStderr, r.appStatus = false, 0, false, 0
+	r.writeDeadline, r.failed = time.Time{}, nil
+	r.out.reset(nil)
+	s.requests.Put(r)
+}
+
+// live locks r for its writer; h may have been dead for long.
+func (h *handle) live() (*request, error) {
+	r := h.r.Load()
+	if r == nil {
+		return nil, errOver
+	}
+	r.wmu.Lock()
+	if h.r.Load() != r {
+		r.wmu.Unlock()
+		return nil, errOver
+	}
+	return r, nil
+}
+
+// Header is what WriteHeader will send.
+func (h *handle) Header() *gateway.Header {
+	if r := h.r.Load(); r != nil {
+		return &r.res.Header
+	}
+	return h.WriterBase.Header()
+}
+
+func (h *handle) WriteHeader(status int) {
+	r, err := h.live()
+	if err != nil {
+		return
+	}
+	defer r.wmu.Unlock()
+	if !r.committed {
+		r.commit(status)
+	}
+}
+
+// commit puts the head into the buffer, once. It is one record, whatever its size: HAProxy 2.6 dies of two.
+func (r *request) commit(status int) error {
+	if r.committed {
+		return r.failed
+	}
+	r.committed = true
+	if status < 200 || status > 999 {
+		r.failed = fmt.Errorf("fastcgi: WriteHeader(%d): %w", status, gateway.ErrMalformed)
+		return r.failed
+	}
+	r.res.Status = status
+	r.res.ContentLength, r.failed = contentLength(&r.res.Header)
+	if r.failed != nil {
+		return r.failed
+	}
+	r.openRecord()
+	at := len(r.out.buf)
+	r.out.buf, r.failed = gateway.AppendResponse(r.out.buf, &r.res)
+	if n := len(r.out.buf) - at; r.failed == nil && n > maxStream {
+		r.failed = fmt.Errorf("fastcgi: answer's head of %d bytes: %w", n, gateway.ErrMalformed)
+	} else if n > 4096 && r.c.s.warned.CompareAndSwap(false, true) {
+		r.c.s.logger().Warn("an answer's head is larger than nginx takes by default (4096 bytes)", "bytes", n)
+	}
+	return r.failed
+}
+
+// contentLength is what the handler promised; -1 if nothing.
+func contentLength(h *gateway.Header) (int64, error) {
+	v, ok := h.Lookup("Content-Length")
+	if !ok {
+		return -1, nil
+	}
+	n := int64(0)
+	for _, c := range v {
+		if c < '0' || c > '9' || n > 1<<58 {
+			return -1, fmt.Errorf("fastcgi: Content-Length: %w", gateway.ErrMalformed)
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, nil
+}
+
+func (r *request) openRecord() {
+	if r.open < 0 {
+		r.open = len(r.out.buf)
+		r.out.buf = appendHeader(r.out.buf, RecordHeader{Type: TypeStdout, ID: r.id})
+	}
+}
+
+// closeRecord sets the length of the open record; one without content would end the stream and is taken back.
+func (r *request) closeRecord() {
+	switch {
+	case r.open < 0:
+	case len(r.out.buf) == r.open+headerSize:
+		r.out.buf = r.out.buf[:r.open]
+	default:
+		setLength(r.out.buf, r.open)
+	}
+	r.open = -1
+}
+
+// mayWrite prepares the answer for n bytes of body.
+func (r *request) mayWrite(n int) error {
+	if r.aborted.Load() {
+		return fmt.Errorf("fastcgi: %w", gateway.ErrAborted)
+	}
+	if err := r.commit(200); err != nil {
+		return err
+	}
+	if r.res.ContentLength >= 0 && r.written+int64(n) > r.res.ContentLength {
+		return errLong
+	}
+	r.written += int64(n)
+	return nil
+}
+
+var errLong = errors.New("fastcgi: body longer than the Content-Length of its head")
+
+func (h *handle) Write(p []byte) (int, error) { return write(h, p) }
+
+func (h *handle) WriteString(s string) (int, error) { return write(h, s) }
+
+func write[S ~string | ~[]byte](h *handle, p S) (int, error) {
+	if err := h.filterFirst(); err != nil {
+		return 0, err
+	}
+	r, err := h.live()
+	if err != nil {
+		return 0, err
+	}
+	defer r.wmu.Unlock()
+	if err := r.mayWrite(len(p)); err != nil {
+		return 0, err
+	}
+	r.openRecord()
+	if len(r.out.buf)-r.open+len(p) <= smallBody {
+		r.out.buf = append(r.out.buf, p...)
+		return len(p), nil
+	}
+	return r.writeLarge([]byte(p))
+}
+
+// writeLarge sends p with what was gathered, as few records as can be.
+func (r *request) writeLarge(p []byte) (int, error) {
+	total := len(p)
+	for len(p) > 0 {
+		r.openRecord()
+		room := maxStream - (len(r.out.buf) - r.open - headerSize)
+		n := min(len(p), room)
+		r.out.buf[r.open+4], r.out.buf[r.open+5] = byte((maxStream-room+n)>>8), byte(maxStream-room+n)
+		r.open = -1
+		if err := r.send(p[:n]); err != nil {
+			return total - len(p), err
+		}
+		p = p[n:]
+	}
+	return total, nil
+}
+
+// send writes the buffer, and p behind it.
+func (r *request) send(p []byte) error {
+	c := r.c
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.armWrite(r.writeDeadline)
+	err := r.out.flushWith(p)
+	if err != nil {
+		r.failed = err
+	}
+	return err
+}
+
+// ReadFrom copies src as records without a buffer in between; io.Copy uses it.
+func (h *handle) ReadFrom(src io.Reader) (total int64, err error) {
+	if b, ok := src.(io.WriterTo); ok && inMemory(src) {
+		return b.WriteTo(writeOnly{h})
+	}
+	buf := copyBuffers.Get().(*[chunk]byte)
+	defer copyBuffers.Put(buf)
+	return io.CopyBuffer(writeOnly{h}, readOnly{src}, buf[:])
+}
+
+// writeOnly and readOnly hide the methods that io.Copy would come back to.
+type writeOnly struct{ io.Writer }
+type readOnly struct{ io.Reader }
+
+var copyBuffers = sync.Pool{New: func() any { return new([chunk]byte) }}
+
+func (h *handle) Flush() error {
+	if err := h.filterFirst(); err != nil {
+		return err
+	}
+	r, err := h.live()
+	if err != nil {
+		return err
+	}
+	defer r.wmu.Unlock()
+	if err := r.mayWrite(0); err != nil {
+		return err
+	}
+	r.closeRecord()
+	return r.send(nil)
+}
+
+// filterFirst makes a Filter finish STDIN before its output begins, section 6.4.
+func (h *handle) filterFirst() error {
+	r := h.r.Load()
+	if r == nil || r.begin.Role != Filter {
+		return nil
+	}
+	_, err := io.Copy(io.Discard, (*bodyHandle)(h))
+	return err
+}
+
+func (h *handle) WriteInterim(status int, header *gateway.Header) error {
+	r, err := h.live()
+	if err != nil {
+		return err
+	}
+	defer r.wmu.Unlock()
+	switch {
+	case !r.c.s.Interim:
+		return errors.ErrUnsupported
+	case status < 100 || status > 199 || status == 101 || r.committed:
+		return fmt.Errorf("fastcgi: interim status %d: %w", status, gateway.ErrMalformed)
+	}
+	res := gateway.Response{Status: status, ContentLength: -1}
+	res.Header.CopyFrom(header)
+	r.openRecord()
+	b, err := gateway.AppendResponse(r.out.buf, &res)
+	if err != nil {
+		return err
+	}
+	r.out.buf = b
+	r.closeRecord()
+	return r.send(nil)
+}
+
+func (h *handle) Stderr() io.Writer { return (*stderrHandle)(h) }
+
+// Write sends p as STDERR records at once, behind what was gathered of STDOUT.
+func (w *stderrHandle) Write(p []byte) (int, error) {
+	r, err := (*handle)(w).live()
+	if err != nil {
+		return 0, err
+	}
+	defer r.wmu.Unlock()
+	if len(p) == 0 {
+		return 0, nil
+	}
+	// The open STDOUT record stays open: it is not on the wire yet.
+	var b []byte
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), maxStream)
+		b, _ = AppendRecord(b, TypeStderr, r.id, rest[:n])
+		rest = rest[n:]
+	}
+	r.usedStderr = true
+	if err := r.c.control(b); err != nil {
+		r.failed = err
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (h *handle) SetAppStatus(status uint32) {
+	if r, err := h.live(); err == nil {
+		r.appStatus = status
+		r.wmu.Unlock()
+	}
+}
+
+func (h *handle) SetReadDeadline(t time.Time) error {
+	r := h.r.Load()
+	if r == nil {
+		return errOver
+	}
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.r.Load() != r {
+		return errOver
+	}
+	r.readDeadline = t
+	if c.reading && c.inline == r {
+		c.arm(t)
+	}
+	c.changed.Broadcast()
+	return nil
+}
+
+func (h *handle) SetWriteDeadline(t time.Time) error {
+	r, err := h.live()
+	if err != nil {
+		return err
+	}
+	r.writeDeadline = t
+	r.wmu.Unlock()
+	return nil
+}
+
+var _ gateway.ResponseWriter = (*handle)(nil)

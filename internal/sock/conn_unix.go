@@ -1,0 +1,89 @@
+//go:build unix
+
+package sock
+
+import (
+	"io"
+	"syscall"
+)
+
+// Stale reports whether a kept connection has been closed by the peer, or has sent something that nobody asked for:
+// one MSG_PEEK that does not wait. A type that does not let us look is taken as it is.
+func Stale(c any) bool {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return true
+	}
+	stale := true
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		stale = err != syscall.EAGAIN
+	})
+	return stale || err != nil
+}
+
+// Waiter reads from a connection into memory that is only taken when there is something to read.
+type Waiter struct {
+	raw   syscall.RawConn
+	space func() []byte // gives memory
+	idle  func()        // takes it back unused
+	try   func(fd uintptr) bool
+	n     int
+	err   error
+}
+
+// NewWaiter returns nil if the type of c does not allow it.
+func NewWaiter(c any, space func() []byte, idle func()) *Waiter {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	w := &Waiter{raw: raw, space: space, idle: idle}
+	w.try = w.read
+	return w
+}
+
+// Read waits until the connection can be read and reads once, under its deadline. It returns the number of bytes, which
+// lie at the start of what space gave.
+func (w *Waiter) Read() (int, error) {
+	if err := w.raw.Read(w.try); err != nil {
+		return 0, err
+	}
+	return w.n, w.err
+}
+
+func (w *Waiter) read(fd uintptr) (done bool) {
+	b := w.space()
+	for {
+		w.n, w.err = syscall.Read(int(fd), b)
+		if w.err != syscall.EINTR {
+			break
+		}
+	}
+	switch {
+	case w.err == syscall.EAGAIN:
+		w.n, w.err = 0, nil
+		w.idle()
+		return false
+	case w.err != nil:
+		w.n = 0
+	case w.n == 0:
+		w.err = io.EOF
+	}
+	return true
+}
+
+// IsListener reports whether descriptor fd is a socket that listens: it has no peer, and says so with ENOTCONN.
+func IsListener(fd int) bool {
+	_, err := syscall.Getpeername(fd)
+	return err == syscall.ENOTCONN
+}
