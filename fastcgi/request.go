@@ -354,7 +354,7 @@ func (r *request) complete(err error) (cut bool) {
 	if err == nil && r.short() {
 		err = errBodyShort
 	}
-	if err != nil && r.out.sent {
+	if err != nil && r.out.sent.Load() {
 		r.c.s.logger().Debug("answer cut", "error", err)
 		return true
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/race"
@@ -68,10 +69,8 @@ func (w *Writer) WriteRequest(r *gateway.Request) error {
 	if w.out.buf, err = AppendRequest(w.out.buf[:0], w.id(), w.KeepConn, r); err != nil {
 		return err
 	}
-	if r.Role != Authorizer {
-		if err := w.out.stream(TypeStdin, w.id(), r.Body, r.ContentLength); err != nil {
-			return err
-		}
+	if err := w.out.stream(TypeStdin, w.id(), r.Body, r.ContentLength); err != nil {
+		return err
 	}
 	if r.Role == Filter {
 		if err := w.out.stream(TypeData, w.id(), r.Data, dataLength(r)); err != nil {
@@ -107,13 +106,15 @@ func (w *Writer) WriteResponse(res *gateway.Response) error {
 
 // output gathers what leaves in one write.
 type output struct {
-	dst    io.Writer
-	vector bool // dst takes several slices in one system call
-	buf    []byte
-	slices [3][]byte
-	vec    net.Buffers
-	body   streamWriter // kept here so that no call allocates one
-	sent   bool         // a byte may have left
+	dst     io.Writer
+	vector  bool // dst takes several slices in one system call
+	buf     []byte
+	slices  [3][]byte
+	vec     net.Buffers
+	body    streamWriter // kept here so that no call allocates one
+	content atomic.Int64 // bytes of streams that were written
+	sent    atomic.Bool  // a byte may have left; others than the writer ask
+	failed  error        // of a write; other errors are of what was to be written
 }
 
 func (o *output) reset(dst io.Writer) {
@@ -121,7 +122,8 @@ func (o *output) reset(dst io.Writer) {
 	if cap(buf) > keepBuffer {
 		buf = nil
 	}
-	*o = output{dst: dst, buf: buf[:0]}
+	o.dst, o.buf, o.vector, o.failed = dst, buf[:0], false, nil
+	o.sent.Store(false)
 	switch dst.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		o.vector = true // through a wrapper net.Buffers makes a write of each slice
@@ -133,11 +135,20 @@ func (o *output) flush() error {
 	if len(o.buf) == 0 {
 		return nil
 	}
-	o.sent = true
-	_, err := o.dst.Write(o.buf)
+	n, err := o.dst.Write(o.buf)
+	o.wrote(int64(n), err)
 	race.Poison(o.buf)
 	o.buf = o.buf[:0]
 	return err
+}
+
+func (o *output) wrote(n int64, err error) {
+	if n > 0 {
+		o.sent.Store(true)
+	}
+	if err != nil {
+		o.failed = err
+	}
 }
 
 // flushWith writes what was gathered and p after it, which is not copied where that can be.
@@ -146,10 +157,10 @@ func (o *output) flushWith(p []byte) error {
 		o.buf = append(o.buf, p...)
 		return o.flush()
 	}
-	o.sent = true
 	o.slices[0], o.slices[1] = o.buf, p
 	o.vec = o.slices[:2]
-	_, err := o.vec.WriteTo(o.dst)
+	n, err := o.vec.WriteTo(o.dst)
+	o.wrote(n, err)
 	clear(o.slices[:])
 	o.buf = o.buf[:0]
 	return err
@@ -212,6 +223,7 @@ func (o *output) streamWriter(t Type, id uint16) *streamWriter {
 // Write writes p as records. A small p stays in the buffer, a large one leaves with what is there.
 func (s *streamWriter) Write(p []byte) (int, error) {
 	total := len(p)
+	s.out.content.Add(int64(total))
 	for len(p) > 0 {
 		n := min(len(p), maxStream)
 		s.out.buf = appendHeader(s.out.buf, RecordHeader{Type: s.t, ID: s.id, Length: uint16(n)})
@@ -286,6 +298,7 @@ func (s *streamWriter) once(src io.Reader, left int64) (n int, err error) {
 	b = b[:len(b)+n]
 	setLength(b, start)
 	s.out.buf = b
+	s.out.content.Add(int64(n))
 	return n, err
 }
 
@@ -302,6 +315,7 @@ func (s *streamWriter) small(src io.Reader, length int) error {
 		return err
 	}
 	s.out.buf = b
+	s.out.content.Add(int64(length))
 	return s.probe(src)
 }
 

@@ -2,8 +2,14 @@
 
 package sock
 
-// Stale reports whether a kept connection has been closed by the peer. Here nobody can tell without reading.
-func Stale(c any) bool { return false }
+// Peeker looks at a kept connection; not here.
+type Peeker struct{}
+
+// NewPeeker returns nil: the system does not let us look.
+func NewPeeker(c any) *Peeker { return nil }
+
+// Stale is false: nobody can tell without reading.
+func (p *Peeker) Stale() bool { return false }
 
 // Waiter reads from a connection into memory that is only taken when there is something to read; not here.
 type Waiter struct{}

@@ -7,24 +7,41 @@ import (
 	"syscall"
 )
 
-// Stale reports whether a kept connection has been closed by the peer, or has sent something that nobody asked for:
-// one MSG_PEEK that does not wait. A type that does not let us look is taken as it is.
-func Stale(c any) bool {
+// Peeker looks at a kept connection.
+type Peeker struct {
+	raw   syscall.RawConn
+	look  func(fd uintptr)
+	stale bool
+}
+
+// NewPeeker returns nil if the type of c does not let us look.
+func NewPeeker(c any) *Peeker {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
-		return false
+		return nil
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return true
+		return nil
 	}
-	stale := true
-	err = raw.Control(func(fd uintptr) {
+	p := &Peeker{raw: raw}
+	p.look = func(fd uintptr) {
 		var b [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		stale = err != syscall.EAGAIN
-	})
-	return stale || err != nil
+		p.stale = err != syscall.EAGAIN
+	}
+	return p
+}
+
+// Stale reports whether the connection has been closed by the peer, or the peer has sent something that nobody asked
+// for: one MSG_PEEK that does not wait. A nil Peeker takes the connection as it is.
+func (p *Peeker) Stale() bool {
+	if p == nil {
+		return false
+	}
+	p.stale = true
+	err := p.raw.Control(p.look)
+	return p.stale || err != nil
 }
 
 // Waiter reads from a connection into memory that is only taken when there is something to read.

@@ -1,0 +1,301 @@
+package fastcgi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/pool"
+	"github.com/gatehouse-go/gatehouse/internal/slab"
+	"github.com/gatehouse-go/gatehouse/internal/sock"
+)
+
+// Client is a gateway.RoundTripper that sends requests to an application. Set its fields before the first use and leave
+// them; its methods may be called by several goroutines at once. Use one Client for each address.
+//
+// Each connection carries one request at a time. The zero value keeps no connection: PHP gives each kept one a worker.
+//
+// A request is sent again, once, if its connection had carried another before, nothing of an answer came, and either
+// nothing of it had been written or its method is GET, HEAD, OPTIONS or TRACE and its body can be had again (GetBody).
+type Client struct {
+	Addr          string                                         // "host:port" or "unix:/path"
+	Dial          func(ctx context.Context) (net.Conn, error)    // nil stands for Addr
+	Env           []string                                       // "NAME=value", sent with every request; beats its params; the way for PHP_VALUE and the like
+	MaxConns      int                                            // 0 stands for no bound; more wait under their context
+	MaxIdle       int                                            // connections kept; 0 stands for none: FCGI_KEEP_CONN is not sent
+	MaxIdleTime   time.Duration                                  // 0 stands for 30 s
+	MaxLifetime   time.Duration                                  // of a connection; 0 stands for no bound
+	Multiplex     bool                                           // sends GET_VALUES with a connection's first request, and waits for no answer
+	DialTimeout   time.Duration                                  // 0 stands for 5 s
+	HeadTimeout   time.Duration                                  // from the request sent to the answer's head whole; 0 stands for none
+	UnknownLength bool                                           // send a body of length -1 without CONTENT_LENGTH (PHP reads none of it); false: ErrLengthRequired
+	IdleTimeout   time.Duration                                  // between two reads of a body; 0 stands for none
+	MaxHeadBytes  int                                            // of an answer; 0 stands for 64 KiB
+	Stderr        func(ctx context.Context, line []byte)         // a line of at most 4 KiB, controls escaped, valid until it returns; nil stands for Logger
+	Observe       func(ctx context.Context, x *gateway.Exchange) // once per RoundTrip; x valid until it returns
+	Logger        *slog.Logger                                   // nil stands for slog.Default
+
+	once    sync.Once
+	env     *pairs.List
+	fault   error // of the configuration
+	network string
+	address string
+	pool    pool.Pool[*clientConn]
+	bodies  slab.Pool[clientBody]
+	heads   sync.Pool // of *[]byte
+
+	requests, dialed, reused, failed, refused, canceled, truncated atomic.Uint64
+	inFlight                                                       atomic.Int64
+}
+
+func (c *Client) setUp() {
+	c.env, c.fault = envList(c.Env)
+	if c.Dial == nil && c.fault == nil {
+		c.network, c.address, c.fault = sock.Network(c.Addr)
+	}
+	c.pool.Max, c.pool.MaxIdle = c.MaxConns, c.MaxIdle
+	c.pool.MaxAge = cmp.Or(c.MaxIdleTime, 30*time.Second)
+}
+
+// RoundTrip sends r and reads the head of its answer into res; see gateway.RoundTripper. Errors are *gateway.Error; the
+// causes are those of AppendRequest (PhaseRequest, nothing was sent), gateway.ErrLengthRequired, and those of
+// Reader.ReadResponse, with gateway.ErrNoResponse for a connection that was closed without one byte of an answer: php-fpm
+// does that to what it takes for a protocol error. When ctx is done the connection is closed and never used again.
+//
+// A body whose bytes are in memory (bytes.Reader, bytes.Buffer, strings.Reader) is written by the caller's goroutine if
+// it is small; any other by a goroutine of its own, while the answer is read. If the answer ends first, that goroutine
+// stops and the connection is closed; a Read of r.Body that waits then may be left behind until it returns.
+func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
+	c.once.Do(c.setUp)
+	c.requests.Add(1)
+	c.inFlight.Add(1)
+	res.Reset()
+	x := attempt{c: c, ctx: ctx, r: r, res: res, started: c.now()}
+	err := x.prepare()
+	if err == nil {
+		err = x.run()
+	}
+	if err != nil {
+		res.Reset()
+		c.inFlight.Add(-1)
+		c.count(err)
+		if c.Observe != nil {
+			c.observe(&x, err)
+		}
+	}
+	return err
+}
+
+// observe is apart so that only those who observe pay for what escapes.
+func (c *Client) observe(x *attempt, err error) {
+	e := gateway.Exchange{Addr: c.Addr, Wait: x.wait, Dial: x.dial, Total: time.Since(x.started), Err: err}
+	if ge, ok := errors.AsType[*gateway.Error](err); ok {
+		e.Reused = ge.Reused
+	}
+	c.Observe(x.ctx, &e)
+}
+
+// now is the time if somebody wants to know it.
+func (c *Client) now() time.Time {
+	if c.Observe == nil {
+		return time.Time{}
+	}
+	return time.Now()
+}
+
+func (c *Client) since(t time.Time) time.Duration {
+	if c.Observe == nil {
+		return 0
+	}
+	return time.Since(t)
+}
+
+func (c *Client) count(err error) {
+	c.failed.Add(1)
+	switch {
+	case errors.Is(err, gateway.ErrRefused):
+		c.refused.Add(1)
+	case errors.Is(err, context.Canceled):
+		c.canceled.Add(1)
+	case errors.Is(err, gateway.ErrTruncated):
+		c.truncated.Add(1)
+	}
+}
+
+// Stats returns the counters since the first use, and the gauges of now.
+func (c *Client) Stats() gateway.Stats {
+	idle, waiting := c.pool.Counts()
+	return gateway.Stats{
+		Requests: c.requests.Load(), Dialed: c.dialed.Load(), Reused: c.reused.Load(), Failed: c.failed.Load(),
+		Refused: c.refused.Load(), Canceled: c.canceled.Load(), Truncated: c.truncated.Load(),
+		InFlight: int(c.inFlight.Load()), Waiting: waiting, Idle: idle,
+	}
+}
+
+// Close closes the idle connections; the Client can be used again.
+func (c *Client) Close() error {
+	c.pool.CloseIdle()
+	return nil
+}
+
+func (c *Client) logger() *slog.Logger {
+	if c.Logger != nil {
+		return c.Logger
+	}
+	return slog.Default()
+}
+
+// attempt is one RoundTrip up to its answer's head.
+type attempt struct {
+	c          *Client
+	ctx        context.Context
+	r          *gateway.Request
+	res        *gateway.Response
+	head       *[]byte // the request's head as for id 1
+	body       io.Reader
+	touched    bool // body may have been read
+	idempotent bool
+	bodyless   bool // the answer has no body whatever its Content-Length says
+
+	started    time.Time
+	wait, dial time.Duration
+}
+
+// prepare checks and writes down all that can be before there is a connection.
+func (x *attempt) prepare() error {
+	c, r := x.c, x.r
+	x.body = r.Body
+	err := c.fault
+	if err == nil && r.ContentLength < 0 && r.Body != nil && !c.UnknownLength {
+		err = fmt.Errorf("fastcgi: %w", gateway.ErrLengthRequired)
+	}
+	if err == nil && r.ContentLength > 0 && r.Body == nil {
+		err = errBodyShort
+	}
+	if err != nil {
+		return x.fail(gateway.PhaseRequest, nil, err)
+	}
+	x.head, _ = c.heads.Get().(*[]byte)
+	if x.head == nil {
+		x.head = new([]byte)
+	}
+	if *x.head, err = appendRequest((*x.head)[:0], 1, c.MaxIdle > 0, r, c.env); err != nil {
+		return x.fail(gateway.PhaseRequest, nil, err)
+	}
+	method, _ := r.Params.Lookup("REQUEST_METHOD")
+	switch string(method) {
+	case "HEAD":
+		x.bodyless, x.idempotent = true, true
+	case "GET", "OPTIONS", "TRACE":
+		x.idempotent = true
+	}
+	return nil
+}
+
+// run sends the request, and once more if it may.
+func (x *attempt) run() error {
+	defer x.release()
+	for again := false; ; again = true {
+		cc, kept, err := x.connect(again)
+		if err != nil {
+			return err
+		}
+		err = cc.exchange(x)
+		if err == nil {
+			return nil
+		}
+		if again || !kept || !x.mayRepeat(cc) {
+			return err
+		}
+	}
+}
+
+// release gives the head's memory back, unless the goroutine that sends the body has it.
+func (x *attempt) release() {
+	if x.head != nil && cap(*x.head) <= keepBuffer {
+		x.c.heads.Put(x.head)
+	}
+}
+
+// mayRepeat decides whether the request can be sent again, and gets its body once more for that.
+func (x *attempt) mayRepeat(cc *clientConn) bool {
+	if cc.received || x.ctx.Err() != nil || cc.out.sent.Load() && !x.idempotent {
+		return false
+	}
+	if x.head == nil {
+		x.head = new([]byte) // the goroutine that sends has the other
+	}
+	if x.body == nil || !x.touched {
+		return true
+	}
+	if x.r.GetBody == nil {
+		return false
+	}
+	body, err := x.r.GetBody()
+	x.body, x.touched = body, false
+	return err == nil
+}
+
+// connect takes a kept connection that is still good, or dials.
+func (x *attempt) connect(fresh bool) (cc *clientConn, kept bool, err error) {
+	c := x.c
+	begun := c.now()
+	for {
+		cc, kept, err = c.pool.Get(x.ctx)
+		if err != nil {
+			return nil, false, x.fail(gateway.PhaseWait, nil, err)
+		}
+		if !kept {
+			break
+		}
+		if !fresh && cc.usable() {
+			x.wait = c.since(begun)
+			c.reused.Add(1)
+			cc.reused = true
+			return cc, true, nil
+		}
+		cc.c.Close()
+		c.pool.Drop()
+	}
+	x.wait = c.since(begun)
+	begun = c.now()
+	conn, err := c.dial(x.ctx)
+	x.dial = c.since(begun)
+	if err != nil {
+		c.pool.Drop()
+		return nil, false, x.fail(gateway.PhaseDial, nil, err)
+	}
+	c.dialed.Add(1)
+	return newClientConn(c, conn), false, nil
+}
+
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.DialTimeout, 5*time.Second))
+	defer cancel()
+	if c.Dial != nil {
+		return c.Dial(ctx)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, c.network, c.address)
+}
+
+// fail makes err an error of the exchange.
+func (x *attempt) fail(phase gateway.Phase, cc *clientConn, err error) error {
+	e := &gateway.Error{Phase: phase, Addr: x.c.Addr, Err: err}
+	if cause := context.Cause(x.ctx); cause != nil && phase > gateway.PhaseRequest {
+		e.Err = cause
+	}
+	if cc != nil {
+		e.Reused, e.Sent, e.Received = cc.reused, cc.out.sent.Load(), cc.received
+	}
+	return e
+}

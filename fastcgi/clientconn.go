@@ -1,0 +1,492 @@
+package fastcgi
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/sock"
+)
+
+// clientConn is a connection of a Client. One request at a time uses it: exchange begins with it, and the Body of the
+// answer ends it. A later kind that carries several would take answers apart by their id here.
+type clientConn struct {
+	client *Client
+	c      net.Conn
+	peeker *sock.Peeker
+	born   time.Time
+	id     uint16 // of the last request; they count up, so that a late answer is an error
+	reused bool
+	keep   bool
+
+	rec    records
+	answer answer
+	out    output
+
+	// Of the current exchange.
+	rmu      sync.Mutex // held while the answer's Body is read or closed
+	ctx      context.Context
+	stop     func() bool // undoes the watch on ctx; nil if there is none
+	stderr   io.Writer
+	lines    sock.Lines
+	body     *clientBody
+	x        gateway.Exchange
+	started  time.Time
+	asked    time.Time
+	received bool // a byte of the answer has come
+
+	cancel    func() // closes the connection; kept so that watching a context allocates no more than it must
+	takeError func(p []byte)
+
+	mu       sync.Mutex
+	sent     sync.Cond
+	sending  bool // a goroutine writes the body
+	inMemory bool // the body's bytes are there already: writing them waits for the connection alone
+	waiting  bool // for the answer's head
+	sendErr  error
+	limit    time.Time // of the head
+	deadline time.Time // that is set
+}
+
+func newClientConn(c *Client, conn net.Conn) *clientConn {
+	cc := &clientConn{client: c, c: conn, peeker: sock.NewPeeker(conn), born: time.Now(), keep: c.MaxIdle > 0}
+	cc.rec.reset((*clientReader)(cc))
+	cc.out.reset(conn)
+	cc.sent.L = &cc.mu
+	cc.cancel = func() { conn.Close() }
+	cc.takeError = cc.stderrBytes
+	return cc
+}
+
+// Close closes the connection.
+func (cc *clientConn) Close() error { return cc.c.Close() }
+
+// usable reports whether a kept connection can take another request.
+func (cc *clientConn) usable() bool {
+	return cc.young() && !cc.peeker.Stale()
+}
+
+func (cc *clientConn) young() bool {
+	age := cc.client.MaxLifetime
+	return cc.id < 1<<16-1 && (age <= 0 || time.Since(cc.born) < age)
+}
+
+// clientReader reads from the connection under the deadline of what is waited for.
+type clientReader clientConn
+
+func (r *clientReader) Read(p []byte) (int, error) {
+	cc := (*clientConn)(r)
+	cc.arm()
+	n, err := cc.c.Read(p)
+	cc.received = cc.received || n > 0
+	return n, err
+}
+
+func (cc *clientConn) arm() {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	var t time.Time
+	switch idle := cc.client.IdleTimeout; {
+	case cc.waiting:
+		t = cc.limit
+	case idle > 0:
+		t = time.Now().Add(idle)
+	}
+	cc.setDeadline(t)
+}
+
+func (cc *clientConn) setDeadline(t time.Time) {
+	if !t.Equal(cc.deadline) {
+		cc.deadline = t
+		cc.c.SetReadDeadline(t)
+	}
+}
+
+// exchange sends x's request and reads its answer's head. On an error the connection is gone.
+func (cc *clientConn) exchange(x *attempt) error {
+	cc.begin(x)
+	phase, err := cc.send(x)
+	if err == nil {
+		phase = gateway.PhaseHead
+		err = cc.readHead(x)
+	}
+	if err == nil {
+		cc.attach(x)
+		return nil
+	}
+	err = x.fail(phase, cc, err)
+	cc.endWatch()
+	cc.drop()
+	return err
+}
+
+func (cc *clientConn) begin(x *attempt) {
+	cc.id++
+	cc.rec.in.Borrow()
+	cc.answer.reset()
+	cc.answer.id = cc.id
+	cc.answer.interim = x.r.Interim
+	cc.answer.stderr = cc.takeError
+	cc.ctx, cc.stderr = x.ctx, x.r.Stderr
+	cc.received, cc.sendErr, cc.waiting, cc.limit = false, nil, true, time.Time{}
+	cc.out.failed = nil
+	cc.out.sent.Store(false)
+	cc.out.content.Store(0)
+	cc.started, cc.asked = x.started, cc.client.now()
+	if x.ctx.Done() != nil {
+		cc.stop = context.AfterFunc(x.ctx, cc.cancel)
+	}
+}
+
+// send sends the request, or begins to. A connection that takes no more may still hold an answer, so that is no error
+// yet; one of the body is.
+func (cc *clientConn) send(x *attempt) (gateway.Phase, error) {
+	if err := x.encode(cc); err != nil {
+		return gateway.PhaseRequest, err
+	}
+	x.touched = x.body != nil
+	if x.body != nil && !smallMemory(x.body) || x.r.Role == Filter {
+		cc.sending, cc.inMemory = true, inMemory(x.body)
+		go cc.sendBody(sending{x.body, x.r.ContentLength, x.r.Data, dataLength(x.r), x.r.Role}, x.head)
+		x.head = nil
+		return 0, nil
+	}
+	err := cc.writeRequest(sending{x.body, max(x.r.ContentLength, 0), nil, 0, x.r.Role})
+	*x.head, cc.out.buf = cc.out.buf[:0], nil
+	cc.sentAll(err)
+	if err != nil && cc.out.failed == nil {
+		return gateway.PhaseRequest, err
+	}
+	return 0, nil
+}
+
+// smallMemory reports whether body leaves with the head, from the caller's goroutine.
+func smallMemory(body io.Reader) bool {
+	return inMemory(body) && body.(memory).Len() <= smallBody
+}
+
+// sending is what is sent after a request's head.
+type sending struct {
+	body       io.Reader
+	length     int64
+	data       io.Reader
+	dataLength int64
+	role       Role
+}
+
+// writeRequest writes what is in the buffer, the head, and the streams of the request.
+func (cc *clientConn) writeRequest(s sending) error {
+	// An authorizer gets an empty STDIN: FCGI.pm and others wait for it.
+	if err := cc.out.stream(TypeStdin, cc.id, s.body, s.length); err != nil {
+		return err
+	}
+	if s.role == Filter {
+		if err := cc.out.stream(TypeData, cc.id, s.data, s.dataLength); err != nil {
+			return err
+		}
+	}
+	return cc.out.flush()
+}
+
+// sendBody is writeRequest in a goroutine of its own.
+func (cc *clientConn) sendBody(s sending, head *[]byte) {
+	err := cc.writeRequest(s)
+	*head, cc.out.buf = cc.out.buf[:0], nil
+	if cap(*head) <= keepBuffer {
+		cc.client.heads.Put(head)
+	}
+	if err != nil && cc.out.failed == nil {
+		cc.c.Close() // the body is at fault: nobody may take what was sent of it for the whole
+	}
+	cc.sentAll(err)
+}
+
+// sentAll notes the end of sending. From now on the head is waited for with a limit.
+func (cc *clientConn) sentAll(err error) {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	if timeout := cc.client.HeadTimeout; timeout > 0 && cc.waiting {
+		cc.limit = time.Now().Add(timeout)
+		if cc.sending {
+			cc.setDeadline(cc.limit)
+		}
+	}
+	cc.sending, cc.sendErr = false, err
+	cc.sent.Broadcast()
+}
+
+// encode puts the head into the connection's buffer, under the id of this exchange.
+func (x *attempt) encode(cc *clientConn) error {
+	b := *x.head
+	if len(b) == 0 { // the second time
+		var err error
+		if b, err = appendRequest(b, 1, cc.keep, x.r, x.c.env); err != nil {
+			return err
+		}
+	}
+	setIDs(b, cc.id)
+	if x.c.Multiplex && cc.id == 1 {
+		b = slices.Insert(b, 0, getValues...)
+	}
+	cc.out.buf = b
+	*x.head = nil
+	return nil
+}
+
+// getValues asks for what section 4.1 names.
+var getValues = func() []byte {
+	b := appendHeader(nil, RecordHeader{Type: TypeGetValues})
+	for _, name := range []string{"FCGI_MAX_CONNS", "FCGI_MAX_REQS", "FCGI_MPXS_CONNS"} {
+		b = appendPair(b, name, "")
+	}
+	setLength(b, 0)
+	return b
+}()
+
+// setIDs writes id into every record of b.
+func setIDs(b []byte, id uint16) {
+	for len(b) > 0 {
+		binary.BigEndian.PutUint16(b[2:], id)
+		b = b[headerSize+int(binary.BigEndian.Uint16(b[4:]))+int(b[6]):]
+	}
+}
+
+func (cc *clientConn) readHead(x *attempt) error {
+	err := cc.answer.readHead(&cc.rec, x.res, orDefault(cc.client.MaxHeadBytes, defaultAnswerHead))
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	cc.waiting, cc.limit = false, time.Time{}
+	return cc.cause(err)
+}
+
+// cause makes of an error of reading what the caller can branch on.
+func (cc *clientConn) cause(err error) error {
+	switch {
+	case err == nil || err == io.EOF && cc.answer.started:
+		return err
+	case cc.sendErr != nil && cc.out.failed == nil:
+		return cc.sendErr // of the body; the rest followed from it
+	case !cc.received && (err == io.EOF || errors.Is(err, syscall.ECONNRESET)):
+		if cc.sendErr != nil {
+			err = cc.sendErr
+		}
+		return fmt.Errorf("fastcgi: %w (%w)", gateway.ErrNoResponse, err)
+	case errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("fastcgi: %w (%w)", gateway.ErrTruncated, err)
+	}
+	return err
+}
+
+// stderrBytes takes what the application says on STDERR.
+func (cc *clientConn) stderrBytes(p []byte) {
+	if cc.stderr != nil {
+		cc.stderr.Write(p)
+		return
+	}
+	cc.lines.Write(p, cc.stderrLine)
+}
+
+func (cc *clientConn) stderrLine(line []byte) {
+	if cc.client.Stderr != nil {
+		cc.client.Stderr(cc.ctx, line)
+		return
+	}
+	cc.client.logger().LogAttrs(cc.ctx, slog.LevelWarn, "application", slog.String("addr", cc.client.Addr), slog.String("stderr", string(line)))
+}
+
+// attach gives the answer its Body.
+func (cc *clientConn) attach(x *attempt) {
+	cc.answer.bare = x.bodyless || x.res.Status == 204 || x.res.Status == 304
+	if cc.client.Observe != nil {
+		cc.x = gateway.Exchange{
+			Addr: cc.client.Addr, Reused: cc.reused, Wait: x.wait, Dial: x.dial,
+			Head: time.Since(cc.asked), Status: x.res.Status,
+		}
+	}
+	b := cc.client.bodies.Get()
+	b.cc.Store(cc)
+	cc.body = b
+	x.res.Body = b
+}
+
+// clientBody is the Body of one answer. Each answer has one of its own: what is kept after its end is dead, whatever
+// has become of the connection.
+type clientBody struct {
+	cc  atomic.Pointer[clientConn]
+	end atomic.Pointer[error] // what Read returns after the end; nil stands for io.EOF
+}
+
+// live locks the connection for b.
+func (b *clientBody) live() *clientConn {
+	cc := b.cc.Load()
+	if cc == nil {
+		return nil
+	}
+	cc.rmu.Lock()
+	if b.cc.Load() != cc {
+		cc.rmu.Unlock()
+		return nil
+	}
+	return cc
+}
+
+func (b *clientBody) Read(p []byte) (int, error) {
+	cc := b.live()
+	if cc == nil {
+		if err := b.end.Load(); err != nil {
+			return 0, *err
+		}
+		return 0, io.EOF
+	}
+	defer cc.rmu.Unlock()
+	n, err := cc.answer.read(&cc.rec, p)
+	cc.x.Received += int64(n)
+	if err != nil {
+		err = cc.finish(err)
+	}
+	return n, err
+}
+
+// Close ends the exchange. What is left of the answer is dropped if it has arrived, and else the connection is.
+func (b *clientBody) Close() error {
+	cc := b.cc.Load()
+	if cc == nil {
+		return nil
+	}
+	if !cc.rmu.TryLock() {
+		cc.c.Close() // somebody reads, and must not keep us waiting
+		cc.rmu.Lock()
+	}
+	defer cc.rmu.Unlock()
+	if b.cc.Load() == cc {
+		cc.finish(cc.answer.dropBuffered(&cc.rec))
+	}
+	return nil
+}
+
+// dropBuffered takes what has arrived of an answer that nobody reads, and reports io.EOF if that was all of it.
+func (a *answer) dropBuffered(rec *records) error {
+	a.left = -1
+	for a.err == nil {
+		if rec.in.Len() < rec.left {
+			return errClosed
+		}
+		rec.use(rec.left)
+		h, ok := rec.peek()
+		if !ok || !rec.buffered(h) {
+			return errClosed
+		}
+		a.advance(rec)
+	}
+	if a.err != io.EOF {
+		return errClosed
+	}
+	return io.EOF
+}
+
+// finish ends the exchange: err is what Read returns from now on.
+func (cc *clientConn) finish(err error) error {
+	cc.lines.Flush(cc.stderrLine)
+	watched := cc.endWatch()
+	good := err == io.EOF && cc.reusable() && watched
+	if !good {
+		cc.c.Close()
+	}
+	cc.settleSender()
+	if err = cc.bodyError(err); err != io.EOF {
+		end := err
+		cc.body.end.Store(&end)
+	}
+	cc.report(err)
+	cc.body.cc.Store(nil)
+	cc.body, cc.ctx, cc.stderr, cc.answer.res, cc.answer.interim = nil, nil, nil, nil, nil
+	cc.client.inFlight.Add(-1)
+	if !good {
+		cc.client.pool.Drop()
+		return err
+	}
+	cc.rec.in.Return()
+	cc.client.pool.Put(cc)
+	return err
+}
+
+// endWatch stops watching the context; false says that it was done.
+func (cc *clientConn) endWatch() bool {
+	if cc.stop == nil {
+		return true
+	}
+	stopped := cc.stop()
+	cc.stop = nil
+	return stopped
+}
+
+// drop closes a connection on which no answer began.
+func (cc *clientConn) drop() {
+	cc.lines.Flush(cc.stderrLine)
+	cc.c.Close()
+	cc.settleSender()
+	cc.client.pool.Drop()
+}
+
+// settleSender waits for the goroutine that writes the body where it cannot be kept waiting: its bytes are in memory and
+// its connection is closed. One that waits for a Read of the caller's body is left behind; it will not read again.
+func (cc *clientConn) settleSender() {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	for cc.sending && cc.inMemory {
+		cc.sent.Wait()
+	}
+}
+
+// reusable reports whether the connection is at the end of an exchange that left nothing behind (F2).
+func (cc *clientConn) reusable() bool {
+	cc.mu.Lock()
+	clean := !cc.sending && cc.sendErr == nil
+	cc.mu.Unlock()
+	a := &cc.answer
+	cc.rec.dropBuffered()
+	return clean && cc.keep && a.ended && !a.dirty && a.end.Status == Complete &&
+		cc.rec.left == 0 && cc.rec.pad == 0 && cc.rec.in.Len() == 0 && cc.young()
+}
+
+// bodyError makes err what Body returns.
+func (cc *clientConn) bodyError(err error) error {
+	if err == io.EOF || err == errClosed {
+		return err
+	}
+	cc.mu.Lock()
+	err = cc.cause(err)
+	cc.mu.Unlock()
+	if cause := context.Cause(cc.ctx); cause != nil {
+		err = cause
+	}
+	err = &gateway.Error{
+		Phase: gateway.PhaseBody, Addr: cc.client.Addr, Reused: cc.reused, Sent: true, Received: true, Err: err,
+	}
+	cc.client.count(err)
+	return err
+}
+
+// report tells Observe.
+func (cc *clientConn) report(err error) {
+	if cc.client.Observe == nil {
+		return
+	}
+	cc.x.Total = time.Since(cc.started)
+	cc.x.Sent = cc.out.content.Load()
+	cc.x.AppStatus = cc.answer.end.AppStatus
+	if err != io.EOF && err != errClosed {
+		cc.x.Err = err
+	}
+	cc.client.Observe(cc.ctx, &cc.x)
+}
