@@ -167,7 +167,7 @@ func (s *contextSource) RequestContext() context.Context {
 		return done
 	}
 	if r.ctx == nil {
-		r.ctx = reqctx.New(c.ctx, func() { c.watch(h) })
+		r.ctx = reqctx.New(c.ctx, s)
 		if r.fault != nil {
 			r.ctx.Cancel(context.Canceled)
 		}
@@ -182,11 +182,17 @@ var done = func() context.Context {
 	return ctx
 }()
 
-// watch makes sure that somebody reads while h's handler runs, so that an abort is seen.
-func (c *serverConn) watch(h *handle) {
+// Watch makes sure that somebody reads while the handler runs, so that an abort is seen.
+func (s *contextSource) Watch() {
+	h := (*handle)(s)
+	r := h.r.Load()
+	if r == nil {
+		return
+	}
+	c := r.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r := h.r.Load(); r != nil && c.inline == r {
+	if h.r.Load() == r && c.inline == r {
 		c.promote()
 	}
 }

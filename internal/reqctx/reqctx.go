@@ -12,7 +12,7 @@ import (
 // of the end: until then nobody needs to look out for it.
 type Context struct {
 	parent context.Context
-	watch  func()
+	watch  Watcher
 
 	mu    sync.Mutex
 	done  chan struct{}
@@ -21,8 +21,11 @@ type Context struct {
 	stop  func() bool
 }
 
+// Watcher begins to look out for the end of a request.
+type Watcher interface{ Watch() }
+
 // New returns a context below parent. watch is called once at the most.
-func New(parent context.Context, watch func()) *Context {
+func New(parent context.Context, watch Watcher) *Context {
 	c := &Context{parent: parent, watch: watch}
 	if parent.Done() != nil {
 		c.stop = context.AfterFunc(parent, func() { c.Cancel(parent.Err()) })
@@ -55,7 +58,7 @@ func (c *Context) Done() <-chan struct{} {
 	done, watch := c.done, c.unwatched()
 	c.mu.Unlock()
 	if watch != nil {
-		watch()
+		watch.Watch()
 	}
 	return done
 }
@@ -76,7 +79,7 @@ func (c *Context) AfterFunc(f func()) (stop func() bool) {
 	watch := c.unwatched()
 	c.mu.Unlock()
 	if watch != nil {
-		watch()
+		watch.Watch()
 	}
 	return func() bool {
 		c.mu.Lock()
@@ -88,7 +91,7 @@ func (c *Context) AfterFunc(f func()) (stop func() bool) {
 }
 
 // unwatched gives watch to the first who calls it.
-func (c *Context) unwatched() func() {
+func (c *Context) unwatched() Watcher {
 	watch := c.watch
 	c.watch = nil
 	if c.err != nil {

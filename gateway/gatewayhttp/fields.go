@@ -1,0 +1,83 @@
+package gatewayhttp
+
+import (
+	"iter"
+	"net/http"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// hopByHop are the fields that belong to one connection, RFC 9110 section 7.6.1, in canonical form.
+var hopByHop = map[string]bool{
+	"Connection":          true,
+	"Keep-Alive":          true,
+	"Proxy-Authenticate":  true,
+	"Proxy-Authorization": true,
+	"Proxy-Connection":    true,
+	"Te":                  true,
+	"Trailer":             true,
+	"Transfer-Encoding":   true,
+	"Upgrade":             true,
+}
+
+// listed are the fields that Connection names.
+func listed(connection []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, v := range connection {
+			for field := range strings.SplitSeq(v, ",") {
+				if field = strings.TrimSpace(field); field != "" && !yield(http.CanonicalHeaderKey(field)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// forServer reports whether a field of a response is an order to the web server that it goes through, X-Accel-Redirect
+// for one: from an application that echoes what it was sent, it would be the client's order (F28).
+func forServer(name string) bool {
+	switch name {
+	case "X-Sendfile", "X-Lighttpd-Send-File":
+		return true
+	}
+	return strings.HasPrefix(name, "X-Accel-")
+}
+
+// bodyAllowed reports whether an answer of that status may have a body.
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+// paramName makes a param's name of a canonical field name; "" if the field is not passed. A name with a byte other
+// than A-Z a-z 0-9 and "-" is not: X_User would become what X-User becomes (F10).
+func paramName(buf []byte, field string) []byte {
+	for i := range len(field) {
+		c := field[i]
+		switch {
+		case 'a' <= c && c <= 'z':
+			c -= 'a' - 'A'
+		case c == '-':
+			c = '_'
+		case !('A' <= c && c <= 'Z' || '0' <= c && c <= '9'):
+			return nil
+		}
+		buf = append(buf, c)
+	}
+	return buf
+}
+
+// notPassed are the fields of a request that no application gets: a param says the same, or they are of one hop, or
+// they would be taken for something else (httpoxy, F1).
+func notPassed(field string) bool {
+	switch field {
+	case "Host", "Content-Type", "Content-Length", "Proxy", "Expect":
+		return true
+	}
+	return hopByHop[field]
+}
+
+// validHost reports whether h can stand for an authority, and for nothing more (F44).
+func validHost(h string) bool {
+	return httpguts.ValidHostHeader(h) && !strings.ContainsAny(h, `/?#@\ `)
+}

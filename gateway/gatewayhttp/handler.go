@@ -1,0 +1,206 @@
+package gatewayhttp
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+)
+
+// Handler makes h a gateway.Handler; nil stands for http.DefaultServeMux. Requests are those of NewRequest; Params gives
+// their params.
+//
+// The ResponseWriter is an http.Flusher and serves http.ResponseController (Flush, deadlines). An answer without a
+// Content-Type gets http.DetectContentType's, unless it is empty or has a Content-Encoding; one to HEAD, or of status
+// 204 or 304, has no body. The fields Connection, Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade
+// and Status are not sent, since they are the web server's, and neither are X-Accel-Redirect, X-Sendfile and
+// X-LIGHTTPD-send-file: from a handler that echoes what it was sent they would be the client's orders. Set them in a
+// gateway.Handler around this one where they are meant. A name that is no token or a value with a control byte makes the
+// answer a 500. WriteHeader of a 1xx is sent where the server's Interim allows it.
+//
+// A panic with http.ErrAbortHandler cuts the answer without a word in the log.
+func Handler(h http.Handler) gateway.Handler {
+	if h == nil {
+		h = http.DefaultServeMux
+	}
+	return handler{h}
+}
+
+type handler struct{ h http.Handler }
+
+func (h handler) ServeGateway(w gateway.ResponseWriter, r *gateway.Request) error {
+	in := new(incoming)
+	hr, err := in.request(r.Context(), r)
+	if err != nil {
+		return err
+	}
+	defer in.ctx.params.end()
+	in.writer = responseWriter{w: w, header: make(http.Header), head: hr.Method == http.MethodHead, length: -1}
+	if err := in.writer.serve(h.h, hr); err != nil {
+		return err
+	}
+	return in.writer.finish()
+}
+
+var errAbort = fmt.Errorf("gatewayhttp: handler aborted: %w", gateway.ErrAborted)
+
+// responseWriter is an http.ResponseWriter onto a gateway one.
+type responseWriter struct {
+	w       gateway.ResponseWriter
+	header  http.Header
+	status  int   // 0 until WriteHeader
+	sent    bool  // the head has been given to w
+	head    bool  // a HEAD request
+	length  int64 // the handler's Content-Length, -1 if it gave none
+	written int64
+}
+
+func (w *responseWriter) serve(h http.Handler, r *http.Request) (err error) {
+	defer func() {
+		if v := recover(); v == http.ErrAbortHandler {
+			err = errAbort
+		} else if v != nil {
+			panic(v) // the server's to log
+		}
+	}()
+	h.ServeHTTP(w, r)
+	return nil
+}
+
+func (w *responseWriter) Header() http.Header { return w.header }
+
+// WriteHeader takes the status and the header as they are; what the head still lacks, the type of the content, is found
+// when the first of it comes.
+func (w *responseWriter) WriteHeader(status int) {
+	if status < 100 || status > 999 {
+		panic(fmt.Sprintf("gatewayhttp: invalid WriteHeader code %d", status))
+	}
+	if w.status != 0 {
+		return
+	}
+	if status < 200 {
+		w.interim(status)
+		return
+	}
+	w.status = status
+	w.length = -1
+	if v := w.header["Content-Length"]; len(v) > 0 {
+		if n, err := strconv.ParseUint(strings.TrimSpace(v[0]), 10, 63); err == nil {
+			w.length = int64(n)
+		}
+	}
+	copyFields(w.w.Header(), w.header)
+}
+
+// interim sends a 1xx. 100 is the web server's to send, 101 is not for this.
+func (w *responseWriter) interim(status int) {
+	if status == http.StatusContinue || status == http.StatusSwitchingProtocols {
+		return
+	}
+	var h gateway.Header
+	copyFields(&h, w.header)
+	w.w.WriteInterim(status, &h)
+}
+
+func copyFields(dst *gateway.Header, src http.Header) {
+	for name, values := range src {
+		if notSent(http.CanonicalHeaderKey(name)) || strings.HasPrefix(name, http.TrailerPrefix) {
+			continue
+		}
+		for _, v := range values {
+			dst.Add(name, v)
+		}
+	}
+}
+
+// notSent are the fields that a handler cannot set.
+func notSent(name string) bool {
+	switch name {
+	case "Status", "X-Accel-Redirect", "X-Sendfile", "X-Lighttpd-Send-File":
+		return true
+	case "Proxy-Authenticate":
+		return false
+	}
+	return hopByHop[name]
+}
+
+// commit gives the head to the gateway's writer; p is the first of the body, nil if there is none.
+func (w *responseWriter) commit(p []byte) {
+	if w.sent {
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+	w.sent = true
+	h := w.w.Header()
+	_, typed := w.header["Content-Type"]
+	_, coded := h.Lookup("Content-Encoding")
+	if len(p) > 0 && !typed && !coded && bodyAllowed(w.status) {
+		h.Set("Content-Type", http.DetectContentType(p))
+	}
+	w.w.WriteHeader(w.status)
+}
+
+// admit decides about n bytes of body.
+func (w *responseWriter) admit(n int) error {
+	w.WriteHeader(http.StatusOK)
+	if !bodyAllowed(w.status) {
+		return http.ErrBodyNotAllowed
+	}
+	if w.length >= 0 && w.written+int64(n) > w.length {
+		return http.ErrContentLength
+	}
+	w.written += int64(n)
+	return nil
+}
+
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if err := w.admit(len(p)); err != nil {
+		return 0, err
+	}
+	w.commit(p)
+	if w.head {
+		return len(p), nil
+	}
+	return w.w.Write(p)
+}
+
+func (w *responseWriter) WriteString(s string) (int, error) {
+	if !w.sent {
+		return w.Write([]byte(s)) // its beginning tells the type
+	}
+	if err := w.admit(len(s)); err != nil {
+		return 0, err
+	}
+	if w.head {
+		return len(s), nil
+	}
+	return io.WriteString(w.w, s)
+}
+
+// Flush sends what was written, the head at the least.
+func (w *responseWriter) Flush() { w.FlushError() }
+
+func (w *responseWriter) FlushError() error {
+	w.commit(nil)
+	return w.w.Flush()
+}
+
+func (w *responseWriter) SetReadDeadline(t time.Time) error  { return w.w.SetReadDeadline(t) }
+func (w *responseWriter) SetWriteDeadline(t time.Time) error { return w.w.SetWriteDeadline(t) }
+
+// EnableFullDuplex changes nothing: reading the request never waits for the answer, nor the other way round.
+func (w *responseWriter) EnableFullDuplex() error { return nil }
+
+// finish ends the answer. One that lacks bytes its Content-Length promised is cut.
+func (w *responseWriter) finish() error {
+	w.commit(nil)
+	if w.length > w.written && !w.head && bodyAllowed(w.status) {
+		return errors.New("gatewayhttp: body shorter than its Content-Length")
+	}
+	return nil
+}

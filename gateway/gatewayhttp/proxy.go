@@ -1,0 +1,162 @@
+package gatewayhttp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/http"
+	"sync"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/race"
+)
+
+// Proxy is an http.Handler straight onto a backend, as gateway.Proxy is a gateway.Handler. Each piece of the answer is
+// sent on as it arrives. An answer that is cut panics with http.ErrAbortHandler, as httputil.ReverseProxy does, so that
+// it cannot look whole. A request whose client goes away is cancelled.
+type Proxy struct {
+	Backend        gateway.RoundTripper
+	Mapping        *Mapping
+	ModifyResponse func(*gateway.Response) error                   // changes the answer before its head is sent; its error goes to ErrorHandler
+	ErrorHandler   func(http.ResponseWriter, *http.Request, error) // of a request that has no answer; nil stands for Status and Logger
+	Logger         *slog.Logger                                    // nil stands for slog.Default
+}
+
+// errorStatus is gateway.ErrorStatus, and 404 for a script that does not exist (a socket that does not is another
+// matter), 413 for a body over the limit of an http.MaxBytesReader.
+func errorStatus(err error) int {
+	if _, asked := errors.AsType[*gateway.Error](err); !asked && errors.Is(err, fs.ErrNotExist) {
+		return http.StatusNotFound
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return http.StatusRequestEntityTooLarge
+	}
+	return gateway.ErrorStatus(err)
+}
+
+// ServeHTTP passes r to the backend and its answer to w.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := crossings.Get().(*crossing)
+	defer x.release()
+	if err := p.roundTrip(x, w, r); err != nil {
+		p.handleError(w, r, err)
+		return
+	}
+	defer x.res.Body.Close()
+	header := w.Header()
+	addTo(header, &x.res.Header)
+	if _, typed := header["Content-Type"]; !typed {
+		header["Content-Type"] = nil // no guess of ours: the application gave none
+	}
+	w.WriteHeader(x.res.Status)
+	if r.Method == http.MethodHead || !bodyAllowed(x.res.Status) {
+		return
+	}
+	if err := x.copyBody(w); err != nil {
+		if r.Context().Err() == nil {
+			p.logger().Warn("answer cut", "path", r.URL.Path, "error", err)
+		}
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (p *Proxy) roundTrip(x *crossing, w http.ResponseWriter, r *http.Request) error {
+	if err := p.Mapping.request(&x.req, r); err != nil {
+		return err
+	}
+	x.w = w
+	x.req.Interim = x.interim
+	if err := p.Mapping.backend(p.Backend, &x.req).RoundTrip(r.Context(), &x.req, &x.res); err != nil {
+		return err
+	}
+	if p.ModifyResponse == nil {
+		return nil
+	}
+	err := p.ModifyResponse(&x.res)
+	if err != nil {
+		x.res.Body.Close()
+	}
+	return err
+}
+
+func (p *Proxy) handleError(w http.ResponseWriter, r *http.Request, err error) {
+	if p.ErrorHandler != nil {
+		p.ErrorHandler(w, r, err)
+		return
+	}
+	status := errorStatus(err)
+	if !errors.Is(err, context.Canceled) && status >= 500 {
+		p.logger().Warn("no answer", "path", r.URL.Path, "status", status, "error", err)
+	}
+	http.Error(w, http.StatusText(status), status)
+}
+
+func (p *Proxy) logger() *slog.Logger {
+	if p.Logger != nil {
+		return p.Logger
+	}
+	return slog.Default()
+}
+
+// crossing is the memory of one request on its way through a Proxy.
+type crossing struct {
+	req     gateway.Request
+	res     gateway.Response
+	w       http.ResponseWriter
+	buf     []byte
+	interim func(status int, h *gateway.Header) error
+}
+
+var crossings = sync.Pool{New: func() any {
+	x := &crossing{buf: make([]byte, 32<<10)}
+	x.interim = func(status int, h *gateway.Header) error {
+		if status == http.StatusContinue {
+			return nil // net/http sends its own when the body is first read
+		}
+		header := x.w.Header()
+		before := maps.Clone(header)
+		addTo(header, h)
+		x.w.WriteHeader(status)
+		clear(header)
+		maps.Copy(header, before)
+		return nil
+	}
+	return x
+}}
+
+func (x *crossing) release() {
+	const maxPooled = 128 << 10
+	if race.Enabled || hook.Params(&x.req.Params).Cap() > maxPooled || hook.Header(&x.res.Header).Cap() > maxPooled {
+		return
+	}
+	x.req.Reset()
+	x.res.Reset()
+	x.w = nil
+	crossings.Put(x)
+}
+
+// copyBody sends on what arrives, at once, but for the last piece, with which net/http sends its end.
+func (x *crossing) copyBody(w http.ResponseWriter) error {
+	flush := http.NewResponseController(w).Flush
+	for {
+		n, err := x.res.Body.Read(x.buf)
+		if n > 0 {
+			if _, werr := w.Write(x.buf[:n]); werr != nil {
+				return werr
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,301 @@
+package gatewayhttp
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+)
+
+// incoming is an http.Request that came through a gateway, in one piece of memory.
+type incoming struct {
+	url    url.URL
+	ctx    requestContext
+	body   body
+	writer responseWriter
+}
+
+// body is a gateway body as an http.Request's.
+type body struct{ io.Reader }
+
+func (body) Close() error { return nil }
+
+// requestContext is the context of an http.Request that came through Handler.
+type requestContext struct {
+	context.Context
+	params paramsKeeper
+}
+
+// paramsKeeper gives out params for as long as there are any.
+type paramsKeeper struct {
+	mu   sync.Mutex
+	req  *gateway.Request // nil when the handler has returned
+	kept *gateway.Params
+}
+
+type paramsKey struct{}
+
+func (c *requestContext) Value(key any) any {
+	if key == (paramsKey{}) {
+		return &c.params
+	}
+	return c.Context.Value(key)
+}
+
+// Params are those that r was received with, nil if it did not come through Handler or NewRequest, or if its handler
+// has returned and nobody asked before. They are a copy, the same one for each call, and yours to keep.
+func Params(r *http.Request) *gateway.Params {
+	k, _ := r.Context().Value(paramsKey{}).(*paramsKeeper)
+	if k == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.kept == nil && k.req != nil {
+		k.kept = new(gateway.Params)
+		k.kept.CopyFrom(&k.req.Params)
+	}
+	return k.kept
+}
+
+func (k *paramsKeeper) end() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.req = nil
+}
+
+// NewRequest makes an http.Request of r, with context ctx: the URL from REQUEST_URI in whatever form, the header from
+// the HTTP_* params and CONTENT_TYPE, Host, RemoteAddr from REMOTE_ADDR and REMOTE_PORT, TLS as Request.TLS says. Its
+// strings are cut from one copy of the params; its Body is r's. gateway.ErrParam: no method, a host that is no
+// authority, a protocol that is not HTTP, a REQUEST_URI that is none.
+func NewRequest(ctx context.Context, r *gateway.Request) (*http.Request, error) {
+	in := new(incoming)
+	return in.request(ctx, r)
+}
+
+func (in *incoming) request(ctx context.Context, r *gateway.Request) (*http.Request, error) {
+	in.ctx.Context = ctx
+	in.ctx.params.req = r
+	var zero http.Request
+	hr := zero.WithContext(&in.ctx)
+	v := in.fields(hr, r)
+	if err := in.line(hr, r, v); err != nil {
+		return nil, fmt.Errorf("gatewayhttp: %w", err)
+	}
+	hr.ContentLength = r.ContentLength
+	hr.Body = http.NoBody
+	if r.Body != nil && r.ContentLength != 0 {
+		in.body.Reader = r.Body
+		hr.Body = &in.body
+	}
+	if r.TLS() {
+		hr.TLS = &tls.ConnectionState{HandshakeComplete: true}
+	}
+	return hr, nil
+}
+
+// variables are the values that are not fields, as strings cut from the copy of the params.
+type variables struct {
+	method, uri, host, addr, port string
+}
+
+// fields fills the header, and cuts out what else is needed.
+func (in *incoming) fields(hr *http.Request, r *gateway.Request) (v variables) {
+	buf := make([]byte, 0, paramsSize(&r.Params))
+	count := 0
+	for name, value := range r.Params.All() {
+		if isField(name) {
+			buf = appendFieldName(buf, name)
+			count++
+		}
+		buf = append(buf, value...)
+	}
+	all := string(buf)
+	hr.Header = make(http.Header, count)
+	values := make([]string, 0, count)
+	for name, value := range r.Params.All() {
+		var field string
+		if isField(name) {
+			n := fieldNameSize(name)
+			field, all = all[:n], all[n:]
+		}
+		s := all[:len(value)]
+		all = all[len(value):]
+		if field != "" {
+			values = append(values, s)
+			hr.Header[field] = values[len(values)-1 : len(values) : len(values)]
+			continue
+		}
+		v.take(name, s)
+	}
+	return v
+}
+
+func (v *variables) take(name []byte, value string) {
+	switch string(name) {
+	case "REQUEST_METHOD":
+		v.method = value
+	case "REQUEST_URI":
+		v.uri = value
+	case "HTTP_HOST":
+		v.host = value
+	case "REMOTE_ADDR":
+		v.addr = value
+	case "REMOTE_PORT":
+		v.port = value
+	}
+}
+
+func paramsSize(p *gateway.Params) (n int) {
+	for name, value := range p.All() {
+		n += len(name) + len(value)
+	}
+	return n
+}
+
+// isField reports whether a param is a field of the request. CONTENT_TYPE is; HTTP_CONTENT_TYPE and HTTP_CONTENT_LENGTH,
+// which nginx sends too, are not, and neither is HTTP_TRANSFER_ENCODING: the body has none (F37 names others to beware of).
+func isField(name []byte) bool {
+	if string(name) == "CONTENT_TYPE" {
+		return true
+	}
+	if len(name) <= len("HTTP_") || string(name[:len("HTTP_")]) != "HTTP_" {
+		return false
+	}
+	switch string(name) {
+	case "HTTP_HOST", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_PROXY":
+		return false
+	}
+	for _, c := range name {
+		if !('A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_') {
+			return false
+		}
+	}
+	return true
+}
+
+func fieldNameSize(name []byte) int {
+	if string(name) == "CONTENT_TYPE" {
+		return len(name)
+	}
+	return len(name) - len("HTTP_")
+}
+
+// appendFieldName appends "Accept-Encoding" for "HTTP_ACCEPT_ENCODING": canonical, as http.Header has it.
+func appendFieldName(dst, name []byte) []byte {
+	upper := true
+	for _, c := range name[len(name)-fieldNameSize(name):] {
+		switch {
+		case c == '_':
+			c = '-'
+		case !upper && 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		}
+		upper = c == '-'
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+// line fills what an HTTP request has in its first line, and Host and RemoteAddr.
+func (in *incoming) line(hr *http.Request, r *gateway.Request, v variables) error {
+	if v.method == "" {
+		return fmt.Errorf("REQUEST_METHOD: %w", gateway.ErrParam)
+	}
+	hr.Method = v.method
+	major, minor, ok := r.Protocol()
+	if !ok {
+		return fmt.Errorf("SERVER_PROTOCOL: %w", gateway.ErrParam)
+	}
+	hr.Proto, hr.ProtoMajor, hr.ProtoMinor = protocolText(major, minor), major, minor
+	if v.host == "" {
+		v.host = r.Host()
+	}
+	if !validHost(v.host) {
+		return fmt.Errorf("HTTP_HOST: %w", gateway.ErrParam)
+	}
+	hr.Host = v.host
+	if v.uri == "" {
+		v.uri = r.URI()
+	}
+	hr.RequestURI = v.uri
+	if err := in.parse(hr, v.uri); err != nil {
+		return fmt.Errorf("REQUEST_URI: %w", gateway.ErrParam) // the cause would quote it
+	}
+	if v.addr != "" {
+		port := v.port
+		if port == "" {
+			port = "0"
+		}
+		hr.RemoteAddr = net.JoinHostPort(v.addr, port)
+	}
+	return nil
+}
+
+func protocolText(major, minor int) string {
+	switch [2]int{major, minor} {
+	case [2]int{1, 1}:
+		return "HTTP/1.1"
+	case [2]int{1, 0}:
+		return "HTTP/1.0"
+	case [2]int{2, 0}:
+		return "HTTP/2.0"
+	case [2]int{3, 0}:
+		return "HTTP/3.0"
+	}
+	return fmt.Sprintf("HTTP/%d.%d", major, minor)
+}
+
+// parse makes the URL of a request target, in the four forms of RFC 9112 section 3.2. It does not put a host before the
+// target: "//x" is a path (F44). Most targets are a plain path and query, which cost nothing to take apart.
+func (in *incoming) parse(hr *http.Request, uri string) error {
+	hr.URL = &in.url
+	path, query, found := strings.Cut(uri, "?")
+	if strings.HasPrefix(path, "/") && plain(path) && !strings.ContainsAny(query, "# \x7f") && noControl(query) {
+		in.url = url.URL{Path: path, RawQuery: query, ForceQuery: found && query == ""}
+		return nil
+	}
+	target := uri
+	authority := hr.Method == "CONNECT" && !strings.HasPrefix(uri, "/")
+	if authority {
+		target = "http://" + uri
+	}
+	u, err := url.ParseRequestURI(target)
+	if err != nil {
+		return err
+	}
+	in.url = *u
+	if authority {
+		in.url.Scheme = ""
+	}
+	return nil
+}
+
+// plain reports whether a path is its own decoding.
+func plain(path string) bool {
+	for i := range len(path) {
+		switch c := path[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '/' || c == '-' || c == '_' || c == '.' || c == '~':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func noControl(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' {
+			return false
+		}
+	}
+	return true
+}

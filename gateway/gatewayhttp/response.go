@@ -1,0 +1,128 @@
+package gatewayhttp
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+)
+
+// addTo adds an answer's fields to dst, without those that belong to one hop or are orders to a web server. Strings are
+// cut from one copy of the head.
+func addTo(dst http.Header, h *gateway.Header) {
+	size := 0
+	for name, value := range h.All() {
+		size += len(name) + len(value)
+	}
+	buf := make([]byte, 0, size)
+	for name, value := range h.All() {
+		buf = append(append(buf, name...), value...)
+	}
+	all := string(buf)
+	values := make([]string, 0, h.Len())
+	for n, v := range h.All() {
+		name := http.CanonicalHeaderKey(all[:len(n)])
+		value := all[len(n) : len(n)+len(v)]
+		all = all[len(n)+len(v):]
+		if hopByHop[name] || forServer(name) {
+			continue
+		}
+		if dst[name] == nil {
+			values = append(values, value)
+			dst[name] = values[len(values)-1 : len(values) : len(values)]
+		} else {
+			dst[name] = append(dst[name], value)
+		}
+	}
+	for connection := range h.Values("Connection") {
+		for name := range listed([]string{string(connection)}) {
+			if name != "Content-Length" && name != "Content-Type" {
+				delete(dst, name)
+			}
+		}
+	}
+}
+
+// Transport is an http.RoundTripper onto a gateway backend, for httputil.ReverseProxy and http.Client. Its errors wrap
+// *gateway.Error. Interim answers go to the request's httptrace.ClientTrace.
+type Transport struct {
+	Backend gateway.RoundTripper
+	Mapping *Mapping
+}
+
+// RoundTrip sends r and returns its answer; see http.RoundTripper.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	x := &exchange{body: r.Body}
+	err := t.Mapping.request(&x.req, r)
+	if err == nil {
+		x.req.Interim = traceInterim(r.Context())
+		err = t.Mapping.backend(t.Backend, &x.req).RoundTrip(r.Context(), &x.req, &x.res)
+	}
+	if err != nil {
+		x.closeRequest()
+		return nil, err
+	}
+	res := &http.Response{
+		StatusCode: x.res.Status,
+		Status:     statusText(x.res.Status),
+		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:        make(http.Header, x.res.Header.Len()),
+		ContentLength: x.res.ContentLength,
+		Body:          x,
+		Request:       r,
+	}
+	addTo(res.Header, &x.res.Header)
+	if r.Method == "HEAD" || !bodyAllowed(x.res.Status) {
+		x.Close()
+		res.Body = http.NoBody
+		if !bodyAllowed(x.res.Status) {
+			res.ContentLength = 0
+		}
+	}
+	return res, nil
+}
+
+func statusText(status int) string {
+	text := http.StatusText(status)
+	if text == "" {
+		text = "Unknown"
+	}
+	return string([]byte{byte('0' + status/100), byte('0' + status/10%10), byte('0' + status%10), ' '}) + text
+}
+
+// exchange is what lives as long as an http.Response's Body.
+type exchange struct {
+	req  gateway.Request
+	res  gateway.Response
+	body io.Closer // the request's, closed with the exchange
+}
+
+func (x *exchange) Read(p []byte) (int, error) { return x.res.Body.Read(p) }
+
+func (x *exchange) Close() error {
+	err := x.res.Body.Close()
+	x.closeRequest()
+	return err
+}
+
+func (x *exchange) closeRequest() {
+	if x.body != nil {
+		x.body.Close()
+	}
+}
+
+// traceInterim gives interim answers to the caller's trace.
+func traceInterim(ctx context.Context) func(int, *gateway.Header) error {
+	trace := httptrace.ContextClientTrace(ctx)
+	if trace == nil || trace.Got1xxResponse == nil {
+		return nil
+	}
+	return func(status int, h *gateway.Header) error {
+		header := make(http.Header)
+		addTo(header, h)
+		return trace.Got1xxResponse(status, textproto.MIMEHeader(header))
+	}
+}
