@@ -1,0 +1,119 @@
+// Command gatehouse puts HTTP in front of an application that speaks a gateway protocol, and asks such applications
+// from the command line.
+//
+//	gatehouse proxy --to fastcgi://unix:/run/php/php-fpm.sock --root /srv/www
+//	gatehouse request fastcgi://127.0.0.1:9000 '/index.php?q=1' --root /srv/www
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+const usage = `gatehouse talks CGI's protocols, FastCGI for now.
+
+  gatehouse proxy    HTTP in front of an application
+  gatehouse request  one request to an application, as curl does for HTTP
+
+Each has --help. "gatehouse proxy" alone starts an application of its own to try.
+`
+
+// Exit statuses.
+const (
+	exitOK = iota
+	exitFailed
+	exitUsage
+	exitDial
+	exitStatus
+	exitRefused
+	exitTruncated
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return exitUsage
+	}
+	switch args[0] {
+	case "proxy":
+		return runProxy(ctx, args[1:], stdout, stderr)
+	case "request":
+		return runRequest(ctx, args[1:], stdin, stdout, stderr)
+	case "help", "-h", "-help", "--help":
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "gatehouse: there is no command %q; there are proxy and request\n", args[0])
+	return exitUsage
+}
+
+// newFlags makes a flag set whose help is text and the flags.
+func newFlags(name, text string, out io.Writer) *flag.FlagSet {
+	f := flag.NewFlagSet("gatehouse "+name, flag.ContinueOnError)
+	f.SetOutput(out)
+	f.Usage = func() {
+		fmt.Fprint(out, text)
+		fmt.Fprintln(out, "\nFlags:")
+		f.PrintDefaults()
+	}
+	return f
+}
+
+// parse takes flags before, between and after the arguments that are none.
+func parse(f *flag.FlagSet, args []string) (rest []string, status int) {
+	for {
+		if err := f.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, exitOK
+			}
+			return nil, exitUsage
+		}
+		if f.NArg() == 0 {
+			return rest, -1
+		}
+		rest = append(rest, f.Arg(0))
+		args = f.Args()[1:]
+	}
+}
+
+// list is a flag that may stand several times.
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, " ") }
+func (l *list) Set(v string) error { *l = append(*l, v); return nil }
+
+// nameValue checks NAME=VALUE.
+func nameValue(flag, s string) (name, value string, err error) {
+	name, value, ok := strings.Cut(s, "=")
+	if !ok || name == "" {
+		return "", "", fmt.Errorf("--%s %q: want NAME=VALUE", flag, s)
+	}
+	return name, value, nil
+}
+
+// backendAddr takes the protocol off an address.
+func backendAddr(s string) (addr string, err error) {
+	protocol, addr, ok := strings.Cut(s, "://")
+	switch {
+	case !ok:
+		return "", fmt.Errorf("%q: want fastcgi://host:port or fastcgi://unix:/path", s)
+	case protocol != "fastcgi":
+		return "", fmt.Errorf("%q: this version speaks fastcgi://, not %s://", s, protocol)
+	case addr == "":
+		return "", fmt.Errorf("%q: no address after fastcgi://", s)
+	}
+	return addr, nil
+}

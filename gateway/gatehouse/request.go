@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/fastcgi"
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+)
+
+const requestUsage = `gatehouse request sends one request to an application and prints the body of its answer.
+
+  gatehouse request fastcgi://unix:/run/php/php-fpm.sock '/index.php?q=1' --root /srv/www
+  gatehouse request fastcgi://127.0.0.1:9000 /status --param SCRIPT_NAME=/status --param SCRIPT_FILENAME=/status
+  gatehouse request fastcgi://127.0.0.1:9000 /form -d 'a=1&b=2' -v
+
+What the application says on STDERR is printed on standard error, a line each, behind "stderr: ".
+
+Exit status: 0 for an answer below 400, 4 for one of 400 and more; 3 no connection, 5 the application refused the
+request, 6 the answer broke off, 1 any other failure; 2 the command's words are off.
+`
+
+type requestFlags struct {
+	method, data, root string
+	headers, params    list
+	verbose, include   bool
+	timeout            time.Duration
+	addr, target       string
+}
+
+func runRequest(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var o requestFlags
+	f := newFlags("request", requestUsage, stdout)
+	f.StringVar(&o.method, "X", "", "the method (default GET, or POST with -d)")
+	f.StringVar(&o.data, "d", "", "the body; @FILE for a file's content, @- for standard input")
+	f.Var(&o.headers, "H", `a field, "Name: value"; may stand several times`)
+	f.Var(&o.params, "param", "NAME=VALUE, sets a param; may stand several times")
+	f.StringVar(&o.root, "root", "", "the document root as the application sees it: makes the path that of a .php script")
+	f.BoolVar(&o.verbose, "v", false, "show every record and the answer's head on standard error")
+	f.BoolVar(&o.include, "i", false, "print the answer's head too")
+	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "of the whole request")
+	rest, status := parse(f, args)
+	if status >= 0 {
+		return status
+	}
+	if len(rest) != 2 {
+		fmt.Fprintln(stderr, "gatehouse request: want an address and a target, fastcgi://127.0.0.1:9000 /path; see --help")
+		return exitUsage
+	}
+	var err error
+	if o.addr, err = backendAddr(rest[0]); err != nil {
+		fmt.Fprintf(stderr, "gatehouse request: %v\n", err)
+		return exitUsage
+	}
+	o.target = rest[1]
+	r, err := o.request(stdin)
+	if err != nil {
+		fmt.Fprintf(stderr, "gatehouse request: %v\n", err)
+		return exitUsage
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	return o.ask(ctx, r, stdout, stderr)
+}
+
+// request makes the request that the flags describe.
+func (o *requestFlags) request(stdin io.Reader) (*gateway.Request, error) {
+	body, err := o.body(stdin)
+	if err != nil {
+		return nil, err
+	}
+	method := o.method
+	switch {
+	case method != "":
+	case o.data != "":
+		method = "POST"
+	default:
+		method = "GET"
+	}
+	if !strings.HasPrefix(o.target, "/") {
+		return nil, fmt.Errorf("target %q: want /path?query", o.target)
+	}
+	hr, err := http.NewRequest(method, "http://localhost"+o.target, nil)
+	if err != nil {
+		return nil, err
+	}
+	hr.RemoteAddr = "127.0.0.1:0"
+	if o.data != "" {
+		hr.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for _, h := range o.headers {
+		name, value, ok := strings.Cut(h, ":")
+		if !ok {
+			return nil, fmt.Errorf("-H %q: want \"Name: value\"", h)
+		}
+		if hr.Header.Set(name, strings.TrimSpace(value)); strings.EqualFold(name, "Host") {
+			hr.Host = strings.TrimSpace(value)
+		}
+	}
+	r := new(gateway.Request)
+	if err := (&gatewayhttp.Mapping{Root: o.root}).AddParams(&r.Params, hr); err != nil {
+		return nil, err
+	}
+	for _, p := range o.params {
+		name, value, err := nameValue("param", p)
+		if err != nil {
+			return nil, err
+		}
+		r.Params.Set(name, value)
+	}
+	r.SetBody(body)
+	return r, nil
+}
+
+func (o *requestFlags) body(stdin io.Reader) ([]byte, error) {
+	switch name, file := strings.CutPrefix(o.data, "@"); {
+	case !file:
+		return []byte(o.data), nil
+	case name == "-":
+		return io.ReadAll(stdin)
+	default:
+		return os.ReadFile(name)
+	}
+}
+
+// ask sends r and prints what comes.
+func (o *requestFlags) ask(ctx context.Context, r *gateway.Request, stdout, stderr io.Writer) int {
+	c := &fastcgi.Client{
+		Addr:   o.addr,
+		Stderr: func(_ context.Context, line []byte) { fmt.Fprintf(stderr, "stderr: %s\n", line) },
+	}
+	if o.verbose {
+		c.Dial = func(ctx context.Context) (net.Conn, error) { return dialSniffed(ctx, o.addr, stderr) }
+	}
+	var res gateway.Response
+	err := c.RoundTrip(ctx, r, &res)
+	if err == nil {
+		err = o.print(&res, stdout, stderr)
+		res.Body.Close()
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "gatehouse request: %v\n", err)
+		return exitOf(err)
+	}
+	if o.verbose {
+		fmt.Fprintf(stderr, "* status %d, appStatus %d\n", res.Status, res.AppStatus)
+	}
+	if res.Status >= 400 {
+		return exitStatus
+	}
+	return exitOK
+}
+
+func (o *requestFlags) print(res *gateway.Response, stdout, stderr io.Writer) error {
+	head, err := gateway.AppendHTTPResponse(nil, res)
+	if err != nil {
+		return err
+	}
+	if o.include {
+		stdout.Write(head)
+	} else if o.verbose {
+		stderr.Write(head)
+	}
+	_, err = io.Copy(stdout, res.Body)
+	return err
+}
+
+func exitOf(err error) int {
+	e, _ := errors.AsType[*gateway.Error](err)
+	switch {
+	case errors.Is(err, gateway.ErrRefused):
+		return exitRefused
+	case errors.Is(err, gateway.ErrTruncated):
+		return exitTruncated
+	case e != nil && e.Phase == gateway.PhaseDial:
+		return exitDial
+	}
+	return exitFailed
+}
+
+// sniffed is a connection that prints the records on it.
+type sniffed struct {
+	net.Conn
+	in, out recordPrinter
+}
+
+func dialSniffed(ctx context.Context, addr string, w io.Writer) (net.Conn, error) {
+	network, address := "tcp", addr
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		network, address = "unix", path
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &sniffed{Conn: c, in: recordPrinter{w: w, arrow: "<"}, out: recordPrinter{w: w, arrow: ">"}}, nil
+}
+
+func (s *sniffed) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	s.in.add(p[:n])
+	return n, err
+}
+
+func (s *sniffed) Write(p []byte) (int, error) {
+	n, err := s.Conn.Write(p)
+	s.out.add(p[:n])
+	return n, err
+}
+
+// recordPrinter prints a line for each record of one direction.
+type recordPrinter struct {
+	w     io.Writer
+	arrow string
+	buf   []byte
+}
+
+func (p *recordPrinter) add(b []byte) {
+	p.buf = append(p.buf, b...)
+	for {
+		rec, n := fastcgi.ConsumeRecord(p.buf)
+		if n <= 0 {
+			return
+		}
+		var line bytes.Buffer
+		fmt.Fprintf(&line, "%s %v id %d, %d bytes", p.arrow, rec.Type, rec.ID, len(rec.Content))
+		if rec.Padding > 0 {
+			fmt.Fprintf(&line, ", %d of padding", rec.Padding)
+		}
+		switch rec.Type {
+		case fastcgi.TypeBegin:
+			if b, n := fastcgi.ConsumeBegin(rec.Content); n > 0 {
+				fmt.Fprintf(&line, ": %v, keep %v", b.Role, b.KeepConn)
+			}
+		case fastcgi.TypeEnd:
+			if e, n := fastcgi.ConsumeEnd(rec.Content); n > 0 {
+				fmt.Fprintf(&line, ": %v, appStatus %d", e.Status, e.AppStatus)
+			}
+		}
+		fmt.Fprintln(p.w, line.String())
+		p.buf = p.buf[n:]
+	}
+}

@@ -1,0 +1,80 @@
+// Package gatewaytest is for tests of programs that use gatehouse, as net/http/httptest is for those that use net/http.
+package gatewaytest
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+)
+
+// Server is that of fastcgi, scgi or uwsgi.
+type Server interface {
+	Serve(l net.Listener) error
+	Close() error
+}
+
+// Start serves s on loopback until the test ends and returns its address, "127.0.0.1:port".
+func Start(t testing.TB, s Server) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Close()
+		if err := <-served; !errors.Is(err, gateway.ErrServerClosed) {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// NewRequest is SetTarget and SetBody on a new Request. It panics on a method or target that is none, as httptest's does.
+func NewRequest(method, target string, body []byte) *gateway.Request {
+	r := new(gateway.Request)
+	if err := r.SetTarget(method, target); err != nil {
+		panic("gatewaytest: " + err.Error())
+	}
+	r.SetBody(body)
+	return r
+}
+
+// Recorder is a ResponseWriter that keeps what was written. The zero value is ready.
+type Recorder struct {
+	Status    int // 0 if the handler wrote nothing
+	Body      bytes.Buffer
+	Errors    bytes.Buffer // what went to Stderr
+	AppStatus uint32
+	gateway.WriterBase
+}
+
+var _ gateway.ResponseWriter = (*Recorder)(nil)
+
+// WriteHeader keeps the first status.
+func (r *Recorder) WriteHeader(status int) {
+	if r.Status == 0 {
+		r.Status = status
+	}
+}
+
+func (r *Recorder) Write(p []byte) (int, error) {
+	r.WriteHeader(200)
+	return r.Body.Write(p)
+}
+
+func (r *Recorder) Flush() error {
+	r.WriteHeader(200)
+	return nil
+}
+
+func (r *Recorder) Stderr() io.Writer                  { return &r.Errors }
+func (r *Recorder) SetAppStatus(status uint32)         { r.AppStatus = status }
+func (r *Recorder) SetReadDeadline(t time.Time) error  { return nil }
+func (r *Recorder) SetWriteDeadline(t time.Time) error { return nil }
