@@ -161,7 +161,7 @@ func (cc *clientConn) send(x *attempt) (gateway.Phase, error) {
 		x.head = nil
 		return 0, nil
 	}
-	err := cc.writeRequest(sending{x.body, max(x.r.ContentLength, 0), nil, 0, x.r.Role})
+	err := cc.writeRequest(sending{x.body, x.r.ContentLength, nil, 0, x.r.Role})
 	*x.head, cc.out.buf = cc.out.buf[:0], nil
 	cc.sentAll(err)
 	if err != nil && cc.out.failed == nil {

@@ -111,8 +111,8 @@ func (s *stream) room(n int) int {
 }
 
 // ReadRequest reads the next request's head into req, which it resets first: section 6.1's params by the rules of
-// package gateway (see AppendRequest; an empty CONTENT_LENGTH and "-1" stand for unknown), the role, and what the body
-// is. What is left of the last body is dropped. req.Body and req.Data read from r and are valid until the next call on
+// package gateway (see AppendRequest; an empty CONTENT_LENGTH and "-1" stand for unknown, and it does not look whether the body ends
+// at once), the role, and what the body is. What is left of the last body is dropped. req.Body and req.Data read from r and are valid until the next call on
 // r; Body gives no more than CONTENT_LENGTH bytes, and io.ErrUnexpectedEOF if there are fewer.
 //
 // gateway.ErrTooLarge says that the params exceed MaxHeadBytes or a cap, gateway.ErrParam that they break a rule: that
@@ -241,9 +241,6 @@ func (r *Reader) startRequest(req *gateway.Request) error {
 		req.ContentLength = 0 // mod_authnz_fcgi sends no STDIN at all
 		r.req.body.ended = true
 		return nil
-	}
-	if h, ok := r.rec.peek(); ok && req.ContentLength < 0 && h == (RecordHeader{Version: 1, Type: TypeStdin, ID: r.req.id, Padding: h.Padding}) {
-		req.ContentLength = 0
 	}
 	r.req.body.length = req.ContentLength
 	if req.ContentLength != 0 {

@@ -172,7 +172,7 @@ func markAll(l *pairs.List) error {
 // AppendRequest appends r's head as it is on the wire: BEGIN_REQUEST, PARAMS in as few records as can be, the empty
 // PARAMS that ends them. Each record holds whole pairs and at most 65,528 bytes, and none is padded: php-fpm reads each
 // alone, and loses the body after padding on an empty one. CONTENT_LENGTH is written from r.ContentLength, and not at
-// all if that is -1; an authorizer gets neither it nor PATH_INFO, PATH_TRANSLATED or SCRIPT_NAME, section 6.3.
+// all if that is -1 and there is a body; an authorizer gets neither it nor PATH_INFO, PATH_TRANSLATED or SCRIPT_NAME, section 6.3.
 //
 // Repeated HTTP_* params are joined, HTTP_PROXY is dropped. ErrParam: a NUL or an empty name, CR or LF where one line
 // is meant, another param repeated with another value, a REQUEST_METHOD that is no token, a SERVER_PROTOCOL other than
@@ -205,6 +205,9 @@ func appendRequest(dst []byte, id uint16, keep bool, r *gateway.Request, env *pa
 		return dst, err
 	}
 	w := paramsWriter{b: b, id: id, length: r.ContentLength, role: role, env: env}
+	if r.Body == nil {
+		w.length = max(w.length, 0)
+	}
 	if err := w.all(hook.Params(params)); err != nil {
 		return dst, err
 	}
