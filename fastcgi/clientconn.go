@@ -141,6 +141,7 @@ func (cc *clientConn) begin(x *attempt) {
 	cc.received, cc.sendErr, cc.waiting, cc.limit = false, nil, true, time.Time{}
 	cc.out.failed = nil
 	cc.out.sent.Store(false)
+	cc.out.final.Store(false)
 	cc.out.content.Store(0)
 	cc.started, cc.asked = x.started, cc.client.now()
 	if x.ctx.Done() != nil {
@@ -195,6 +196,7 @@ func (cc *clientConn) writeRequest(s sending) error {
 			return err
 		}
 	}
+	cc.out.final.Store(true)
 	return cc.out.flush()
 }
 
@@ -450,13 +452,36 @@ func (cc *clientConn) settleSender() {
 
 // reusable reports whether the connection is at the end of an exchange that left nothing behind (F2).
 func (cc *clientConn) reusable() bool {
+	if !cc.keep {
+		return false
+	}
 	cc.mu.Lock()
+	cc.awaitSender()
 	clean := !cc.sending && cc.sendErr == nil
 	cc.mu.Unlock()
 	a := &cc.answer
 	cc.rec.dropBuffered()
-	return clean && cc.keep && a.ended && !a.dirty && a.end.Status == Complete &&
+	return clean && a.ended && !a.dirty && a.end.Status == Complete &&
 		cc.rec.left == 0 && cc.rec.pad == 0 && cc.rec.in.Len() == 0 && cc.young()
+}
+
+// awaitSender gives the goroutine that writes the body a moment if it is at its last write: an answer to all of the body
+// can be here before that goroutine has been told that the write went well.
+func (cc *clientConn) awaitSender() {
+	if !cc.sending || !cc.out.final.Load() {
+		return
+	}
+	over := false
+	timer := time.AfterFunc(2*time.Millisecond, func() {
+		cc.mu.Lock()
+		defer cc.mu.Unlock()
+		over = true
+		cc.sent.Broadcast()
+	})
+	defer timer.Stop()
+	for cc.sending && !over {
+		cc.sent.Wait()
+	}
 }
 
 // bodyError makes err what Body returns.

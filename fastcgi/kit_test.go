@@ -231,6 +231,15 @@ func (s *session) must(id uint16) {
 	}
 }
 
+// alive checks that the connection still answers at all.
+func (s *session) alive() {
+	s.t.Helper()
+	s.send(rec(fastcgi.TypeGetValues, 0, ""))
+	if rec, _ := s.next(); rec.Type != fastcgi.TypeGetValuesResult {
+		s.t.Errorf("the connection answers %v", rec.Type)
+	}
+}
+
 // script starts an application that hands each connection to f.
 func script(t testing.TB, f func(c net.Conn)) (addr string) {
 	t.Helper()

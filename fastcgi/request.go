@@ -360,7 +360,7 @@ func (r *request) complete(err error) (cut bool) {
 	if err == nil && r.short() {
 		err = errBodyShort
 	}
-	if err != nil && r.out.sent.Load() {
+	if err != nil && (r.out.sent.Load() || r.out.failed != nil) {
 		r.c.s.logger().Debug("answer cut", "error", err)
 		return true
 	}
@@ -581,7 +581,7 @@ func (r *request) send(p []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	c.armWrite(r.writeDeadline)
-	err := r.out.flushWith(p)
+	err := r.out.flushWith(p, nil)
 	if err != nil {
 		r.failed = err
 	}

@@ -112,6 +112,7 @@ type output struct {
 	slices  [3][]byte
 	vec     net.Buffers
 	body    streamWriter // kept here so that no call allocates one
+	final   atomic.Bool  // the write that has begun is the last of its message
 	content atomic.Int64 // bytes of streams that were written
 	sent    atomic.Bool  // a byte may have left; others than the writer ask
 	failed  error        // of a write; other errors are of what was to be written
@@ -151,14 +152,14 @@ func (o *output) wrote(n int64, err error) {
 	}
 }
 
-// flushWith writes what was gathered and p after it, which is not copied where that can be.
-func (o *output) flushWith(p []byte) error {
+// flushWith writes what was gathered, p, which is not copied where that can be, and tail.
+func (o *output) flushWith(p, tail []byte) error {
 	if !o.vector || len(p) <= 4<<10 {
-		o.buf = append(o.buf, p...)
+		o.buf = append(append(o.buf, p...), tail...)
 		return o.flush()
 	}
-	o.slices[0], o.slices[1] = o.buf, p
-	o.vec = o.slices[:2]
+	o.slices[0], o.slices[1], o.slices[2] = o.buf, p, tail
+	o.vec = o.slices[:]
 	n, err := o.vec.WriteTo(o.dst)
 	o.wrote(n, err)
 	clear(o.slices[:])
@@ -181,7 +182,7 @@ func (o *output) stream(t Type, id uint16, src io.Reader, length int64) error {
 	default:
 		err = s.from(src, length)
 	}
-	if err != nil {
+	if err != nil || s.ended {
 		return err
 	}
 	o.buf = appendHeader(o.buf, RecordHeader{Type: t, ID: id})
@@ -210,9 +211,12 @@ func inMemory(src io.Reader) bool {
 
 // streamWriter writes the records of one stream.
 type streamWriter struct {
-	out *output
-	t   Type
-	id  uint16
+	out   *output
+	t     Type
+	id    uint16
+	whole bool // the next Write has all of the stream
+	ended bool // the empty record has been written
+	empty [headerSize]byte
 }
 
 func (o *output) streamWriter(t Type, id uint16) *streamWriter {
@@ -231,7 +235,13 @@ func (s *streamWriter) Write(p []byte) (int, error) {
 			s.out.buf = append(s.out.buf, p...)
 			return total, nil
 		}
-		if err := s.out.flushWith(p[:n]); err != nil {
+		var tail []byte
+		if s.whole && n == len(p) {
+			tail = appendHeader(s.empty[:0], RecordHeader{Type: s.t, ID: s.id})
+			s.ended = true
+			s.out.final.Store(true)
+		}
+		if err := s.out.flushWith(p[:n], tail); err != nil {
 			return total - len(p), err
 		}
 		p = p[n:]
@@ -246,6 +256,7 @@ func (s *streamWriter) fromMemory(src memory, length int64) error {
 	case length >= 0 && have > length:
 		return errBodyLong
 	}
+	s.whole = true
 	_, err := src.WriteTo(s)
 	return err
 }
