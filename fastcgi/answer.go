@@ -171,10 +171,12 @@ func (a *answer) stderrRecord(rec *records) error {
 		if err != nil {
 			return err
 		}
-		if a.stderr != nil && a.logged < maxStderr {
-			a.stderr(b[:min(len(b), maxStderr-a.logged)])
+		if keep := min(len(b), maxStderr-a.logged); keep > 0 {
+			if a.stderr != nil {
+				a.stderr(b[:keep])
+			}
+			a.logged += keep
 		}
-		a.logged += len(b)
 		rec.use(len(b))
 	}
 	return nil
@@ -296,19 +298,30 @@ func (a *answer) content(rec *records, p []byte) (int, error) {
 	return n, err
 }
 
-// lookAhead takes the records that have arrived whole, up to output or the end.
+// lookAhead takes the records that have arrived whole, up to output, whose header alone it takes, or the end.
 func (a *answer) lookAhead(rec *records) error {
 	for a.err == nil {
 		h, ok := rec.peek()
-		if !ok || !rec.buffered(h) || h.Type == TypeStdout && h.Length > 0 {
+		if !ok || !rec.buffered(h) && (h.Type != TypeStdout || h.Length == 0) {
 			return nil
 		}
 		a.advance(rec)
+		if rec.left > 0 && h.Type == TypeStdout {
+			return nil
+		}
 	}
 	if a.err == io.EOF {
 		return io.EOF
 	}
 	return nil // the next call gives it
+}
+
+// ready reports whether read has something to give without waiting.
+func (a *answer) ready(rec *records) bool {
+	if a.err == nil && (rec.left == 0 || rec.h.Type != TypeStdout) {
+		a.lookAhead(rec)
+	}
+	return a.err != nil || rec.left > 0 && rec.h.Type == TypeStdout && rec.in.Len() > 0
 }
 
 // tail waits for the end of an answer whose promised length has come. Output beyond it is cut, and spoils the connection.

@@ -213,7 +213,7 @@ func (x *attempt) run() error {
 		if err == nil {
 			return nil
 		}
-		if again || !kept || !x.mayRepeat(cc) {
+		if again || !kept || !x.mayRepeat(cc, err) {
 			return err
 		}
 	}
@@ -226,18 +226,19 @@ func (x *attempt) release() {
 	}
 }
 
-// mayRepeat decides whether the request can be sent again, and gets its body once more for that.
-func (x *attempt) mayRepeat(cc *clientConn) bool {
-	if cc.received || x.ctx.Err() != nil || cc.out.sent.Load() && !x.idempotent {
+// mayRepeat decides whether the request can be sent again, and gets its body once more for that: the kept connection was
+// closed without a byte of an answer, and nobody minds if the application has seen the request.
+func (x *attempt) mayRepeat(cc *clientConn, err error) bool {
+	if !errors.Is(err, gateway.ErrNoResponse) || cc.out.sent.Load() && !x.idempotent {
 		return false
 	}
 	if x.head == nil {
 		x.head = new([]byte) // the goroutine that sends has the other
 	}
-	if x.body == nil || !x.touched {
+	if !x.touched {
 		return true
 	}
-	if x.r.GetBody == nil {
+	if x.r.Data != nil || x.r.GetBody == nil {
 		return false
 	}
 	body, err := x.r.GetBody()
@@ -295,7 +296,7 @@ func (x *attempt) fail(phase gateway.Phase, cc *clientConn, err error) error {
 		e.Err = cause
 	}
 	if cc != nil {
-		e.Reused, e.Sent, e.Received = cc.reused, cc.out.sent.Load(), cc.received
+		e.Reused, e.Sent, e.Received = cc.reused, cc.out.sent.Load(), !cc.silent()
 	}
 	return e
 }

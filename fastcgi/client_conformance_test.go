@@ -110,7 +110,7 @@ func TestClientConformance(t *testing.T) {
 	t.Run("079 F2 F33 a body of another length", func(t *testing.T) {
 		for _, length := range []int64{3, 20000} {
 			for _, have := range []int{int(length) - 1, int(length) + 1} {
-				for _, wrap := range []func(io.Reader) io.Reader{func(r io.Reader) io.Reader { return r }, iotest.OneByteReader} {
+				for name, wrap := range map[string]func(io.Reader) io.Reader{"memory": func(r io.Reader) io.Reader { return r }, "stream": iotest.OneByteReader} {
 					excess := atomic.Int64{}
 					addr := script(t, func(c net.Conn) {
 						_, body, err := readRequest(fastcgi.NewReader(c))
@@ -125,7 +125,9 @@ func TestClientConformance(t *testing.T) {
 					r.Body, r.ContentLength = wrap(strings.NewReader(strings.Repeat("b", have))), length
 					c := &fastcgi.Client{Addr: addr, MaxIdle: 1}
 					o := ask(t, c, r)
-					if o.err == nil || excess.Load() > 0 || c.Stats().Idle > 0 {
+					// The application may answer when it has its bytes, before one too many is found.
+					early := name == "stream" && have > int(length)
+					if o.err == nil && !early || excess.Load() > 0 || c.Stats().Idle > 0 {
 						t.Errorf("length %d, body %d: %v, idle %d, excess %d", length, have, o.err, c.Stats().Idle, excess.Load())
 					}
 				}

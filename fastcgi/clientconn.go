@@ -34,16 +34,15 @@ type clientConn struct {
 	out    output
 
 	// Of the current exchange.
-	rmu      sync.Mutex // held while the answer's Body is read or closed
-	ctx      context.Context
-	stop     func() bool // undoes the watch on ctx; nil if there is none
-	stderr   io.Writer
-	lines    sock.Lines
-	body     *clientBody
-	x        gateway.Exchange
-	started  time.Time
-	asked    time.Time
-	received bool // a byte of the answer has come
+	rmu     sync.Mutex // held while the answer's Body is read or closed
+	ctx     context.Context
+	stop    func() bool // undoes the watch on ctx; nil if there is none
+	stderr  io.Writer
+	lines   sock.Lines
+	body    *clientBody
+	x       gateway.Exchange
+	started time.Time
+	asked   time.Time
 
 	cancel    func() // closes the connection; kept so that watching a context allocates no more than it must
 	takeError func(p []byte)
@@ -87,9 +86,7 @@ type clientReader clientConn
 func (r *clientReader) Read(p []byte) (int, error) {
 	cc := (*clientConn)(r)
 	cc.arm()
-	n, err := cc.c.Read(p)
-	cc.received = cc.received || n > 0
-	return n, err
+	return cc.c.Read(p)
 }
 
 func (cc *clientConn) arm() {
@@ -138,7 +135,7 @@ func (cc *clientConn) begin(x *attempt) {
 	cc.answer.interim = x.r.Interim
 	cc.answer.stderr = cc.takeError
 	cc.ctx, cc.stderr = x.ctx, x.r.Stderr
-	cc.received, cc.sendErr, cc.waiting, cc.limit = false, nil, true, time.Time{}
+	cc.sendErr, cc.waiting, cc.limit = nil, true, time.Time{}
 	cc.out.failed = nil
 	cc.out.sent.Store(false)
 	cc.out.final.Store(false)
@@ -155,9 +152,9 @@ func (cc *clientConn) send(x *attempt) (gateway.Phase, error) {
 	if err := x.encode(cc); err != nil {
 		return gateway.PhaseRequest, err
 	}
-	x.touched = x.body != nil
+	x.touched = x.body != nil || x.r.Data != nil
 	if x.body != nil && !smallMemory(x.body) || x.r.Role == Filter {
-		cc.sending, cc.inMemory = true, inMemory(x.body)
+		cc.sending, cc.inMemory = true, inMemory(x.body) && x.r.Role != Filter
 		go cc.sendBody(sending{x.body, x.r.ContentLength, x.r.Data, dataLength(x.r), x.r.Role}, x.head)
 		x.head = nil
 		return 0, nil
@@ -192,6 +189,9 @@ func (cc *clientConn) writeRequest(s sending) error {
 		return err
 	}
 	if s.role == Filter {
+		if err := cc.out.flush(); err != nil {
+			return err
+		}
 		if err := cc.out.stream(TypeData, cc.id, s.data, s.dataLength); err != nil {
 			return err
 		}
@@ -207,10 +207,11 @@ func (cc *clientConn) sendBody(s sending, head *[]byte) {
 	if cap(*head) <= keepBuffer {
 		cc.client.heads.Put(head)
 	}
-	if err != nil && cc.out.failed == nil {
-		cc.c.Close() // the body is at fault: nobody may take what was sent of it for the whole
-	}
+	atFault := err != nil && cc.out.failed == nil
 	cc.sentAll(err)
+	if atFault {
+		cc.cancel() // nobody may take what was sent of the body for the whole
+	}
 }
 
 // sentAll notes the end of sending. From now on the head is waited for with a limit.
@@ -278,7 +279,7 @@ func (cc *clientConn) cause(err error) error {
 		return err
 	case cc.sendErr != nil && cc.out.failed == nil:
 		return cc.sendErr // of the body; the rest followed from it
-	case !cc.received && (err == io.EOF || errors.Is(err, syscall.ECONNRESET)):
+	case cc.silent() && (err == io.EOF || errors.Is(err, syscall.ECONNRESET)):
 		if cc.sendErr != nil {
 			err = cc.sendErr
 		}
@@ -288,6 +289,9 @@ func (cc *clientConn) cause(err error) error {
 	}
 	return err
 }
+
+// silent reports whether nothing of an answer has come; management records are none of it.
+func (cc *clientConn) silent() bool { return cc.answer.seen == 0 && cc.rec.in.Len() == 0 }
 
 // stderrBytes takes what the application says on STDERR.
 func (cc *clientConn) stderrBytes(p []byte) {
@@ -317,7 +321,9 @@ func (cc *clientConn) attach(x *attempt) {
 	}
 	b := cc.client.bodies.Get()
 	b.cc.Store(cc)
+	cc.mu.Lock()
 	cc.body = b
+	cc.mu.Unlock()
 	x.res.Body = b
 }
 
@@ -366,7 +372,7 @@ func (b *clientBody) Close() error {
 		return nil
 	}
 	if !cc.rmu.TryLock() {
-		cc.c.Close() // somebody reads, and must not keep us waiting
+		cc.interrupt(b)
 		cc.rmu.Lock()
 	}
 	defer cc.rmu.Unlock()
@@ -374,6 +380,27 @@ func (b *clientBody) Close() error {
 		cc.finish(cc.answer.dropBuffered(&cc.rec))
 	}
 	return nil
+}
+
+// interrupt closes the connection under a Read of b that must not keep Close waiting. The connection may be another
+// exchange's by now.
+func (cc *clientConn) interrupt(b *clientBody) {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	if cc.body == b {
+		cc.c.Close()
+	}
+}
+
+// Ready reports whether Read would not have to wait: gateway.Proxy and gatewayhttp.Proxy ask, to send on what they have
+// before they wait.
+func (b *clientBody) Ready() bool {
+	cc := b.live()
+	if cc == nil {
+		return true
+	}
+	defer cc.rmu.Unlock()
+	return cc.answer.ready(&cc.rec)
 }
 
 // dropBuffered takes what has arrived of an answer that nobody reads, and reports io.EOF if that was all of it.
@@ -411,7 +438,10 @@ func (cc *clientConn) finish(err error) error {
 	}
 	cc.report(err)
 	cc.body.cc.Store(nil)
-	cc.body, cc.ctx, cc.stderr, cc.answer.res, cc.answer.interim = nil, nil, nil, nil, nil
+	cc.mu.Lock()
+	cc.body = nil
+	cc.mu.Unlock()
+	cc.ctx, cc.stderr, cc.answer.res, cc.answer.interim = nil, nil, nil, nil
 	cc.client.inFlight.Add(-1)
 	if !good {
 		cc.client.pool.Drop()

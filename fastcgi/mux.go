@@ -38,26 +38,27 @@ type serverConn struct {
 	rec         records
 	waiter      *sock.Waiter
 
-	wmu   sync.Mutex // one sequence of records is written at a time
-	wrote time.Time  // the write deadline that is set
+	wmu sync.Mutex // one sequence of records is written at a time
 
-	mu       sync.Mutex
-	changed  sync.Cond
-	requests []*request // begun and not ended
-	heads    int        // of them, those whose params are not whole
-	inline   *request   // whose handler runs in the leader's goroutine
-	turn     uint64     // how many leaders there were before this one
-	swept    bool       // inline was there at the last sweep
-	reading  bool       // a handler reads from rec
-	wanted   bool       // a leader is wanted as soon as that read returns
-	leaders  int        // goroutines that lead, or run a handler
-	limit    time.Time  // by when the head that is being read must be whole
-	idle     time.Time  // by when the next request must begin
-	deadline time.Time  // that is set
-	orphan   uint16     // id of a request that ended before its STDIN did
-	drained  int        // bytes of such STDIN since
-	closing  bool       // no further request
-	lost     error      // why nobody reads any more
+	mu         sync.Mutex
+	changed    sync.Cond
+	requests   []*request // begun and not ended
+	heads      int        // of them, those whose params are not whole
+	inline     *request   // whose handler runs in the leader's goroutine
+	turn       uint64     // how many leaders there were before this one
+	swept      bool       // inline was there at the last sweep
+	reading    bool       // a handler reads from rec
+	wanted     bool       // a leader is wanted as soon as that read returns
+	leaders    int        // goroutines that lead, or run a handler
+	limit      time.Time  // by when a drain, or a record that is no request's, must be over
+	idle       time.Time  // by when the next request must begin
+	deadline   time.Time  // that is set
+	writer     *request   // whose answer is being written
+	writeLimit time.Time  // the write deadline that is set
+	orphan     uint16     // id of a request that ended before its STDIN did
+	drained    int        // bytes of such STDIN since
+	closing    bool       // no further request
+	lost       error      // why nobody reads any more
 }
 
 func newServerConn(s *Server, ctx context.Context, c net.Conn, ended func(error)) *serverConn {
@@ -122,7 +123,7 @@ func (c *serverConn) await() error {
 		c.rec.in.Borrow()
 		return c.rec.in.Fill(1)
 	}
-	c.setDeadline(false)
+	c.setDeadline(atRecord)
 	n, err := c.waiter.Read()
 	if err != nil {
 		return err
@@ -163,33 +164,58 @@ type deadlineReader serverConn
 
 func (d *deadlineReader) Read(p []byte) (int, error) {
 	c := (*serverConn)(d)
-	c.setDeadline(c.rec.left > 0 || c.rec.pad > 0 || c.rec.in.Len() > 0)
+	at := atRecord
+	if c.rec.left > 0 || c.rec.pad > 0 || c.rec.in.Len() > 0 {
+		at = inRecord
+	}
+	if c.inControl() {
+		at = inControl
+	}
+	c.setDeadline(at)
 	return c.c.Read(p)
 }
 
-// setDeadline sets the deadline of the next read; begun says that a record has begun.
-func (c *serverConn) setDeadline(begun bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.arm(c.readDeadline(begun))
+// inControl reports whether the rest of the current record cannot be left for later, as that of a stream can.
+func (c *serverConn) inControl() bool {
+	return c.rec.left > 0 && c.rec.h.Type != TypeStdin && c.rec.h.Type != TypeData
 }
 
-func (c *serverConn) readDeadline(begun bool) time.Time {
+// place is where in the input a read begins.
+type place uint8
+
+const (
+	atRecord  place = iota // between two records
+	inRecord               // inside one
+	inControl              // inside the content of one that is not of an input stream
+)
+
+// setDeadline sets the deadline of the next read.
+func (c *serverConn) setDeadline(at place) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.arm(c.readDeadline(at))
+}
+
+func (c *serverConn) readDeadline(at place) time.Time {
 	active := len(c.requests) > 0
 	switch {
 	case !active && (c.closing || c.orphan != 0):
 		return c.within(drainTimeout)
-	case !active && !begun:
+	case !active && at == atRecord:
 		c.limit = time.Time{}
 		c.idle = renew(c.idle, cmp.Or(c.s.IdleTimeout, 2*time.Minute))
 		return c.idle
-	case !active || c.heads > 0:
-		return c.within(cmp.Or(c.s.ReadHeadTimeout, 10*time.Second))
-	case c.reading && c.inline != nil:
-		return c.inline.readDeadline
+	case !active || at == inControl && c.heads == 0:
+		return c.within(c.headTimeout())
 	}
-	return time.Time{}
+	t := c.headLimit()
+	if at == inControl || !c.reading || c.inline == nil {
+		return t
+	}
+	return earlier(t, c.inline.readDeadline)
 }
+
+func (c *serverConn) headTimeout() time.Duration { return cmp.Or(c.s.ReadHeadTimeout, 10*time.Second) }
 
 // within is the end of a time that began when it was first asked for since limit was cleared.
 func (c *serverConn) within(d time.Duration) time.Time {
@@ -197,6 +223,28 @@ func (c *serverConn) within(d time.Duration) time.Time {
 		c.limit = time.Now().Add(d)
 	}
 	return c.limit
+}
+
+// headLimit is by when the first of the heads that are open must be whole; zero if none is.
+func (c *serverConn) headLimit() (t time.Time) {
+	for _, r := range c.requests {
+		if r.ready || c.heads == 0 {
+			continue
+		}
+		if r.headLimit.IsZero() {
+			r.headLimit = time.Now().Add(c.headTimeout())
+		}
+		t = earlier(t, r.headLimit)
+	}
+	return t
+}
+
+// earlier is the earlier of two times of which zero stands for never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // renew is t while it is nearly d away, else a new time: a deadline need not be set again for each of many requests.
@@ -245,9 +293,10 @@ func (c *serverConn) owner() *request {
 	return c.find(c.rec.h.ID)
 }
 
+// find is the active request of that id. One whose END_REQUEST is being written is over, section 3.3.
 func (c *serverConn) find(id uint16) *request {
 	for _, r := range c.requests {
-		if r.id == id {
+		if r.id == id && !r.over {
 			return r
 		}
 	}
@@ -280,12 +329,17 @@ func (c *serverConn) queue(r *request) error {
 	return nil
 }
 
-// orphaned counts content that nobody will read.
+// orphaned counts content that nobody will read. Too much of it ends the connection: at once, or after the requests that
+// have done nothing wrong.
 func (c *serverConn) orphaned(n int) error {
-	if c.drained += n; c.drained > maxDrain {
-		return fmt.Errorf("fastcgi: more than %d bytes for a request that is over: %w", maxDrain, gateway.ErrMalformed)
+	if c.drained += n; c.drained <= maxDrain {
+		return nil
 	}
-	return nil
+	c.closing = true
+	if len(c.requests) > 0 {
+		return nil
+	}
+	return fmt.Errorf("fastcgi: more than %d bytes for a request that is over: %w", maxDrain, gateway.ErrMalformed)
 }
 
 // management takes a record with id 0, section 4.
@@ -338,20 +392,39 @@ func (c *serverConn) getValues() error {
 func (c *serverConn) control(b []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	c.armWrite(time.Time{})
+	c.armWrite(nil)
 	_, err := c.c.Write(b)
+	c.wrote(err)
 	return err
 }
 
-// armWrite sets the deadline of the next write; the zero time stands for WriteTimeout from now.
-func (c *serverConn) armWrite(t time.Time) {
-	if t.IsZero() {
-		t = renew(c.wrote, cmp.Or(c.s.WriteTimeout, time.Minute))
+// armWrite sets the deadline for a write of r's answer; nil stands for a write of nobody's.
+func (c *serverConn) armWrite(r *request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writer = r
+	var t time.Time
+	if r != nil {
+		t = r.writeDeadline
 	}
-	if !t.Equal(c.wrote) {
-		c.wrote = t
+	if t.IsZero() {
+		t = renew(c.writeLimit, cmp.Or(c.s.WriteTimeout, time.Minute))
+	}
+	if !t.Equal(c.writeLimit) {
+		c.writeLimit = t
 		c.c.SetWriteDeadline(t)
 	}
+}
+
+// wrote ends what armWrite began. After a write that failed the connection is closed before another begins: what it
+// left is part of a record.
+func (c *serverConn) wrote(err error) {
+	if err != nil {
+		c.c.Close()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writer = nil
 }
 
 // application takes a record of a request.
@@ -403,12 +476,13 @@ func (c *serverConn) begin(h RecordHeader) error {
 		c.mu.Unlock()
 		return fmt.Errorf("fastcgi: BEGIN_REQUEST of an active id: %w", gateway.ErrMalformed)
 	}
-	c.orphan, c.drained = 0, 0
+	if c.orphan == h.ID {
+		c.orphan = 0
+	}
+	c.drained = 0
 	status, end := c.mayBegin(begin)
 	if status == 0 {
-		if c.heads == 0 {
-			c.limit = time.Time{}
-		}
+		c.limit = time.Time{}
 		c.heads++
 		c.requests = append(c.requests, c.s.newRequest(c, h.ID, begin))
 	}
@@ -469,9 +543,9 @@ func (c *serverConn) afterAnswer(keep bool) {
 		c.closeWrite()
 		c.limit = time.Time{}
 	}
-	if c.inline == nil {
-		// The leader may be blocked in a read that was to have no end.
-		c.arm(c.readDeadline(false))
+	if c.inline == nil || c.reading {
+		// Somebody may be blocked in a read that was to have no end.
+		c.arm(c.readDeadline(atRecord))
 	}
 }
 
@@ -519,7 +593,6 @@ func (c *serverConn) finishHead(r *request) error {
 	defer c.mu.Unlock()
 	r.ready = true
 	c.heads--
-	c.limit = time.Time{}
 	r.start(peeked && h.Type == TypeStdin && h.ID == r.id && h.Length == 0)
 	return nil
 }
@@ -528,13 +601,10 @@ func (c *serverConn) finishHead(r *request) error {
 func (c *serverConn) input(r *request, h RecordHeader) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := &r.body
-	if h.Type == TypeData {
-		if r.begin.Role != Filter {
-			return c.rec.drop()
-		}
-		s = &r.data
+	if h.Type == TypeData && r.begin.Role != Filter {
+		return nil // its content is dropped
 	}
+	s, _ := r.queueOf(h.Type)
 	if !r.ready || s.ended && h.Length > 0 || h.Type == TypeData && !r.body.ended {
 		return unexpected(h)
 	}
@@ -690,10 +760,10 @@ func (c *serverConn) Sweep() {
 func (c *serverConn) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.closing = true
-	if len(c.requests) == 0 {
-		c.c.Close()
+	if len(c.requests) == 0 && !c.closing {
+		c.c.Close() // else the last answer may still be on its way
 	}
+	c.closing = true
 }
 
 // Close ends the connection at once.
@@ -721,6 +791,7 @@ func (s *Server) newRequest(c *serverConn, id uint16, begin Begin) *request {
 	}
 	s.active.Add(1)
 	h := s.handles.Get()
+	h.c = c
 	h.r.Store(r)
 	r.c, r.id, r.begin, r.h = c, id, begin, h
 	r.req.Role, r.req.Peer, r.req.Local = begin.Role, c.peer, c.local

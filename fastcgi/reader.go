@@ -80,6 +80,7 @@ type requestInput struct {
 	body  stream // STDIN
 	data  stream // DATA, of a Filter
 	fault error  // what the body did wrong; the next ReadRequest returns it
+	skip  bool   // the params were too large: what is left of them is dropped too
 }
 
 // stream is how much of an input stream has come and may come.
@@ -127,6 +128,8 @@ func (r *Reader) ReadRequest(req *gateway.Request) error {
 	for {
 		done, err := r.headRecord(req)
 		if err != nil {
+			r.req.skip = errors.Is(err, gateway.ErrTooLarge)
+			r.req.body.length = -1
 			req.Reset()
 			return err
 		}
@@ -290,6 +293,7 @@ func (r *Reader) input(h RecordHeader) error {
 		}
 	case h.Type == TypeAbort:
 		return fmt.Errorf("fastcgi: %w", gateway.ErrAborted)
+	case h.Type == TypeParams && r.req.skip:
 	case h.Type == TypeStdin && !r.req.body.ended:
 		r.req.body.record(h)
 	case h.Type == TypeData && r.req.body.ended:

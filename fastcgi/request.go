@@ -26,34 +26,40 @@ type request struct {
 	req   gateway.Request
 
 	// Guarded by c.mu.
-	ready        bool // the params are whole
-	body, data   stream
-	pending      [2]queue // of body and data: what came while somebody else read
-	skipBody     bool     // nobody wants the rest of the body
-	fault        error    // ends the reading of body and data
-	readDeadline time.Time
-	ctx          *reqctx.Context
+	ready         bool // the params are whole
+	over          bool // END_REQUEST is being written
+	headLimit     time.Time
+	body, data    stream
+	pending       [2]queue // of body and data: what came while somebody else read
+	skipBody      bool     // nobody wants the rest of the body
+	fault         error    // ends the reading of body and data
+	readDeadline  time.Time
+	writeDeadline time.Time
+	ctx           *reqctx.Context
 
 	aborted atomic.Bool // ABORT_REQUEST has come
 
 	// Guarded by wmu, as is the rest of the answer.
-	wmu           sync.Mutex
-	res           gateway.Response // the head
-	out           output
-	open          int // where the open STDOUT record begins in out.buf; -1 if none is open
-	committed     bool
-	written       int64 // body bytes
-	usedStderr    bool
-	appStatus     uint32
-	writeDeadline time.Time
-	failed        error
+	wmu        sync.Mutex
+	res        gateway.Response // the head
+	out        output
+	open       int // where the open STDOUT record begins in out.buf; -1 if none is open
+	committed  bool
+	written    int64 // body bytes
+	usedStderr bool
+	appStatus  uint32
+	failed     error
 }
 
 // handle is what a handler gets: the writer, and under other names the body, the data, STDERR and the context. Each
 // request has one of its own, so that a handler that keeps one after it returned holds something dead, whatever has
 // become of the request.
+//
+// What becomes of r when the request is over is not the handle's to see: r is looked at under c.mu, or under its own wmu,
+// and only while the pointer still holds it.
 type handle struct {
 	gateway.WriterBase
+	c *serverConn
 	r atomic.Pointer[request]
 }
 
@@ -97,8 +103,8 @@ type queue struct {
 func (q *queue) len() int { return len(q.b) - q.read }
 
 func (q *queue) add(b []byte) {
-	if q.read == len(q.b) {
-		q.b, q.read = q.b[:0], 0
+	if q.read == len(q.b) || q.read > 0 && len(q.b)+len(b) > cap(q.b) {
+		q.b, q.read = q.b[:copy(q.b, q.b[q.read:])], 0
 	}
 	q.b = append(q.b, b...)
 }
@@ -124,16 +130,17 @@ func (r *request) full() bool {
 // keep takes content that arrived while the handler did not read, as much as may wait, and returns how much it took.
 // What goes beyond a promised length is dropped.
 func (r *request) keep(t Type, b []byte) int {
-	s, q := r.queueOf(t)
-	if t != TypeStdin && t != TypeData || t == TypeStdin && r.skipBody || r.fault != nil {
+	wanted := t == TypeStdin && !r.skipBody || t == TypeData && r.begin.Role == Filter
+	if !wanted || r.fault != nil {
 		return len(b)
 	}
+	s, q := r.queueOf(t)
 	b = b[:min(len(b), max(maxQueued-q.len(), 1))]
-	wanted := len(b)
+	n := len(b)
 	if s.length >= 0 {
-		wanted = int(min(int64(wanted), s.length-s.taken-int64(q.len())))
+		n = int(min(int64(n), max(s.length-s.taken-int64(q.len()), 0)))
 	}
-	q.add(b[:wanted])
+	q.add(b[:n])
 	return len(b)
 }
 
@@ -156,14 +163,11 @@ func (r *request) abort(err error) (cancel func()) {
 // RequestContext makes the request's context.
 func (s *contextSource) RequestContext() context.Context {
 	h := (*handle)(s)
-	r := h.r.Load()
-	if r == nil {
-		return done
-	}
-	c := r.c
+	c := h.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if h.r.Load() != r {
+	r := h.r.Load()
+	if r == nil {
 		return done
 	}
 	if r.ctx == nil {
@@ -185,14 +189,10 @@ var done = func() context.Context {
 // Watch makes sure that somebody reads while the handler runs, so that an abort is seen.
 func (s *contextSource) Watch() {
 	h := (*handle)(s)
-	r := h.r.Load()
-	if r == nil {
-		return
-	}
-	c := r.c
+	c := h.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if h.r.Load() == r && c.inline == r {
+	if r := h.r.Load(); r != nil && c.inline == r {
 		c.promote()
 	}
 }
@@ -203,17 +203,19 @@ func (d *dataHandle) Read(p []byte) (int, error) { return (*handle)(d).readStrea
 
 // readStream reads content into p: what waits for it, or, where nobody else reads, straight from the connection.
 func (h *handle) readStream(t Type, p []byte) (int, error) {
-	r := h.r.Load()
-	if r == nil {
-		return 0, errOver
-	}
-	c := r.c
+	c := h.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for h.r.Load() == r {
+	for {
+		r := h.r.Load()
+		if r == nil {
+			return 0, errOver
+		}
 		s, q := r.queueOf(t)
 		r.skipBody = r.skipBody || t == TypeData
 		switch {
+		case r.aborted.Load():
+			return 0, r.fault
 		case s.taken == s.length:
 			return 0, io.EOF
 		case q.len() > 0:
@@ -221,17 +223,16 @@ func (h *handle) readStream(t Type, p []byte) (int, error) {
 			s.taken += int64(n)
 			c.changed.Broadcast() // the leader may wait for room
 			return n, nil
-		case r.fault != nil:
-			return 0, r.fault
 		case s.short():
 			return 0, errShort
 		case s.ended:
 			return 0, io.EOF
+		case r.fault != nil:
+			return 0, r.fault
 		case len(p) == 0:
 			return 0, nil
 		case c.inline == r && !c.reading:
-			if n, err := c.readInline(r, t, p[:s.room(len(p))]); n > 0 || err != nil {
-				s.taken += int64(n)
+			if n, err := c.readInline(h, r, t, p[:s.room(len(p))]); n > 0 || err != nil {
 				return n, err
 			}
 		default:
@@ -240,7 +241,6 @@ func (h *handle) readStream(t Type, p []byte) (int, error) {
 			}
 		}
 	}
-	return 0, errOver
 }
 
 // waitUntil waits for a change.
@@ -263,11 +263,13 @@ func (c *serverConn) waitUntil(t time.Time) error {
 	return nil
 }
 
-// readInline makes the handler's goroutine the reader for one step. c.mu is held before and after.
-func (c *serverConn) readInline(r *request, t Type, p []byte) (n int, err error) {
+// readInline makes the handler's goroutine the reader for one step. c.mu is held before and after; r, which is h's
+// request before, may be over after.
+func (c *serverConn) readInline(h *handle, r *request, t Type, p []byte) (n int, err error) {
 	c.reading = true
+	id := r.id
 	c.mu.Unlock()
-	if c.rec.left > 0 && c.rec.h.ID == r.id && c.rec.h.Type == t {
+	if c.rec.left > 0 && c.rec.h.ID == id && c.rec.h.Type == t {
 		n, err = c.rec.read(p)
 	} else {
 		var ready *request
@@ -275,13 +277,15 @@ func (c *serverConn) readInline(r *request, t Type, p []byte) (n int, err error)
 			c.runDetached(ready)
 		}
 	}
+	resumable := !c.inControl()
 	c.mu.Lock()
-	late := errors.Is(err, os.ErrDeadlineExceeded) && c.heads == 0 && !r.readDeadline.IsZero()
+	live := h.r.Load() == r
+	late := errors.Is(err, os.ErrDeadlineExceeded) && live && resumable && passed(r.readDeadline)
 	if err != nil && !late {
 		c.mu.Unlock()
 		c.lose(err)()
 		c.mu.Lock()
-		err = r.fault
+		live = h.r.Load() == r
 	}
 	c.reading = false
 	c.changed.Broadcast()
@@ -289,8 +293,18 @@ func (c *serverConn) readInline(r *request, t Type, p []byte) (n int, err error)
 		c.wanted = false
 		c.promote()
 	}
+	if !live {
+		return 0, errOver
+	}
+	if err != nil && !late {
+		err = r.fault
+	}
+	s, _ := r.queueOf(t)
+	s.taken += int64(n)
 	return n, err
 }
+
+func passed(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 
 // run calls the handler and ends the answer.
 func (r *request) run() {
@@ -318,32 +332,40 @@ func (r *request) finish(err error) {
 	cut := r.complete(err)
 	c.wmu.Lock()
 	c.mu.Lock()
-	c.remove(r)
-	c.orphanOf(r)
-	c.changed.Broadcast()
+	r.over = true
 	ctx := r.ctx
 	r.h.r.Store(nil)
+	left := c.reading && c.inline == r // the handler left a goroutine behind that still reads
+	c.changed.Broadcast()
 	c.mu.Unlock()
-	if !cut {
-		c.armWrite(r.writeDeadline)
-		cut = r.out.flush() != nil
+	if cut {
+		c.c.Close()
+	} else {
+		c.armWrite(r)
+		err = r.out.flush()
+		c.wrote(err)
+		cut = err != nil
 	}
 	c.wmu.Unlock()
 	r.wmu.Unlock()
+	c.mu.Lock()
+	c.remove(r)
+	c.orphanOf(r)
+	c.changed.Broadcast()
+	c.mu.Unlock()
 	if ctx != nil {
 		ctx.Cancel(context.Canceled)
 	}
 	keep := r.begin.KeepConn && !cut
-	if cut {
-		c.c.Close()
+	if !left {
+		r.recycle()
 	}
-	r.recycle()
 	c.afterAnswer(keep)
 }
 
 // orphanOf notes that the rest of r's STDIN may still come.
 func (c *serverConn) orphanOf(r *request) {
-	if !r.body.ended && r.begin.KeepConn {
+	if !r.body.ended && r.begin.KeepConn && c.find(r.id) == nil {
 		c.orphan, c.drained, c.limit = r.id, 0, time.Time{}
 	}
 }
@@ -360,11 +382,12 @@ func (r *request) complete(err error) (cut bool) {
 	if err == nil && r.short() {
 		err = errBodyShort
 	}
-	if err != nil && (r.out.sent.Load() || r.out.failed != nil) {
+	switch sent := r.out.sent.Load(); {
+	case err == nil:
+	case r.out.failed != nil, sent && !r.aborted.Load():
 		r.c.s.logger().Debug("answer cut", "error", err)
 		return true
-	}
-	if err != nil {
+	case !sent:
 		r.replace(err)
 	}
 	r.closeRecord()
@@ -412,13 +435,14 @@ func (r *request) recycle() {
 		return
 	}
 	// The locks and c stay as they are: a dead handle may still be on its way to see that it is dead.
-	r.ready, r.skipBody, r.fault, r.readDeadline, r.ctx = false, false, nil, time.Time{}, nil
+	r.ready, r.over, r.skipBody, r.fault, r.ctx = false, false, false, nil, nil
+	r.headLimit, r.readDeadline, r.writeDeadline = time.Time{}, time.Time{}, time.Time{}
 	for i := range r.pending {
 		r.pending[i] = queue{b: r.pending[i].b[:0]}
 	}
 	r.aborted.Store(false)
 	r.committed, r.written, r.usedStderr, r.appStatus = false, 0, false, 0
-	r.writeDeadline, r.failed = time.Time{}, nil
+	r.failed = nil
 	r.out.reset(nil)
 	s.requests.Put(r)
 }
@@ -580,8 +604,9 @@ func (r *request) send(p []byte) error {
 	c := r.c
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	c.armWrite(r.writeDeadline)
+	c.armWrite(r)
 	err := r.out.flushWith(p, nil)
+	c.wrote(err)
 	if err != nil {
 		r.failed = err
 	}
@@ -622,11 +647,15 @@ func (h *handle) Flush() error {
 
 // filterFirst makes a Filter finish STDIN before its output begins, section 6.4.
 func (h *handle) filterFirst() error {
-	r := h.r.Load()
-	if r == nil || r.begin.Role != Filter {
-		return nil
+	r, err := h.live()
+	if err != nil {
+		return err
 	}
-	_, err := io.Copy(io.Discard, (*bodyHandle)(h))
+	filter := r.begin.Role == Filter
+	r.wmu.Unlock()
+	if filter {
+		_, err = io.Copy(io.Discard, (*bodyHandle)(h))
+	}
 	return err
 }
 
@@ -675,7 +704,7 @@ func (w *stderrHandle) Write(p []byte) (int, error) {
 	}
 	r.usedStderr = true
 	if err := r.c.control(b); err != nil {
-		r.failed = err
+		r.failed, r.out.failed = err, err
 		return 0, err
 	}
 	return len(p), nil
@@ -689,31 +718,34 @@ func (h *handle) SetAppStatus(status uint32) {
 }
 
 func (h *handle) SetReadDeadline(t time.Time) error {
+	c := h.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	r := h.r.Load()
 	if r == nil {
 		return errOver
 	}
-	c := r.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if h.r.Load() != r {
-		return errOver
-	}
 	r.readDeadline = t
 	if c.reading && c.inline == r {
-		c.arm(t)
+		c.arm(c.readDeadline(inRecord))
 	}
 	c.changed.Broadcast()
 	return nil
 }
 
 func (h *handle) SetWriteDeadline(t time.Time) error {
-	r, err := h.live()
-	if err != nil {
-		return err
+	c := h.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := h.r.Load()
+	if r == nil {
+		return errOver
 	}
 	r.writeDeadline = t
-	r.wmu.Unlock()
+	if c.writer == r && !t.IsZero() {
+		c.writeLimit = t
+		c.c.SetWriteDeadline(t)
+	}
 	return nil
 }
 

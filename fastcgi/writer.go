@@ -173,7 +173,7 @@ func (o *output) stream(t Type, id uint16, src io.Reader, length int64) error {
 	s := o.streamWriter(t, id)
 	var err error
 	switch {
-	case src == nil || length == 0:
+	case src == nil:
 		if length > 0 {
 			err = errBodyShort
 		}
@@ -261,18 +261,16 @@ func (s *streamWriter) fromMemory(src memory, length int64) error {
 	return err
 }
 
-// from copies src. A short body of known length is read whole before anything is sent.
+// from copies src. A short body of known length leaves with what is in the buffer already.
 func (s *streamWriter) from(src io.Reader, length int64) error {
-	if 0 <= length && length <= smallBody {
-		return s.small(src, int(length))
+	if length < 0 || length > smallBody {
+		if err := s.out.flush(); err != nil {
+			return err
+		}
 	}
-	if err := s.out.flush(); err != nil {
-		return err
-	}
-	left := length
-	for left != 0 {
+	for left := length; left != 0; {
 		n, err := s.once(src, left)
-		left -= int64(n)
+		left = max(left-int64(n), -1)
 		switch {
 		case err == io.EOF && left > 0:
 			return errBodyShort
@@ -280,10 +278,8 @@ func (s *streamWriter) from(src io.Reader, length int64) error {
 			return nil
 		case err != nil:
 			return err
-		case left < 0:
-			left = -1 // of unknown length
-		}
-		if left != 0 {
+		case length > smallBody || length < 0 || left == 0:
+			// What has come is not kept waiting for what may come.
 			if err := s.out.flush(); err != nil {
 				return err
 			}
@@ -311,23 +307,6 @@ func (s *streamWriter) once(src io.Reader, left int64) (n int, err error) {
 	s.out.buf = b
 	s.out.content.Add(int64(n))
 	return n, err
-}
-
-func (s *streamWriter) small(src io.Reader, length int) error {
-	start := len(s.out.buf)
-	b := appendHeader(s.out.buf, RecordHeader{Type: s.t, ID: s.id, Length: uint16(length)})
-	b = grow(b, length)
-	s.out.buf = b[:start]
-	b = b[:len(b)+length]
-	if _, err := io.ReadFull(src, b[len(b)-length:]); err != nil {
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			err = errBodyShort
-		}
-		return err
-	}
-	s.out.buf = b
-	s.out.content.Add(int64(length))
-	return s.probe(src)
 }
 
 // probe makes sure that src has ended.

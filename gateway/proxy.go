@@ -119,6 +119,11 @@ func notPassed(name []byte) bool {
 // copyBody sends on what arrives. It does not flush when the end came with the last bytes: then head, body and end
 // leave together.
 func (x *passage) copyBody() error {
+	if !ready(x.res.Body) {
+		if err := x.w.Flush(); err != nil { // the head must not wait for the body
+			return err
+		}
+	}
 	for {
 		n, err := x.res.Body.Read(x.buf)
 		if n > 0 {
@@ -136,6 +141,12 @@ func (x *passage) copyBody() error {
 			return err
 		}
 	}
+}
+
+// ready reports whether the body of an answer can be read without waiting; one that cannot tell is not.
+func ready(body io.Reader) bool {
+	b, ok := body.(interface{ Ready() bool })
+	return ok && b.Ready()
 }
 
 // Direct is Proxy's inverse: a RoundTripper that calls h in this process, for routing and tests. h runs in a goroutine

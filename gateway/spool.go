@@ -115,6 +115,9 @@ type spooledBody struct {
 	file *spoolFile
 }
 
+// Ready is that of the body it wraps.
+func (b *spooledBody) Ready() bool { return ready(b.ReadCloser) }
+
 func (b *spooledBody) Close() error {
 	defer b.file.remove()
 	return b.ReadCloser.Close()

@@ -142,6 +142,11 @@ func (x *crossing) release() {
 // copyBody sends on what arrives, at once, but for the last piece, with which net/http sends its end.
 func (x *crossing) copyBody(w http.ResponseWriter) error {
 	flush := http.NewResponseController(w).Flush
+	if b, ok := x.res.Body.(interface{ Ready() bool }); !ok || !b.Ready() {
+		if err := flush(); err != nil && !errors.Is(err, http.ErrNotSupported) { // the head must not wait for the body
+			return err
+		}
+	}
 	for {
 		n, err := x.res.Body.Read(x.buf)
 		if n > 0 {

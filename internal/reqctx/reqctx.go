@@ -28,6 +28,8 @@ type Watcher interface{ Watch() }
 func New(parent context.Context, watch Watcher) *Context {
 	c := &Context{parent: parent, watch: watch}
 	if parent.Done() != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		c.stop = context.AfterFunc(parent, func() { c.Cancel(parent.Err()) })
 	}
 	return c

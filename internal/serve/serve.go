@@ -34,6 +34,7 @@ type Group struct {
 	index     map[Conn]int
 	listeners map[net.Listener]struct{}
 	closed    bool
+	over      chan struct{} // closed with it
 	empty     chan struct{} // closed when the last connection goes, while somebody waits
 	sweeping  bool
 
@@ -61,7 +62,11 @@ func (g *Group) Serve(l net.Listener, o Options) error {
 	slots := make(chan struct{}, o.MaxConns)
 	var delay time.Duration
 	for {
-		slots <- struct{}{} // above the limit peers wait in the listener's queue
+		select {
+		case slots <- struct{}{}: // above the limit peers wait in the listener's queue
+		case <-g.done():
+			return gateway.ErrServerClosed
+		}
 		c, err := l.Accept()
 		if err != nil {
 			if g.isClosed() {
@@ -127,6 +132,20 @@ func (g *Group) removeListener(l net.Listener) {
 	delete(g.listeners, l)
 	g.mu.Unlock()
 	l.Close()
+}
+
+// done is closed when the group is.
+func (g *Group) done() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.overLocked()
+}
+
+func (g *Group) overLocked() chan struct{} {
+	if g.over == nil {
+		g.over = make(chan struct{})
+	}
+	return g.over
 }
 
 func (g *Group) isClosed() bool {
@@ -268,7 +287,10 @@ func (g *Group) Close() error {
 func (g *Group) close() []Conn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.closed = true
+	if !g.closed {
+		g.closed = true
+		close(g.overLocked())
+	}
 	for l := range g.listeners {
 		l.Close()
 	}
