@@ -108,16 +108,17 @@ type variables struct {
 
 // fields fills the header, and cuts out what else is needed.
 func (in *incoming) fields(hr *http.Request, r *gateway.Request) (v variables) {
-	buf := make([]byte, 0, paramsSize(&r.Params))
+	var buf strings.Builder
+	buf.Grow(paramsSize(&r.Params))
 	count := 0
 	for name, value := range r.Params.All() {
 		if isField(name) {
-			buf = appendFieldName(buf, name)
+			writeFieldName(&buf, name)
 			count++
 		}
-		buf = append(buf, value...)
+		buf.Write(value)
 	}
-	all := string(buf)
+	all := buf.String()
 	hr.Header = make(http.Header, count)
 	values := make([]string, 0, count)
 	for name, value := range r.Params.All() {
@@ -188,8 +189,8 @@ func fieldNameSize(name []byte) int {
 	return len(name) - len("HTTP_")
 }
 
-// appendFieldName appends "Accept-Encoding" for "HTTP_ACCEPT_ENCODING": canonical, as http.Header has it.
-func appendFieldName(dst, name []byte) []byte {
+// writeFieldName writes "Accept-Encoding" for "HTTP_ACCEPT_ENCODING": canonical, as http.Header has it.
+func writeFieldName(b *strings.Builder, name []byte) {
 	upper := true
 	for _, c := range name[len(name)-fieldNameSize(name):] {
 		switch {
@@ -199,9 +200,8 @@ func appendFieldName(dst, name []byte) []byte {
 			c += 'a' - 'A'
 		}
 		upper = c == '-'
-		dst = append(dst, c)
+		b.WriteByte(c)
 	}
-	return dst
 }
 
 // line fills what an HTTP request has in its first line, and Host and RemoteAddr.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"strings"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
@@ -17,11 +18,13 @@ func addTo(dst http.Header, h *gateway.Header) {
 	for name, value := range h.All() {
 		size += len(name) + len(value)
 	}
-	buf := make([]byte, 0, size)
+	var buf strings.Builder
+	buf.Grow(size)
 	for name, value := range h.All() {
-		buf = append(append(buf, name...), value...)
+		buf.Write(name)
+		buf.Write(value)
 	}
-	all := string(buf)
+	all := buf.String()
 	values := make([]string, 0, h.Len())
 	for n, v := range h.All() {
 		name := http.CanonicalHeaderKey(all[:len(n)])
