@@ -1,0 +1,74 @@
+// Package vectors holds messages as they were seen on the wire of real peers, as the specifications print them, and as
+// nobody should send them. Each is a file: a header of text, an empty line, the bytes.
+//
+//	source: where it comes from
+//	side:   request, or response
+//	expect: ok, or the first thing that is wrong: malformed, param, too large, truncated, refused
+//	read:   a line for each message that is read before that; see the protocol's test for its words
+//
+// Tests read them, and fuzz targets begin with them.
+package vectors
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+//go:embed fastcgi
+var files embed.FS
+
+// Vector is one file.
+type Vector struct {
+	Name, Source, Side, Expect string
+	Read                       []string
+	Bytes                      []byte
+}
+
+// All returns the vectors of a protocol in the order of their names.
+func All(protocol string) ([]Vector, error) {
+	names, err := fs.Glob(files, path.Join(protocol, "*.txt"))
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Vector, 0, len(names))
+	for _, name := range names {
+		b, err := files.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		v, err := parse(strings.TrimSuffix(path.Base(name), ".txt"), b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
+
+func parse(name string, b []byte) (Vector, error) {
+	head, body, found := bytes.Cut(b, []byte("\n\n"))
+	if !found {
+		return Vector{}, fmt.Errorf("no empty line")
+	}
+	v := Vector{Name: name, Bytes: body}
+	for line := range strings.SplitSeq(string(head), "\n") {
+		key, value, _ := strings.Cut(line, ": ")
+		switch key {
+		case "source":
+			v.Source = value
+		case "side":
+			v.Side = value
+		case "expect":
+			v.Expect = value
+		case "read":
+			v.Read = append(v.Read, value)
+		default:
+			return Vector{}, fmt.Errorf("unknown word %q", key)
+		}
+	}
+	return v, nil
+}
