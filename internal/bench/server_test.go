@@ -1,0 +1,83 @@
+package bench
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/fcgi"
+	"testing"
+
+	"github.com/gatehouse-go/gatehouse/fastcgi"
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+)
+
+func request() *gateway.Request {
+	r := new(gateway.Request)
+	for _, nv := range [][2]string{
+		{"QUERY_STRING", "page=2&sort=name"}, {"REQUEST_METHOD", "GET"}, {"SCRIPT_NAME", "/index.php"}, {"REQUEST_URI", "/articles/list?page=2&sort=name"},
+		{"DOCUMENT_URI", "/index.php"}, {"DOCUMENT_ROOT", "/srv/www/example"}, {"SERVER_PROTOCOL", "HTTP/1.1"}, {"REQUEST_SCHEME", "https"}, {"HTTPS", "on"},
+		{"GATEWAY_INTERFACE", "CGI/1.1"}, {"SERVER_SOFTWARE", "nginx/1.22.1"}, {"REMOTE_ADDR", "203.0.113.77"}, {"REMOTE_PORT", "51234"},
+		{"SERVER_ADDR", "192.0.2.10"}, {"SERVER_PORT", "443"}, {"SERVER_NAME", "www.example.com"}, {"SCRIPT_FILENAME", "/srv/www/example/index.php"},
+		{"HTTP_HOST", "www.example.com"}, {"HTTP_USER_AGENT", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"},
+		{"HTTP_ACCEPT", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}, {"HTTP_ACCEPT_LANGUAGE", "en-US,en;q=0.5"},
+		{"HTTP_ACCEPT_ENCODING", "gzip, deflate, br"}, {"HTTP_COOKIE", "session=0123456789abcdef0123456789abcdef"},
+		{"HTTP_REFERER", "https://www.example.com/articles"}, {"CONTENT_LENGTH", "0"},
+	} {
+		r.Params.Add(nv[0], nv[1])
+	}
+	return r
+}
+
+var handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/plain")
+	io.WriteString(w, "hello, world\n")
+})
+
+// BenchmarkServer is a GET on a kept connection over a Unix socket: our client, and one server or the other. What it
+// allocates is the server's: the client allocates nothing.
+func BenchmarkServer(b *testing.B) {
+	quiet := slog.New(slog.DiscardHandler)
+	for name, serve := range map[string]func(net.Listener){
+		"lib=gatehouse": func(l net.Listener) {
+			(&fastcgi.Server{Handler: gatewayhttp.Handler(handler), Logger: quiet}).Serve(l)
+		},
+		"lib=gatehouse-gateway": func(l net.Listener) {
+			(&fastcgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+				w.Header().Set("Content-Type", "text/plain")
+				_, err := io.WriteString(w, "hello, world\n")
+				return err
+			})}).Serve(l)
+		},
+		"lib=std": func(l net.Listener) { fcgi.Serve(l, handler) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			l, err := net.Listen("unix", b.TempDir()+"/s")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			go serve(l)
+			c := &fastcgi.Client{Addr: "unix:" + l.Addr().String(), MaxIdle: 1}
+			defer c.Close()
+			req := request()
+			var res gateway.Response
+			buf := make([]byte, 4096)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := c.RoundTrip(b.Context(), req, &res); err != nil {
+					b.Fatal(err)
+				}
+				for {
+					if _, err := res.Body.Read(buf); err == io.EOF {
+						break
+					} else if err != nil {
+						b.Fatal(err)
+					}
+				}
+				res.Body.Close()
+			}
+		})
+	}
+}
