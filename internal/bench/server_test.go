@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -66,7 +67,7 @@ func BenchmarkServer(b *testing.B) {
 			buf := make([]byte, 4096)
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := c.RoundTrip(b.Context(), req, &res); err != nil {
+				if err := c.RoundTrip(context.Background(), req, &res); err != nil {
 					b.Fatal(err)
 				}
 				for {
