@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
@@ -77,17 +78,18 @@ func BenchmarkReadRequest(b *testing.B) {
 func BenchmarkReadResponse(b *testing.B) {
 	for _, size := range bodySizes {
 		b.Run(fmt.Sprintf("proto=fastcgi/size=%d", size), func(b *testing.B) {
-			wire := rec(fastcgi.TypeStdout, 1, okHead)
+			var wire strings.Builder
+			wire.WriteString(rec(fastcgi.TypeStdout, 1, okHead))
 			for left := size; left > 0; left -= 8184 {
-				wire += rec(fastcgi.TypeStdout, 1, string(make([]byte, min(left, 8184))))
+				wire.WriteString(rec(fastcgi.TypeStdout, 1, string(make([]byte, min(left, 8184)))))
 			}
-			wire += rec(fastcgi.TypeStdout, 1, "") + end(1, 0, 0)
+			wire.WriteString(rec(fastcgi.TypeStdout, 1, "") + end(1, 0, 0))
 			src := bytes.NewReader(nil)
 			count := &countingReader{r: src}
 			r := fastcgi.NewReader(count)
 			var res gateway.Response
 			buf := make([]byte, 32<<10)
-			in := []byte(wire)
+			in := []byte(wire.String())
 			b.SetBytes(int64(len(in)))
 			b.ReportAllocs()
 			for b.Loop() {

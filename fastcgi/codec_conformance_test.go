@@ -196,19 +196,20 @@ func TestCodecConformance(t *testing.T) {
 		expect := fmt.Sprintf("A=1;LONG=%s;REQUEST_METHOD=GET;E=;", strings.Repeat("v", 200))
 		try := func(pieces ...string) {
 			t.Helper()
-			in := begin(1, fastcgi.Responder, false)
+			var in strings.Builder
+			in.WriteString(begin(1, fastcgi.Responder, false))
 			for _, p := range pieces {
 				if p != "" {
-					in += rec(fastcgi.TypeParams, 1, p)
+					in.WriteString(rec(fastcgi.TypeParams, 1, p))
 				}
 			}
-			in += rec(fastcgi.TypeParams, 1, "")
-			req, err := fromBytes(in)
+			in.WriteString(rec(fastcgi.TypeParams, 1, ""))
+			req, err := fromBytes(in.String())
 			if got := list(&req.Params); err != nil || got != expect {
 				t.Fatalf("got %q, %v", got, err)
 			}
 			var p gateway.Params
-			if _, _, n, err := fastcgi.ConsumeRequest([]byte(in), &p); err != nil || n != len(in) || list(&p) != expect {
+			if _, _, n, err := fastcgi.ConsumeRequest([]byte(in.String()), &p); err != nil || n != len(in.String()) || list(&p) != expect {
 				t.Fatalf("ConsumeRequest: %d, %v", n, err)
 			}
 		}
@@ -324,7 +325,7 @@ func TestChunking(t *testing.T) {
 		"eof":   iotest.DataErrReader(strings.NewReader(in)),
 	} {
 		r := fastcgi.NewReader(src)
-		got := ""
+		var got strings.Builder
 		for {
 			req, body, err := readRequest(r)
 			if err == io.EOF {
@@ -333,13 +334,13 @@ func TestChunking(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			got += fmt.Sprintf("%s %d %d;", list(&req.Params), req.ContentLength, len(body))
+			got.WriteString(fmt.Sprintf("%s %d %d;", list(&req.Params), req.ContentLength, len(body)))
 		}
 		if golden == "" {
-			golden = got
+			golden = got.String()
 		}
-		if got != golden {
-			t.Errorf("%s: %s, want %s", name, got, golden)
+		if got.String() != golden {
+			t.Errorf("%s: %s, want %s", name, got.String(), golden)
 		}
 	}
 	out := rec(fastcgi.TypeStdout, 1, okHead[:10]) + rec(fastcgi.TypeStdout, 1, okHead[10:]+"x") + answer(1, strings.Repeat("y", 60000))

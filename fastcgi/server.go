@@ -132,7 +132,7 @@ func (s *Server) peers() (peers []netip.Prefix, strict bool, err error) {
 	if !ok {
 		return s.Peers, false, nil
 	}
-	for _, field := range strings.Split(list, ",") {
+	for field := range strings.SplitSeq(list, ",") {
 		ip, err := netip.ParseAddr(strings.TrimSpace(field))
 		if err != nil {
 			return nil, false, fmt.Errorf("fastcgi: FCGI_WEB_SERVER_ADDRS: %q is not an IP address", field)

@@ -77,12 +77,12 @@ func TestServerConformance(t *testing.T) {
 		}
 		s.closed()
 		many := rec(fastcgi.TypeParams, 1, "")
-		var all string
+		var all strings.Builder
 		for i := range 1001 {
-			all += pairs(fmt.Sprintf("N%d", i), "")
+			all.WriteString(pairs(fmt.Sprintf("N%d", i), ""))
 		}
 		s = serve(t, &fastcgi.Server{Handler: echo})
-		s.send(begin(1, 1, true) + rec(fastcgi.TypeParams, 1, all) + many)
+		s.send(begin(1, 1, true) + rec(fastcgi.TypeParams, 1, all.String()) + many)
 		if r := s.reply(1); !strings.HasPrefix(r.status(), "431") {
 			t.Errorf("%+v", r)
 		}

@@ -18,7 +18,7 @@ func receive(t *testing.T, nv ...string) (*gateway.Request, error) {
 	t.Helper()
 	var content []byte
 	for i := 0; i < len(nv); i += 2 {
-		content = append(content, byte(len(nv[i])|0), byte(len(nv[i+1])))
+		content = append(content, byte(len(nv[i])), byte(len(nv[i+1])))
 		content = append(append(content, nv[i]...), nv[i+1]...)
 	}
 	b, err := fastcgi.AppendBegin(nil, 1, fastcgi.Begin{Role: fastcgi.Responder})

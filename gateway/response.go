@@ -180,21 +180,21 @@ func meaning(r *Response, name, value []byte) (keep bool, err error) {
 	case pairs.EqualFold(name, "Status"):
 		status, ok := threeDigits(value)
 		if !ok || r.Status != 0 && r.Status != status {
-			return false, fmt.Errorf("Status: %w", ErrMalformed)
+			return false, fmt.Errorf("field Status: %w", ErrMalformed)
 		}
 		r.Status = status
 		return false, nil
 	case pairs.EqualFold(name, "Content-Length"):
 		n, ok := decimal(value)
 		if !ok || r.ContentLength >= 0 && r.ContentLength != n {
-			return false, fmt.Errorf("Content-Length: %w", ErrMalformed)
+			return false, fmt.Errorf("field Content-Length: %w", ErrMalformed)
 		}
 		first := r.ContentLength < 0
 		r.ContentLength = n
 		return first, nil
 	case pairs.EqualFold(name, "Transfer-Encoding"):
 		// No gateway protocol has one: its framing would be taken for content, or content for framing (F19).
-		return false, fmt.Errorf("Transfer-Encoding: %w", ErrMalformed)
+		return false, fmt.Errorf("field Transfer-Encoding: %w", ErrMalformed)
 	}
 	return true, nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
@@ -113,7 +114,7 @@ func upload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	var answer string
+	var answer strings.Builder
 	for part, err := parts.NextPart(); err != io.EOF; part, err = parts.NextPart() {
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -121,9 +122,9 @@ func upload(w http.ResponseWriter, r *http.Request) {
 		}
 		sum := sha256.New()
 		n, _ := io.Copy(sum, part)
-		answer += fmt.Sprintf("%s: %d bytes, SHA-256 %x\n", part.FileName(), n, sum.Sum(nil))
+		fmt.Fprintf(&answer, "%s: %d bytes, SHA-256 %x\n", part.FileName(), n, sum.Sum(nil))
 	}
-	io.WriteString(w, answer)
+	io.WriteString(w, answer.String())
 }
 
 func stream(w http.ResponseWriter, r *http.Request) {

@@ -43,7 +43,7 @@ func TestCommands(t *testing.T) {
 		if err != nil || len(snippets) == 0 {
 			t.Fatalf("%s: %d snippets, %v", page, len(snippets), err)
 		}
-		for _, line := range strings.Split(strings.Join(snippets, ""), "\n") {
+		for line := range strings.SplitSeq(strings.Join(snippets, ""), "\n") {
 			argv := strings.Fields(strings.ReplaceAll(line, "'", ""))
 			switch {
 			case len(argv) == 0:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
@@ -157,9 +158,7 @@ func do(method, url string, body io.Reader, header http.Header) (*http.Response,
 	if err != nil {
 		return nil, nil, err
 	}
-	for name, v := range header {
-		req.Header[name] = v
-	}
+	maps.Copy(req.Header, header)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, nil, err

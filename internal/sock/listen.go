@@ -24,7 +24,7 @@ const DefaultMode fs.FileMode = 0o660
 func Network(addr string) (network, address string, err error) {
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		if path == "" {
-			return "", "", fmt.Errorf("address %q: no path after unix:", addr)
+			return "", "", fmt.Errorf("address %q has no path", addr)
 		}
 		return "unix", path, nil
 	}
