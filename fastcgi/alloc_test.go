@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -237,8 +239,8 @@ func callMany(c *fastcgi.Client, n int) error {
 	return nil
 }
 
-// other starts this program as a peer of the test.
-func other(t testing.TB, role, addr string, n int, wrap ...string) *exec.Cmd {
+// other starts this program as a peer of the test. wait waits for its end; a server ends when it is waited for.
+func other(t testing.TB, role, addr string, n int, wrap ...string) (wait func() error) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -257,20 +259,24 @@ func other(t testing.TB, role, addr string, n int, wrap ...string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	wait = sync.OnceValue(func() error {
 		stdin.Close()
-		cmd.Wait()
+		return cmd.Wait()
+	})
+	t.Cleanup(func() {
+		wait()
 		if t.Failed() {
 			t.Logf("%s: %s", role, &out)
 		}
 	})
-	return cmd
+	return wait
 }
 
 func waitForSocket(t testing.TB, path string) {
 	t.Helper()
 	for range 1000 {
-		if _, err := os.Stat(path); err == nil {
+		if c, err := net.Dial("unix", path); err == nil {
+			c.Close()
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -327,7 +333,7 @@ func TestServerAllocations(t *testing.T) {
 			go s.Serve(l)
 			defer s.Close()
 			run := func(requests int) {
-				if err := other(t, "client", "unix:"+path, requests).Wait(); err != nil {
+				if err := other(t, "client", "unix:"+path, requests)(); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -378,12 +384,12 @@ func TestSystemCalls(t *testing.T) {
 			} else {
 				client = wrap
 			}
-			other(t, "server", "unix:"+path, 0, server...)
+			stop := other(t, "server", "unix:"+path, 0, server...)
 			waitForSocket(t, path)
-			if err := other(t, "client", "unix:"+path, n, client...).Wait(); err != nil {
+			if err := other(t, "client", "unix:"+path, n, client...)(); err != nil {
 				t.Skipf("strace does not work here: %v", err)
 			}
-			time.Sleep(100 * time.Millisecond) // strace writes its log a little later
+			stop() // strace has written its log when it ends
 			var all strings.Builder
 			files, _ := filepath.Glob(log + ".*") // one of each thread, so that no line is cut in two
 			for _, file := range files {
