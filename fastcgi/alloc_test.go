@@ -206,6 +206,13 @@ func TestMain(m *testing.M) {
 			fmt.Println(err)
 			os.Exit(1)
 		}
+	case "inherited":
+		if addr == "fd:0" && !fastcgi.Started() {
+			fmt.Println("not started as a FastCGI application")
+			os.Exit(1)
+		}
+		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+		fmt.Println((&fastcgi.Server{Handler: hello}).ListenAndServe(addr))
 	case "server":
 		go func() { // until the test ends
 			io.Copy(io.Discard, os.Stdin)

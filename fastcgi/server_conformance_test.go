@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -250,7 +253,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%d bytes", len(got.Content))
 		}
 	})
-	t.Run("135 138 ABORT_REQUEST", func(t *testing.T) {
+	t.Run("135 138 F38 ABORT_REQUEST", func(t *testing.T) {
 		for _, wait := range []string{"body", "context", "nothing"} {
 			result := make(chan error, 1)
 			s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
@@ -651,6 +654,42 @@ func TestServerConformance(t *testing.T) {
 			}
 		}
 	})
+	t.Run("273 a head that front ends may not take", func(t *testing.T) {
+		var log syncBuffer
+		srv := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
+			w.Header().Set("X-Long", strings.Repeat("v", 5000))
+			return nil
+		})
+		srv.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		s := serve(t, srv)
+		for range 2 {
+			s.send(get(1, true))
+			if r := s.reply(1); len(r.stdout) < 5000 {
+				t.Errorf("%d bytes", len(r.stdout))
+			}
+		}
+		if n := strings.Count(log.String(), "4096"); n != 1 {
+			t.Errorf("warned %d times: %s", n, log.String())
+		}
+	})
+	t.Run("F48 accepting that fails", func(t *testing.T) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := &fastcgi.Server{Handler: echo, Logger: quiet}
+		failing := &failingListener{Listener: l}
+		failing.left.Store(5)
+		served := make(chan error, 1)
+		begun := time.Now()
+		go func() { served <- srv.Serve(failing) }()
+		connect(t, l.Addr().String()).must(1)
+		if failing.left.Load() >= 0 || time.Since(begun) < 50*time.Millisecond {
+			t.Errorf("%d failures left after %v: it does not wait", failing.left.Load(), time.Since(begun))
+		}
+		srv.Close()
+		want(t, <-served, gateway.ErrServerClosed)
+	})
 	t.Run("297 F49 bytes of other protocols", func(t *testing.T) {
 		for _, b := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", "70:CONTENT_LENGTH\x00"} {
 			s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
@@ -666,6 +705,37 @@ func TestServerConformance(t *testing.T) {
 			s.closed()
 		}
 	})
+}
+
+// failingListener fails some times before it accepts, as one does that has no descriptors.
+type failingListener struct {
+	net.Listener
+	left atomic.Int64
+}
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	if l.left.Add(-1) >= 0 {
+		return nil, errors.New("accept: too many open files")
+	}
+	return l.Listener.Accept()
+}
+
+// syncBuffer is a log that goroutines share.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
 
 func allowed(t *testing.T) {
@@ -879,17 +949,54 @@ func listeners(t *testing.T) {
 		t.Skip(err)
 	}
 	defer f.Close()
-	inherited, err := fastcgi.Listen(fmt.Sprintf("fd:%d", f.Fd()), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer inherited.Close()
-	if inherited.Addr().String() != tcp.Addr().String() {
-		t.Errorf("%v, want %v", inherited.Addr(), tcp.Addr())
-	}
 	if fastcgi.Started() {
 		t.Error("the test was not started as a FastCGI application")
 	}
+	for _, addr := range []string{"fd:0", "fd:3", "systemd:", "systemd:web", "systemd:other"} {
+		inherits(t, f, tcp.Addr().String(), addr)
+	}
+}
+
+// inherits starts this program with a listening socket, as a spawner or a service manager does.
+func inherits(t *testing.T, f *os.File, at, addr string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Skip(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "GATEHOUSE_TEST_PEER=inherited "+addr+" 0", "LISTEN_FDS=2", "LISTEN_FDNAMES=admin:web")
+	if addr == "fd:0" {
+		cmd.Stdin = f
+	} else {
+		cmd.ExtraFiles = []*os.File{f, f} // descriptors 3 and 4
+	}
+	var out syncBuffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	defer func() {
+		if t.Failed() {
+			t.Logf("%s: %s", addr, out.String())
+		}
+	}()
+	if addr == "systemd:other" {
+		<-ended
+		if !strings.Contains(out.String(), "no socket of that name") {
+			t.Errorf("%s: %s", addr, out.String())
+		}
+		return
+	}
+	s := connect(t, at)
+	s.send(head(1, 1, false, "REQUEST_METHOD", "GET", "REQUEST_URI", "/", "HTTP_HOST", "h") + stdin(1, ""))
+	if r := s.reply(1); r.body() != "hello, world\n" {
+		t.Errorf("%s: %+v %s", addr, r, out.String())
+	}
+	cmd.Process.Kill()
+	<-ended
 }
 
 func shutdown(t *testing.T) {
@@ -960,6 +1067,52 @@ func shutdown(t *testing.T) {
 	want(t, <-done, context.DeadlineExceeded)
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is left behind: %v", err)
+	}
+}
+
+// TestAbortIsSeen: a handler that does nothing but run learns of ABORT_REQUEST, and of a lost peer, within 10 ms; one
+// that asked for Done learns at once.
+func TestAbortIsSeen(t *testing.T) {
+	for _, asks := range []bool{false, true} {
+		for _, what := range []string{rec(fastcgi.TypeAbort, 1, ""), ""} {
+			synctest.Test(t, func(t *testing.T) {
+				var sent, seen time.Time
+				conn, served := pipeServer(t.Context(), handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
+					ctx := r.Context()
+					if asks {
+						<-ctx.Done()
+					}
+					for ctx.Err() == nil {
+						time.Sleep(time.Millisecond)
+					}
+					seen = time.Now()
+					return ctx.Err()
+				}))
+				go func() {
+					io.WriteString(conn, get(1, true))
+					time.Sleep(100*time.Millisecond + 137*time.Microsecond)
+					sent = time.Now()
+					if what == "" {
+						conn.Close()
+						return
+					}
+					io.WriteString(conn, what)
+					io.Copy(io.Discard, conn)
+				}()
+				time.Sleep(time.Second)
+				synctest.Wait()
+				most := 10 * time.Millisecond
+				if asks {
+					most = 0
+				}
+				if took := seen.Sub(sent); seen.IsZero() || took > most {
+					t.Errorf("asks %v, %q: seen %v after", asks, what, took)
+				}
+				conn.Close()
+				<-served
+				time.Sleep(time.Minute)
+			})
+		}
 	}
 }
 

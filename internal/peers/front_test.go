@@ -180,7 +180,7 @@ var ownFault = map[string]string{
 // testFront runs the cases through a front end at url.
 func testFront(t *testing.T, name, url string) {
 	for _, c := range frontCases {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run("159 "+c.name, func(t *testing.T) {
 			err := c.run(t, url)
 			why, fails := ownFault[name+"/"+c.name]
 			switch {

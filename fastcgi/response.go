@@ -1,0 +1,315 @@
+package fastcgi
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+)
+
+// live locks r for its writer; h may have been dead for long.
+func (h *handle) live() (*request, error) {
+	r := h.r.Load()
+	if r == nil {
+		return nil, errOver
+	}
+	r.wmu.Lock()
+	if h.r.Load() != r {
+		r.wmu.Unlock()
+		return nil, errOver
+	}
+	return r, nil
+}
+
+// Header is what WriteHeader will send.
+func (h *handle) Header() *gateway.Header {
+	if r := h.r.Load(); r != nil {
+		return &r.res.Header
+	}
+	return h.WriterBase.Header()
+}
+
+func (h *handle) WriteHeader(status int) {
+	r, err := h.live()
+	if err != nil {
+		return
+	}
+	defer r.wmu.Unlock()
+	if !r.committed {
+		r.commit(status)
+	}
+}
+
+// commit puts the head into the buffer, once. It is one record, whatever its size: HAProxy 2.6 dies of two.
+func (r *request) commit(status int) error {
+	if r.committed {
+		return r.failed
+	}
+	r.committed = true
+	if status < 200 || status > 999 {
+		r.failed = fmt.Errorf("fastcgi: WriteHeader(%d): %w", status, gateway.ErrMalformed)
+		return r.failed
+	}
+	r.res.Status = status
+	r.res.ContentLength, r.failed = contentLength(&r.res.Header)
+	if r.failed != nil {
+		return r.failed
+	}
+	r.openRecord()
+	at := len(r.out.buf)
+	r.out.buf, r.failed = gateway.AppendResponse(r.out.buf, &r.res)
+	if n := len(r.out.buf) - at; r.failed == nil && n > maxStream {
+		r.failed = fmt.Errorf("fastcgi: answer's head of %d bytes: %w", n, gateway.ErrMalformed)
+	} else if n > 4096 && r.c.s.warned.CompareAndSwap(false, true) {
+		r.c.s.logger().Warn("an answer's head is larger than nginx takes by default (4096 bytes)", "bytes", n)
+	}
+	return r.failed
+}
+
+// contentLength is what the handler promised; -1 if nothing.
+func contentLength(h *gateway.Header) (int64, error) {
+	v, ok := h.Lookup("Content-Length")
+	if !ok {
+		return -1, nil
+	}
+	n := int64(0)
+	for _, c := range v {
+		if c < '0' || c > '9' || n > 1<<58 {
+			return -1, fmt.Errorf("fastcgi: Content-Length: %w", gateway.ErrMalformed)
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, nil
+}
+
+func (r *request) openRecord() {
+	if r.open < 0 {
+		r.open = len(r.out.buf)
+		r.out.buf = appendHeader(r.out.buf, RecordHeader{Type: TypeStdout, ID: r.id})
+	}
+}
+
+// closeRecord sets the length of the open record; one without content would end the stream and is taken back.
+func (r *request) closeRecord() {
+	switch {
+	case r.open < 0:
+	case len(r.out.buf) == r.open+headerSize:
+		r.out.buf = r.out.buf[:r.open]
+	default:
+		setLength(r.out.buf, r.open)
+	}
+	r.open = -1
+}
+
+// mayWrite prepares the answer for n bytes of body.
+func (r *request) mayWrite(n int) error {
+	if r.aborted.Load() {
+		return fmt.Errorf("fastcgi: %w", gateway.ErrAborted)
+	}
+	if err := r.commit(200); err != nil {
+		return err
+	}
+	if r.res.ContentLength >= 0 && r.written+int64(n) > r.res.ContentLength {
+		return errLong
+	}
+	r.written += int64(n)
+	return nil
+}
+
+var errLong = errors.New("fastcgi: body longer than the Content-Length of its head")
+
+func (h *handle) Write(p []byte) (int, error) { return write(h, p) }
+
+func (h *handle) WriteString(s string) (int, error) { return write(h, s) }
+
+func write[S ~string | ~[]byte](h *handle, p S) (int, error) {
+	if err := h.filterFirst(); err != nil {
+		return 0, err
+	}
+	r, err := h.live()
+	if err != nil {
+		return 0, err
+	}
+	defer r.wmu.Unlock()
+	if err := r.mayWrite(len(p)); err != nil {
+		return 0, err
+	}
+	r.openRecord()
+	if len(r.out.buf)-r.open+len(p) <= smallBody {
+		r.out.buf = append(r.out.buf, p...)
+		return len(p), nil
+	}
+	return r.writeLarge([]byte(p))
+}
+
+// writeLarge sends p with what was gathered, as few records as can be.
+func (r *request) writeLarge(p []byte) (int, error) {
+	total := len(p)
+	for len(p) > 0 {
+		r.openRecord()
+		room := maxStream - (len(r.out.buf) - r.open - headerSize)
+		n := min(len(p), room)
+		r.out.buf[r.open+4], r.out.buf[r.open+5] = byte((maxStream-room+n)>>8), byte(maxStream-room+n)
+		r.open = -1
+		if err := r.send(p[:n]); err != nil {
+			return total - len(p), err
+		}
+		p = p[n:]
+	}
+	return total, nil
+}
+
+// send writes the buffer, and p behind it.
+func (r *request) send(p []byte) error {
+	c := r.c
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.armWrite(r)
+	err := r.out.flushWith(p, nil)
+	c.wrote(err)
+	if err != nil {
+		r.failed = err
+	}
+	return err
+}
+
+// ReadFrom copies src as records without a buffer in between; io.Copy uses it.
+func (h *handle) ReadFrom(src io.Reader) (total int64, err error) {
+	if b, ok := src.(io.WriterTo); ok && inMemory(src) {
+		return b.WriteTo(writeOnly{h})
+	}
+	buf := copyBuffers.Get().(*[chunk]byte)
+	defer copyBuffers.Put(buf)
+	return io.CopyBuffer(writeOnly{h}, readOnly{src}, buf[:])
+}
+
+// writeOnly and readOnly hide the methods that io.Copy would come back to.
+type writeOnly struct{ io.Writer }
+type readOnly struct{ io.Reader }
+
+var copyBuffers = sync.Pool{New: func() any { return new([chunk]byte) }}
+
+func (h *handle) Flush() error {
+	if err := h.filterFirst(); err != nil {
+		return err
+	}
+	r, err := h.live()
+	if err != nil {
+		return err
+	}
+	defer r.wmu.Unlock()
+	if err := r.mayWrite(0); err != nil {
+		return err
+	}
+	r.closeRecord()
+	return r.send(nil)
+}
+
+// filterFirst makes a Filter finish STDIN before its output begins, section 6.4.
+func (h *handle) filterFirst() error {
+	r, err := h.live()
+	if err != nil {
+		return err
+	}
+	filter := r.begin.Role == Filter
+	r.wmu.Unlock()
+	if filter {
+		_, err = io.Copy(io.Discard, (*bodyHandle)(h))
+	}
+	return err
+}
+
+func (h *handle) WriteInterim(status int, header *gateway.Header) error {
+	r, err := h.live()
+	if err != nil {
+		return err
+	}
+	defer r.wmu.Unlock()
+	switch {
+	case !r.c.s.Interim:
+		return errors.ErrUnsupported
+	case status < 100 || status > 199 || status == 101 || r.committed:
+		return fmt.Errorf("fastcgi: interim status %d: %w", status, gateway.ErrMalformed)
+	}
+	res := gateway.Response{Status: status, ContentLength: -1}
+	res.Header.CopyFrom(header)
+	r.openRecord()
+	b, err := gateway.AppendResponse(r.out.buf, &res)
+	if err != nil {
+		return err
+	}
+	r.out.buf = b
+	r.closeRecord()
+	return r.send(nil)
+}
+
+func (h *handle) Stderr() io.Writer { return (*stderrHandle)(h) }
+
+// Write sends p as STDERR records at once, behind what was gathered of STDOUT.
+func (w *stderrHandle) Write(p []byte) (int, error) {
+	r, err := (*handle)(w).live()
+	if err != nil {
+		return 0, err
+	}
+	defer r.wmu.Unlock()
+	if len(p) == 0 {
+		return 0, nil
+	}
+	// The open STDOUT record stays open: it is not on the wire yet.
+	var b []byte
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), maxStream)
+		b, _ = AppendRecord(b, TypeStderr, r.id, rest[:n])
+		rest = rest[n:]
+	}
+	r.usedStderr = true
+	if err := r.c.control(b); err != nil {
+		r.failed, r.out.failed = err, err
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (h *handle) SetAppStatus(status uint32) {
+	if r, err := h.live(); err == nil {
+		r.appStatus = status
+		r.wmu.Unlock()
+	}
+}
+
+func (h *handle) SetReadDeadline(t time.Time) error {
+	c := h.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := h.r.Load()
+	if r == nil {
+		return errOver
+	}
+	r.readDeadline = t
+	if c.reading && c.inline == r {
+		c.arm(c.readDeadline(inRecord))
+	}
+	c.changed.Broadcast()
+	return nil
+}
+
+func (h *handle) SetWriteDeadline(t time.Time) error {
+	c := h.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := h.r.Load()
+	if r == nil {
+		return errOver
+	}
+	r.writeDeadline = t
+	if c.writer == r && !t.IsZero() {
+		c.writeLimit = t
+		c.c.SetWriteDeadline(t)
+	}
+	return nil
+}
+
+var _ gateway.ResponseWriter = (*handle)(nil)
