@@ -4,8 +4,23 @@ package sock
 
 import (
 	"io"
+	"net"
 	"syscall"
 )
+
+// rawConn is the descriptor of a TCP or Unix connection, nil for any other type: one that embeds a connection may read
+// in a way of its own, which must not be gone round.
+func rawConn(c any) syscall.RawConn {
+	switch c := c.(type) {
+	case *net.TCPConn:
+		raw, _ := c.SyscallConn()
+		return raw
+	case *net.UnixConn:
+		raw, _ := c.SyscallConn()
+		return raw
+	}
+	return nil
+}
 
 // Peeker looks at a kept connection.
 type Peeker struct {
@@ -16,12 +31,8 @@ type Peeker struct {
 
 // NewPeeker returns nil if the type of c does not let us look.
 func NewPeeker(c any) *Peeker {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
+	raw := rawConn(c)
+	if raw == nil {
 		return nil
 	}
 	p := &Peeker{raw: raw}
@@ -56,12 +67,8 @@ type Waiter struct {
 
 // NewWaiter returns nil if the type of c does not allow it.
 func NewWaiter(c any, space func() []byte, idle func()) *Waiter {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
+	raw := rawConn(c)
+	if raw == nil {
 		return nil
 	}
 	w := &Waiter{raw: raw, space: space, idle: idle}
