@@ -244,7 +244,7 @@ func TestMappingConformance(t *testing.T) {
 		}
 	})
 	t.Run("049 F40 out of the root", func(t *testing.T) {
-		for _, path := range []string{"/../x.php", "/a/../../x.php", "/a/../x.php", "//x.php", "/./x.php"} {
+		for _, path := range []string{"../x.php", "../../", "x.php", "/../x.php", "/a/../../x.php", "/a/../x.php", "//x.php", "/./x.php"} {
 			r := get("/")
 			r.URL.Path = path
 			if got, err := mapped(php, r); err == nil {

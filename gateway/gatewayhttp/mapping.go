@@ -172,7 +172,7 @@ func (m *Mapping) script(r *http.Request) (Script, error) {
 	if !ok {
 		return Script{}, fmt.Errorf("no script in the path: %w", fs.ErrNotExist)
 	}
-	if name == "" || path.Clean(name) != strings.TrimSuffix(name, "/") {
+	if !strings.HasPrefix(name, "/") || path.Clean(name) != name {
 		return Script{}, fmt.Errorf("path of a script: %w", gateway.ErrParam)
 	}
 	if m.Files != nil {
@@ -191,14 +191,11 @@ func (m *Mapping) split(p string) (name, info string, ok bool) {
 	if extensions == nil {
 		extensions = []string{".php"}
 	}
-	if len(extensions) == 0 {
-		return p, "", p != ""
-	}
 	if i := scriptEnd(p, extensions); i > 0 {
 		return p[:i], p[i:], true
 	}
 	if !strings.HasSuffix(p, "/") {
-		return "", "", false
+		return p, "", len(extensions) == 0 && p != ""
 	}
 	index := m.Index
 	if index == "" {
