@@ -1,0 +1,185 @@
+package fastcgi_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/fastcgi"
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
+)
+
+// TestCloseBody closes an answer's Body before its end.
+func TestCloseBody(t *testing.T) {
+	more := make(chan struct{})
+	addr := script(t, func(c net.Conn) {
+		r := fastcgi.NewReader(c)
+		for {
+			req, _, err := readRequest(r)
+			if err != nil {
+				return
+			}
+			id, _ := r.Begin()
+			switch req.PathInfo() {
+			case "/whole":
+				io.WriteString(c, answer(id, okHead+strings.Repeat("x", 3000)))
+			case "/slow":
+				io.WriteString(c, rec(fastcgi.TypeStdout, id, okHead+"x"))
+				<-more
+				io.WriteString(c, answer(id, "y"))
+			}
+		}
+	})
+	c := &fastcgi.Client{Addr: addr, MaxIdle: 1, Logger: quiet}
+	defer c.Close()
+	var res gateway.Response
+	open := func(path string) {
+		t.Helper()
+		if err := c.RoundTrip(t.Context(), gatewaytest.NewRequest("GET", path, nil), &res); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// All of it has come: the connection can be used again.
+	open("/whole")
+	time.Sleep(10 * time.Millisecond)
+	res.Body.Close()
+	if s := c.Stats(); s.Idle != 1 || s.InFlight != 0 {
+		t.Errorf("%+v", s)
+	}
+	// The rest has not come: nobody waits for it.
+	open("/slow")
+	res.Body.Close()
+	res.Body.Close()
+	if n, err := res.Body.Read(make([]byte, 1)); n > 0 || err == nil || err == io.EOF {
+		t.Errorf("%d, %v", n, err)
+	}
+	if s := c.Stats(); s.Idle != 0 || s.InFlight != 0 {
+		t.Errorf("%+v", s)
+	}
+	// Close ends a Read that waits.
+	open("/slow")
+	body := res.Body
+	read := make(chan error, 1)
+	go func() {
+		_, err := io.ReadAll(body)
+		read <- err
+	}()
+	time.Sleep(10 * time.Millisecond)
+	body.Close()
+	if err := <-read; err == nil {
+		t.Error("a Read that was cut short looks whole")
+	}
+	if s := c.Stats(); s.Idle != 0 || s.InFlight != 0 || s.Dialed != 2 {
+		t.Errorf("%+v", s)
+	}
+	close(more)
+}
+
+// TestBesideABody: a request that comes while another's handler reads its body is served at once.
+func TestBesideABody(t *testing.T) {
+	s := serve(t, &fastcgi.Server{Handler: echo})
+	s.send(head(1, 1, true, "REQUEST_METHOD", "PUT", "CONTENT_LENGTH", "6") + stdin(1, "abc"))
+	s.send(get(2, true))
+	if r := s.reply(2); r.status() != "200 OK" {
+		t.Errorf("%+v", r)
+	}
+	s.send(rec(fastcgi.TypeGetValues, 0, ""))
+	if rec, _ := s.next(); rec.Type != fastcgi.TypeGetValuesResult {
+		t.Errorf("%v", rec.Type)
+	}
+	s.send(stdin(1, "def") + stdin(1, ""))
+	if r := s.reply(1); r.body() != `PUT 6 "abcdef" <nil>` {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestReaderOdds is what remains of Reader's surface.
+func TestReaderOdds(t *testing.T) {
+	in := answer(7, okHead+"first") + rec(fastcgi.TypeStdout, 8, okHead+"second") + rec(fastcgi.TypeStderr, 8, "err") + end(8, 9, 0) + "rest"
+	r := fastcgi.NewReader(strings.NewReader(in))
+	var stderr bytes.Buffer
+	r.Stderr = &stderr
+	var res gateway.Response
+	if err := r.ReadResponse(&res); err != nil || r.Offset() == 0 {
+		t.Fatal(err)
+	}
+	res.Body.Close() // drops what is left
+	if err := r.ReadResponse(&res); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(res.Body); string(b) != "second" || err != nil || r.End().AppStatus != 9 || stderr.String() != "err" {
+		t.Errorf("%q, %v, %+v, %q", b, err, r.End(), &stderr)
+	}
+	if string(r.Buffered()) != "rest" || r.Offset() != int64(len(in)-len("rest")) {
+		t.Errorf("%q at %d of %d", r.Buffered(), r.Offset(), len(in))
+	}
+	r.Reset(strings.NewReader(get(1, true)))
+	if _, _, err := readRequest(r); err != nil || r.Offset() == 0 {
+		t.Error(err)
+	}
+	// Another request that begins inside a body, and records that make no sense.
+	for _, b := range []string{begin(2, 1, true), rec(fastcgi.TypeParams, 1, "x"), rec(fastcgi.TypeStdin, 0, "x"), rec(fastcgi.TypeData, 1, "x")} {
+		_, _, err := readRequest(fastcgi.NewReader(strings.NewReader(head(1, 1, true, "CONTENT_LENGTH", "9") + stdin(1, "a") + b + stdin(1, "b"))))
+		want(t, err, gateway.ErrMalformed)
+	}
+	for _, b := range []string{begin(1, 0, true), begin(1, 1, true) + begin(2, 1, true), stdin(0, "")} {
+		_, err := fromBytes(b + rec(fastcgi.TypeParams, 1, ""))
+		want(t, err, gateway.ErrMalformed)
+	}
+	// ABORT_REQUEST before the params are whole: the next request counts.
+	req, err := fromBytes(begin(1, 1, true) + rec(fastcgi.TypeParams, 1, pairs("A", "1")) + rec(fastcgi.TypeAbort, 1, "") + get(2, true))
+	if err != nil || req.Method() != "GET" || req.Params.Get("A") != "" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, c := range [][2]string{
+		{fastcgi.TypeBegin.String(), "BEGIN_REQUEST"}, {fastcgi.TypeUnknown.String(), "UNKNOWN_TYPE"}, {fastcgi.Type(0).String(), "Type(0)"},
+		{fastcgi.Type(99).String(), "Type(99)"}, {fastcgi.Overloaded.String(), "OVERLOADED"}, {fastcgi.ProtocolStatus(9).String(), "ProtocolStatus(9)"},
+		{fastcgi.Authorizer.String(), "Authorizer"}, {fastcgi.Filter.String(), "Filter"},
+		{(&fastcgi.End{Status: fastcgi.UnknownRole}).Error(), "fastcgi: application ended the request with UNKNOWN_ROLE"},
+	} {
+		if c[0] != c[1] {
+			t.Errorf("%q, want %q", c[0], c[1])
+		}
+	}
+	for _, f := range []func() ([]byte, error){
+		func() ([]byte, error) { return fastcgi.AppendHeader([]byte("x"), fastcgi.RecordHeader{Version: 2}) },
+		func() ([]byte, error) { return fastcgi.AppendBegin([]byte("x"), 0, fastcgi.Begin{}) },
+		func() ([]byte, error) { return fastcgi.AppendEnd([]byte("x"), 0, fastcgi.End{}) },
+		func() ([]byte, error) { return fastcgi.AppendRecord([]byte("x"), fastcgi.TypeStdin, 0, nil) },
+		func() ([]byte, error) { return fastcgi.AppendRecord([]byte("x"), fastcgi.TypeGetValues, 1, nil) },
+		func() ([]byte, error) {
+			return fastcgi.AppendRecord([]byte("x"), fastcgi.TypeGetValues, 0, make([]byte, 70000))
+		},
+		func() ([]byte, error) { return fastcgi.AppendRequest([]byte("x"), 0, false, new(gateway.Request)) },
+	} {
+		if b, err := f(); err == nil || string(b) != "x" {
+			t.Errorf("%q, %v", b, err)
+		}
+	}
+}
+
+// TestPeersAndEnvironment: both lists must let a peer in.
+func TestPeersAndEnvironment(t *testing.T) {
+	t.Setenv("FCGI_WEB_SERVER_ADDRS", "127.0.0.1,10.1.1.1")
+	s := serve(t, &fastcgi.Server{Handler: echo, Peers: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	s.must(1)
+	s = serve(t, &fastcgi.Server{Handler: echo, Peers: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	s.closed()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := &fastcgi.Server{Handler: echo, Peers: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
+	if err := none.Serve(l); err == nil || errors.Is(err, gateway.ErrServerClosed) {
+		t.Errorf("%v", err)
+	}
+}
