@@ -424,8 +424,8 @@ var call = regexp.MustCompile(`(read|write|readv|writev|recvfrom|sendto|recvmsg|
 func count(log string) (reads, writes, peeks int) {
 	for line := range strings.SplitSeq(log, "\n") {
 		m := call.FindStringSubmatch(line)
-		// Each message begins with BEGIN_REQUEST or with STDOUT; the runtime's own wake-ups are other bytes.
-		record := strings.Contains(line, `"\1\1\0`) || strings.Contains(line, `"\1\6\0`)
+		// A record begins with the version and a type; the runtime's own wake-ups have no type.
+		record := strings.Contains(line, `"\1\`) && !strings.Contains(line, `"\1\0`)
 		if m == nil || !record && !strings.Contains(line, "MSG_PEEK") {
 			continue
 		}
