@@ -644,15 +644,33 @@ func (c *serverConn) remove(r *request) {
 	}
 }
 
-// runInline runs r's handler in the leader's goroutine. It returns false if somebody else has come to lead.
-func (c *serverConn) runInline(r *request) bool {
+// runInline runs r's handler in the leader's goroutine. It returns false if somebody else has come to lead. A handler that
+// ends its goroutine (runtime.Goexit) leaves the connection to another.
+func (c *serverConn) runInline(r *request) (leads bool) {
 	c.mu.Lock()
 	c.inline, c.swept, c.wanted = r, false, false
 	turn := c.turn
 	c.mu.Unlock()
+	returned := false
+	defer func() {
+		leads = c.endTurn(turn)
+		switch {
+		case returned:
+		case leads:
+			go c.lead()
+		default:
+			c.leave()
+		}
+	}()
 	c.s.group.Busy()
+	defer c.s.group.Done()
 	r.run()
-	c.s.group.Done()
+	returned = true
+	return false // endTurn says
+}
+
+// endTurn waits until nobody reads for the leader, and reports whether it still leads.
+func (c *serverConn) endTurn(turn uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.turn == turn && c.reading {
@@ -671,10 +689,10 @@ func (c *serverConn) runDetached(r *request) {
 	c.leaders++
 	c.mu.Unlock()
 	go func() {
+		defer c.leave()
 		c.s.group.Busy()
+		defer c.s.group.Done()
 		r.run()
-		c.s.group.Done()
-		c.leave()
 	}()
 }
 

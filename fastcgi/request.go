@@ -307,9 +307,13 @@ func passed(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 
 // run calls the handler and ends the answer.
 func (r *request) run() {
-	err := r.serve()
-	r.finish(err)
+	err := errGone
+	defer func() { r.finish(err) }()
+	err = r.serve()
 }
+
+// errGone is what runtime.Goexit in the handler becomes.
+var errGone = errors.New("fastcgi: handler ended its goroutine")
 
 // errPanic is what a panic of the handler becomes.
 var errPanic = errors.New("fastcgi: handler panicked")
@@ -400,7 +404,7 @@ func (r *request) complete(err error) (cut bool) {
 
 // short reports whether the body lacks bytes that Content-Length promised.
 func (r *request) short() bool {
-	if r.res.ContentLength < 0 || r.written == r.res.ContentLength || r.res.Status == 304 {
+	if r.res.ContentLength < 0 || r.written == r.res.ContentLength || r.res.Status == 304 || r.res.Status == 204 {
 		return false
 	}
 	method, _ := r.req.Params.Lookup("REQUEST_METHOD")

@@ -50,7 +50,7 @@ func (r *request) commit(status int) error {
 	}
 	r.committed = true
 	if status < 200 || status > 999 {
-		r.failed = fmt.Errorf("fastcgi: WriteHeader(%d): %w", status, gateway.ErrMalformed)
+		r.failed = fmt.Errorf("fastcgi: WriteHeader(%d)", status)
 		return r.failed
 	}
 	r.res.Status = status
@@ -60,9 +60,14 @@ func (r *request) commit(status int) error {
 	}
 	r.openRecord()
 	at := len(r.out.buf)
-	r.out.buf, r.failed = gateway.AppendResponse(r.out.buf, &r.res)
-	if n := len(r.out.buf) - at; r.failed == nil && n > maxStream {
-		r.failed = fmt.Errorf("fastcgi: answer's head of %d bytes: %w", n, gateway.ErrMalformed)
+	b, err := gateway.AppendResponse(r.out.buf, &r.res)
+	if err != nil {
+		r.failed = fmt.Errorf("fastcgi: %v", err) // the handler's fault, a 500: no peer sent what is malformed
+		return r.failed
+	}
+	r.out.buf = b
+	if n := len(b) - at; n > maxStream {
+		r.failed = fmt.Errorf("fastcgi: answer's head of %d bytes", n)
 	} else if n > 4096 && r.c.s.warned.CompareAndSwap(false, true) {
 		r.c.s.logger().Warn("an answer's head is larger than nginx takes by default (4096 bytes)", "bytes", n)
 	}
@@ -78,7 +83,7 @@ func contentLength(h *gateway.Header) (int64, error) {
 	n := int64(0)
 	for _, c := range v {
 		if c < '0' || c > '9' || n > 1<<58 {
-			return -1, fmt.Errorf("fastcgi: Content-Length: %w", gateway.ErrMalformed)
+			return -1, errors.New("fastcgi: the handler's Content-Length is no number")
 		}
 		n = n*10 + int64(c-'0')
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -635,6 +636,12 @@ func TestServerConformance(t *testing.T) {
 				w.WriteHeader(404)
 			case "/1xx":
 				w.WriteHeader(103)
+			case "/204":
+				w.Header().Set("Content-Length", "5")
+				w.WriteHeader(204)
+				return nil
+			case "/goexit":
+				runtime.Goexit()
 			}
 			if r.PathInfo() == "/short" {
 				_, err := io.WriteString(w, "ab")
@@ -644,8 +651,8 @@ func TestServerConformance(t *testing.T) {
 			return err
 		}))
 		for path, expect := range map[string]string{
-			"/bad": "502 Bad Gateway", "/long": "500 Internal Server Error", "/short": "500 Internal Server Error",
-			"/status": "302 Found", "/1xx": "502 Bad Gateway", "/": "200 OK",
+			"/bad": "500 Internal Server Error", "/long": "500 Internal Server Error", "/short": "500 Internal Server Error",
+			"/status": "302 Found", "/1xx": "500 Internal Server Error", "/204": "204 No Content", "/goexit": "500 Internal Server Error", "/": "200 OK",
 		} {
 			s.send(getPath(1, true, path))
 			r := s.reply(1)

@@ -5,7 +5,44 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 )
+
+// Direct is Proxy's inverse: a RoundTripper that calls h in this process, for routing and tests. h runs in a goroutine
+// of its own, on a copy of the request to which the rules of a received head have been applied; its context is done
+// when ctx is or when the answer's Body is closed, and from then on it can read no more of the request's body. The
+// lengths of both bodies are held to as on a wire. Interim answers and upgrades are not carried.
+func Direct(h Handler) RoundTripper { return direct{h} }
+
+type direct struct{ h Handler }
+
+func (d direct) RoundTrip(ctx context.Context, r *Request, res *Response) error {
+	res.Reset()
+	w, err := newDirectWriter(ctx, r)
+	if err != nil {
+		return &Error{Phase: PhaseRequest, Err: err}
+	}
+	go w.run(d.h)
+	select {
+	case <-w.committed:
+	case <-w.ctx.Done():
+		w.end()
+		return &Error{Phase: PhaseHead, Sent: true, Err: context.Cause(ctx)}
+	}
+	if w.early != nil {
+		w.end()
+		return &Error{Phase: PhaseHead, Sent: true, Err: w.early}
+	}
+	res.Status, res.ContentLength = w.sent.Status, w.sent.ContentLength
+	res.Header.CopyFrom(&w.sent.Header)
+	b := &directBody{w: w, res: res, left: res.ContentLength}
+	if r.Method() == "HEAD" || res.Status == 204 || res.Status == 304 {
+		b.left = -1
+	}
+	b.stop = context.AfterFunc(ctx, func() { w.pw.CloseWithError(context.Cause(ctx)) })
+	res.Body = b
+	return nil
+}
 
 // directWriter is a ResponseWriter whose answer is read in the same process.
 type directWriter struct {
@@ -13,13 +50,13 @@ type directWriter struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 	req       Request
+	over      atomic.Bool // the request's body and STDERR are the caller's alone again
 	pr        *io.PipeReader
 	pw        *io.PipeWriter
-	status    int
-	sent      Header
+	sent      Response // the head; Status is 0 until there is one
 	appStatus uint32
 	early     error         // the handler failed before the head
-	committed chan struct{} // closed when status, sent and early are settled
+	committed chan struct{} // closed when sent and early are settled
 }
 
 func newDirectWriter(ctx context.Context, r *Request) (*directWriter, error) {
@@ -31,91 +68,171 @@ func newDirectWriter(ctx context.Context, r *Request) (*directWriter, error) {
 	if err := normalize(&w.req.Params.list); err != nil {
 		return nil, err
 	}
+	if r.Body != nil {
+		w.req.Body = &directInput{w, r.Body, r.ContentLength}
+	}
+	if r.Data != nil {
+		w.req.Data = &directInput{w, r.Data, -1}
+	}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	w.pr, w.pw = io.Pipe()
 	w.req.context = w
 	return w, nil
 }
 
+// directInput is a body of the caller's, of left bytes if that is not below 0, until the exchange is over.
+type directInput struct {
+	w    *directWriter
+	r    io.Reader
+	left int64
+}
+
+func (i *directInput) Read(p []byte) (int, error) {
+	if i.w.over.Load() {
+		return 0, ErrAborted
+	}
+	if i.left < 0 {
+		return i.r.Read(p)
+	}
+	if i.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := i.r.Read(p[:min(int64(len(p)), i.left)])
+	i.left -= int64(n)
+	if err == io.EOF && i.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
 // RequestContext is the context that the handler's request has.
 func (w *directWriter) RequestContext() context.Context { return w.ctx }
 
+// end takes from the handler what belongs to the caller.
+func (w *directWriter) end() {
+	w.over.Store(true)
+	w.cancel()
+	w.pr.Close()
+}
+
 func (w *directWriter) run(h Handler) {
-	err := w.serve(h)
+	err := errors.New("gateway: handler ended its goroutine")
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("gateway: handler panicked: %v", v)
+		}
+		w.settle(err)
+	}()
+	err = h.ServeGateway(w, &w.req)
+}
+
+// settle ends the answer.
+func (w *directWriter) settle(err error) {
+	if err == nil {
+		err = w.commit(200)
+	}
 	switch {
 	case err == nil:
-		w.WriteHeader(200)
 		w.pw.Close()
-	case w.status != 0:
+	case w.sent.Status != 0:
 		w.pw.CloseWithError(&Error{Phase: PhaseBody, Sent: true, Received: true, Err: err})
-	default:
+	case w.early == nil:
 		w.early = err
 		close(w.committed)
 	}
 }
 
-func (w *directWriter) serve(h Handler) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("gateway: handler panicked: %v", v)
-		}
-	}()
-	return h.ServeGateway(w, &w.req)
-}
+func (w *directWriter) WriteHeader(status int) { w.commit(status) }
 
-func (w *directWriter) WriteHeader(status int) {
-	if w.status != 0 {
-		return
+// commit settles the head, once, by the rules of one that is written and read.
+func (w *directWriter) commit(status int) error {
+	if w.sent.Status != 0 || w.early != nil {
+		return w.early
 	}
-	if status < 200 || status > 999 {
-		status = 500
+	var res Response
+	res.Status, res.ContentLength = max(status, 0), -1
+	res.Header.CopyFrom(w.Header())
+	b, err := AppendResponse(nil, &res)
+	if v, ok := w.Header().Lookup("Content-Length"); ok && err == nil {
+		if res.ContentLength, ok = decimal(v); !ok {
+			err = fmt.Errorf("gateway: Content-Length: %w", ErrMalformed)
+		} else {
+			b, err = AppendResponse(nil, &res)
+		}
 	}
-	w.status = status
-	w.sent.CopyFrom(w.Header())
+	if err == nil && status >= 200 {
+		_, err = ConsumeResponse(b, &w.sent)
+	}
+	if err == nil && w.sent.Status == 0 {
+		err = fmt.Errorf("gateway: WriteHeader(%d): %w", status, ErrMalformed)
+	}
+	if err != nil {
+		w.sent.Reset()
+		w.early = err
+	}
 	close(w.committed)
+	return err
 }
 
 func (w *directWriter) Write(p []byte) (int, error) {
-	w.WriteHeader(200)
+	if err := w.commit(200); err != nil {
+		return 0, err
+	}
 	if len(p) == 0 {
 		return 0, nil
 	}
 	return w.pw.Write(p)
 }
 
-func (w *directWriter) Flush() error {
-	w.WriteHeader(200)
-	return nil
-}
+func (w *directWriter) Flush() error { return w.commit(200) }
 
-func (w *directWriter) Stderr() io.Writer {
-	if w.req.Stderr == nil {
-		return io.Discard
+func (w *directWriter) Stderr() io.Writer { return directStderr{w} }
+
+type directStderr struct{ w *directWriter }
+
+func (s directStderr) Write(p []byte) (int, error) {
+	if s.w.req.Stderr == nil || s.w.over.Load() {
+		return len(p), nil
 	}
-	return w.req.Stderr
+	return s.w.req.Stderr.Write(p)
 }
 
 func (w *directWriter) SetAppStatus(status uint32) { w.appStatus = status }
 
 // directBody is the answer's Body.
 type directBody struct {
-	w   *directWriter
-	res *Response
+	w    *directWriter
+	res  *Response
+	left int64 // of a promised length; -1 for none
+	stop func() bool
 }
 
 func (b *directBody) Read(p []byte) (int, error) {
 	n, err := b.w.pr.Read(p)
-	if err == io.EOF {
+	if b.left >= 0 {
+		n = int(min(int64(n), b.left)) // a longer body is cut
+		b.left -= int64(n)
+	}
+	switch {
+	case err == nil:
+		return n, nil
+	case err == io.EOF && b.left > 0:
+		err = &Error{Phase: PhaseBody, Sent: true, Received: true, Err: ErrTruncated}
+	case err == io.EOF:
 		b.res.AppStatus = b.w.appStatus
-		b.w.cancel()
+	default:
+		if _, ok := errors.AsType[*Error](err); !ok {
+			err = &Error{Phase: PhaseBody, Sent: true, Received: true, Err: err}
+		}
 	}
-	if errors.Is(err, io.ErrClosedPipe) {
-		err = &Error{Phase: PhaseBody, Sent: true, Received: true, Err: err}
-	}
+	b.stop()
+	b.w.over.Store(true)
+	b.w.cancel()
 	return n, err
 }
 
 func (b *directBody) Close() error {
-	b.w.cancel()
-	return b.w.pr.Close()
+	b.stop()
+	b.w.end()
+	return nil
 }

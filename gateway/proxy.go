@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"io"
 	"sync"
@@ -34,6 +33,7 @@ func (p *Proxy) ServeGateway(w ResponseWriter, r *Request) error {
 		return err
 	}
 	defer x.res.Body.Close()
+	x.res.settleLength()
 	w.Header().CopyFrom(&x.res.Header)
 	w.WriteHeader(x.res.Status)
 	if err := x.copyBody(); err != nil {
@@ -147,39 +147,4 @@ func (x *passage) copyBody() error {
 func ready(body io.Reader) bool {
 	b, ok := body.(interface{ Ready() bool })
 	return ok && b.Ready()
-}
-
-// Direct is Proxy's inverse: a RoundTripper that calls h in this process, for routing and tests. h runs in a goroutine
-// of its own, on a copy of the request to which the rules of a received head have been applied; its context is done
-// when ctx is or when the answer's Body is closed. Interim answers and upgrades are not carried.
-func Direct(h Handler) RoundTripper { return direct{h} }
-
-type direct struct{ h Handler }
-
-func (d direct) RoundTrip(ctx context.Context, r *Request, res *Response) error {
-	res.Reset()
-	w, err := newDirectWriter(ctx, r)
-	if err != nil {
-		return &Error{Phase: PhaseRequest, Err: err}
-	}
-	go w.run(d.h)
-	select {
-	case <-w.committed:
-	case <-w.ctx.Done():
-		w.pr.Close()
-		return &Error{Phase: PhaseHead, Sent: true, Err: context.Cause(ctx)}
-	}
-	if w.early != nil {
-		w.cancel()
-		return &Error{Phase: PhaseHead, Sent: true, Err: w.early}
-	}
-	res.Status, res.ContentLength = w.status, -1
-	res.Header.CopyFrom(&w.sent)
-	if v, ok := res.Header.Lookup("Content-Length"); ok {
-		if n, ok := decimal(v); ok {
-			res.ContentLength = n
-		}
-	}
-	res.Body = &directBody{w: w, res: res}
-	return nil
 }

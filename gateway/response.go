@@ -25,6 +25,18 @@ func (r *Response) Reset() {
 	r.Status, r.ContentLength, r.Body, r.AppStatus = 0, 0, nil, 0
 }
 
+// settleLength makes the Content-Length field say what ContentLength says, where whoever changed one forgot the other.
+func (r *Response) settleLength() {
+	v, ok := r.Header.Lookup("Content-Length")
+	n, number := decimal(v)
+	switch {
+	case r.ContentLength < 0 && ok:
+		r.Header.Del("Content-Length")
+	case r.ContentLength >= 0 && (!number || n != r.ContentLength) && r.Status >= 200 && r.Status != 204:
+		r.Header.Set("Content-Length", strconv.FormatInt(r.ContentLength, 10))
+	}
+}
+
 // AppendResponse appends r's head as a CGI program writes it: "Status: 404 Not Found", the fields, an empty line; RFC
 // 3875 section 6. Content-Length is written from r.ContentLength unless that is -1, and not at all for a 1xx or 204; a
 // Status field in r.Header is not. A status outside 100 to 999, a name that is no token or a value with a control byte
