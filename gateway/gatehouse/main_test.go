@@ -259,6 +259,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"proxy", "--to", "http://x"}, exitFailed, "speaks fastcgi://"},
 		{[]string{"proxy", "--to", "fastcgi://"}, exitFailed, "no address"},
 		{[]string{"proxy", "--env", "x"}, exitFailed, "want NAME=VALUE"},
+		{[]string{"proxy", "--root", "/nowhere/at/all"}, exitFailed, "is not a folder here"},
 	} {
 		var out bytes.Buffer
 		if status := run(t.Context(), c.args, nil, &out, &out); status != c.status || !strings.Contains(out.String(), c.out) {

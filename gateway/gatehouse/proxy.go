@@ -44,7 +44,7 @@ func runProxy(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	f.StringVar(&o.files, "files", "", `where to look for scripts before the application is asked; "none" for not at all (default: the root)`)
 	f.BoolVar(&o.followLinks, "follow-links", false, "follow links that lead out of the root")
 	f.StringVar(&o.index, "index", "index.php", "the script of a path that ends in /, with --root")
-	f.StringVar(&o.split, "split", ".php", "what a script's name ends with, several separated by commas, with --root")
+	f.StringVar(&o.split, "split", ".php", "what a script's name ends with, several separated by commas, with --root; \"\" takes every path for a script")
 	f.IntVar(&o.keep, "keep", 0, "connections to keep; each holds a worker of php-fpm")
 	f.IntVar(&o.maxConns, "max-conns", 0, "connections at once; 0 for no bound")
 	f.Var(&o.env, "env", "NAME=VALUE to send with every request, PHP_VALUE for one; may stand several times")
@@ -64,6 +64,9 @@ func runProxy(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 }
 
 func (o *proxyFlags) serve(ctx context.Context, stdout io.Writer) error {
+	if err := o.findRoot(); err != nil {
+		return err
+	}
 	addr, ok := strings.CutPrefix(o.listen, "http://")
 	if !ok {
 		return fmt.Errorf("--listen %q: want http://host:port or http://unix:/path", o.listen)
@@ -92,6 +95,31 @@ func (o *proxyFlags) serve(ctx context.Context, stdout io.Writer) error {
 	return srv.Shutdown(limit)
 }
 
+// findRoot makes the folders absolute and makes sure that the one that is looked into is there.
+func (o *proxyFlags) findRoot() error {
+	if o.root == "" && o.files == "" {
+		return nil
+	}
+	if o.files == "" {
+		o.files = o.root
+	}
+	if o.files == "none" {
+		return nil
+	}
+	same := o.files == o.root
+	dir, err := filepath.Abs(o.files)
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return fmt.Errorf("%q is not a folder here; if the application sees another file system, say --files none", o.files)
+	}
+	if o.files = dir; same {
+		o.root = dir
+	}
+	return nil
+}
+
 // backend is the client for --to, or for an application of our own.
 func (o *proxyFlags) backend(ctx context.Context) (c *fastcgi.Client, stop func(), err error) {
 	for _, e := range o.env {
@@ -110,17 +138,16 @@ func (o *proxyFlags) backend(ctx context.Context) (c *fastcgi.Client, stop func(
 }
 
 func (o *proxyFlags) mapping() *gatewayhttp.Mapping {
-	m := &gatewayhttp.Mapping{Root: o.root, Index: o.index, Split: strings.Split(o.split, ",")}
-	dir := o.root
-	if o.files != "" {
-		dir = o.files
+	m := &gatewayhttp.Mapping{Root: o.root, Index: o.index, Split: []string{}}
+	if o.split != "" {
+		m.Split = strings.Split(o.split, ",")
 	}
 	switch {
-	case dir == "" || dir == "none":
+	case o.files == "" || o.files == "none":
 	case o.followLinks:
-		m.Files = os.DirFS(dir)
+		m.Files = os.DirFS(o.files)
 	default:
-		m.Files = confined(dir)
+		m.Files = confined(o.files)
 	}
 	return m
 }

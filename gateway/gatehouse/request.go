@@ -102,8 +102,13 @@ func (o *requestFlags) request(stdin io.Reader) (*gateway.Request, error) {
 		if !ok {
 			return nil, fmt.Errorf("-H %q: want \"Name: value\"", h)
 		}
-		if hr.Header.Set(name, strings.TrimSpace(value)); strings.EqualFold(name, "Host") {
-			hr.Host = strings.TrimSpace(value)
+		switch value = strings.TrimSpace(value); {
+		case strings.EqualFold(name, "Host"):
+			hr.Host = value
+		case strings.EqualFold(name, "Content-Type"):
+			hr.Header.Set(name, value)
+		default:
+			hr.Header.Add(name, value)
 		}
 	}
 	r := new(gateway.Request)

@@ -130,7 +130,7 @@ func TestMappingConformance(t *testing.T) {
 		if got := params(t, wsgi, r); got["HTTP_HOST"] != "target.example" {
 			t.Errorf("%q", got["HTTP_HOST"])
 		}
-		for _, host := range []string{"a/b", "a?b", "a@b", "a b", "a\r\nb"} {
+		for _, host := range []string{"a/b", "a?b", "a@b", "a b", "a\r\nb", "h:$(id)", "h:80x", "h:99999", "a:b:1", "::1", "[::1", "[x]:1", "[1.2.3.4]"} {
 			r := get("/")
 			r.Host = host
 			if _, err := mapped(wsgi, r); !errors.Is(err, gateway.ErrParam) {
@@ -265,6 +265,32 @@ func TestMappingConformance(t *testing.T) {
 			}
 		}
 	})
+	t.Run("010 049 backslashes, an empty path, a prefix that is gone", func(t *testing.T) {
+		r := get("/")
+		r.URL.Path = `/..\..\secret.php`
+		if got, err := mapped(php, r); !errors.Is(err, gateway.ErrParam) {
+			t.Errorf("%q, %v", got["SCRIPT_FILENAME"], err)
+		}
+		r.URL.Path = ""
+		if got := params(t, php, r); got["SCRIPT_NAME"] != "/index.php" {
+			t.Errorf("%v", got)
+		}
+		if got := params(t, wsgi, r); got["PATH_INFO"] != "/" {
+			t.Errorf("%v", got)
+		}
+		m := &gatewayhttp.Mapping{Prefix: "/app"}
+		r = get("/app/app/x")
+		if got := params(t, m, r); got["SCRIPT_NAME"] != "/app" || got["PATH_INFO"] != "/app/x" {
+			t.Errorf("%v", got)
+		}
+		r.URL.Path = "/app/x" // as http.StripPrefix leaves it
+		if got := params(t, m, r); got["SCRIPT_NAME"] != "/app" || got["PATH_INFO"] != "/app/x" {
+			t.Errorf("%v", got)
+		}
+		if got := params(t, &gatewayhttp.Mapping{Root: "/r", Split: []string{}}, get("/d/")); got["SCRIPT_FILENAME"] != "/r/d/index.php" {
+			t.Errorf("%v", got)
+		}
+	})
 	t.Run("052 053 several extensions", func(t *testing.T) {
 		m := &gatewayhttp.Mapping{Root: "/r", Split: []string{".php5", ".php"}}
 		for path, name := range map[string]string{"/a.php/b.php/c": "/a.php", "/a.php5/b.php": "/a.php5", "/d.x/b.php5": "/d.x/b.php5"} {
@@ -282,6 +308,11 @@ func TestMappingConformance(t *testing.T) {
 			if _, err := mapped(m, get(path)); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%s: %v", path, err)
 			}
+		}
+	})
+	t.Run("011 F46 params that stand twice", func(t *testing.T) {
+		if _, err := newRequest("REQUEST_METHOD", "GET", "REQUEST_METHOD", "DELETE"); !errors.Is(err, gateway.ErrParam) {
+			t.Error(err)
 		}
 	})
 	t.Run("a script that was chosen, the last word, and nothing more", func(t *testing.T) {
@@ -450,7 +481,7 @@ func TestHandlerConformance(t *testing.T) {
 		status, header, _, err = answer(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X", "a\r\nInjected: 1")
 		}, req("GET"))
-		if err != nil || status < 500 || len(header) > 1 {
+		if err != nil || status != 500 || len(header) > 1 {
 			t.Errorf("%d %v, %v", status, header, err)
 		}
 	})
@@ -481,6 +512,15 @@ func TestHandlerConformance(t *testing.T) {
 		}
 	})
 	t.Run("268 Content-Length", func(t *testing.T) {
+		for _, bad := range []string{"", "abc", " 5", "-1"} {
+			status, header, body, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Length", bad)
+				io.WriteString(w, "body")
+			}, req("GET"))
+			if err != nil || status != 200 || body != "body" || header["Content-Length"] != "" {
+				t.Errorf("%q: %d %q %v, %v", bad, status, body, header, err)
+			}
+		}
 		_, header, body, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "3")
 			if _, err := io.WriteString(w, "abcd"); !errors.Is(err, http.ErrContentLength) {
@@ -518,13 +558,13 @@ func TestHandlerConformance(t *testing.T) {
 		}
 	})
 	t.Run("270 WriteHeader", func(t *testing.T) {
-		status, _, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		status, header, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(404)
 			w.Header().Set("X-Late", "1")
 			w.WriteHeader(200)
 		}, req("GET"))
-		if err != nil || status != 404 {
-			t.Errorf("%d, %v", status, err)
+		if err != nil || status != 404 || header["X-Late"] != "" {
+			t.Errorf("%d %v, %v", status, header, err)
 		}
 		if status, _, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(42) }, req("GET")); err != nil || status != 500 {
 			t.Errorf("%d, %v", status, err)
@@ -609,6 +649,30 @@ func TestHandlerConformance(t *testing.T) {
 		<-kept.Context().Done()
 		if gatewayhttp.Params(kept).Get("PATH_INFO") != "/x" {
 			t.Error("the params that were asked for are gone")
+		}
+	})
+	t.Run("a request that is kept shows nothing of the next", func(t *testing.T) {
+		var kept []*http.Request
+		c := &fastcgi.Client{MaxIdle: 1, Addr: gatewaytest.Start(t, &fastcgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+			hr, err := gatewayhttp.NewRequest(r.Context(), r)
+			kept = append(kept, hr)
+			return err
+		})})}
+		defer c.Close()
+		unasked := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { kept = append(kept, r) }))
+		for _, client := range []*fastcgi.Client{c, unasked} {
+			kept = nil
+			for _, path := range []string{"/alice", "/bob"} {
+				var res gateway.Response
+				if err := client.RoundTrip(t.Context(), gatewaytest.NewRequest("GET", path, nil), &res); err != nil {
+					t.Fatal(err)
+				}
+				io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+			}
+			if got := gatewayhttp.Params(kept[0]).Get("PATH_INFO"); got != "/alice" && got != "" {
+				t.Errorf("alice's request says %q", got)
+			}
 		}
 	})
 	t.Run("nil is the default mux", func(t *testing.T) {
@@ -825,6 +889,118 @@ func TestFrontConformance(t *testing.T) {
 		w = httptest.NewRecorder()
 		if p.ServeHTTP(w, httptest.NewRequest("GET", "/", nil)); w.Code != 413 {
 			t.Errorf("%d", w.Code)
+		}
+	})
+	t.Run("082 083 F34 answers while the body comes", func(t *testing.T) {
+		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/early" {
+				w.WriteHeader(413)
+				io.WriteString(w, "no")
+				return
+			}
+			w.(http.Flusher).Flush()
+			io.Copy(w, r.Body)
+		}))
+		s := httptest.NewServer(&gatewayhttp.Proxy{Backend: c, Logger: quiet})
+		defer s.Close()
+		pr, pw := io.Pipe()
+		go func() {
+			for range 10 {
+				pw.Write(make([]byte, 10000))
+				time.Sleep(time.Millisecond)
+			}
+			pw.Close()
+		}()
+		req, _ := http.NewRequest("POST", s.URL, pr)
+		req.ContentLength = 100000
+		res, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if len(b) != 100000 || err != nil {
+			t.Errorf("%d bytes, %v", len(b), err)
+		}
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(conn, "POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n\r\nabc") // and no more
+		early, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || early.StatusCode != 413 {
+			t.Errorf("%v, %v", early, err)
+		}
+	})
+	t.Run("the client's faults are the client's", func(t *testing.T) {
+		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+		s := httptest.NewUnstartedServer(&gatewayhttp.Proxy{Backend: c, Logger: quiet})
+		s.Config.ReadTimeout = 200 * time.Millisecond
+		s.Start()
+		defer s.Close()
+		for body, status := range map[string]int{
+			"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n": 400, "Transfer-Encoding: chunked\r\n\r\n5\r\nab": 408,
+		} {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			io.WriteString(conn, "POST / HTTP/1.1\r\nHost: h\r\n"+body)
+			if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || res.StatusCode != status {
+				t.Errorf("%q: %v, %v", body, res, err)
+			}
+			conn.Close()
+		}
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("POST", "/", strings.NewReader("long"))
+		r.Body = http.MaxBytesReader(w, r.Body, 2)
+		r.ContentLength = -1
+		(&gatewayhttp.Proxy{Backend: c, Logger: quiet}).ServeHTTP(w, r)
+		if w.Code != 413 {
+			t.Errorf("%d", w.Code)
+		}
+	})
+	t.Run("ModifyResponse and lengths", func(t *testing.T) {
+		p := &gatewayhttp.Proxy{Backend: raw(t, "Content-Length: 2\r\n\r\n", "ab", true), Logger: quiet, ModifyResponse: func(res *gateway.Response) error {
+			res.Body.Close()
+			res.Body, res.ContentLength = io.NopCloser(strings.NewReader("another")), 7
+			return nil
+		}}
+		w := httptest.NewRecorder()
+		if p.ServeHTTP(w, httptest.NewRequest("GET", "/", nil)); w.Body.String() != "another" || w.Header().Get("Content-Length") != "7" {
+			t.Errorf("%q %v", w.Body.String(), w.Header())
+		}
+		var g gatewaytest.Recorder
+		gp := &gateway.Proxy{Backend: p.Backend, ModifyResponse: p.ModifyResponse}
+		if err := gp.ServeGateway(&g, gatewaytest.NewRequest("GET", "/", nil)); err != nil || g.Body.String() != "another" || g.Header().Get("Content-Length") != "7" {
+			t.Errorf("%q, %v", g.Body.String(), err)
+		}
+	})
+	t.Run("no connection is left open", func(t *testing.T) {
+		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/204" {
+				w.WriteHeader(204)
+				return
+			}
+			io.WriteString(w, "body")
+		}))
+		for _, h := range fronts(c, nil) {
+			for _, r := range []*http.Request{httptest.NewRequest("HEAD", "/", nil), httptest.NewRequest("GET", "/204", nil)} {
+				h.ServeHTTP(httptest.NewRecorder(), r)
+			}
+		}
+		failing := &gatewayhttp.Proxy{Backend: c, Logger: quiet, ModifyResponse: func(*gateway.Response) error { return io.EOF }}
+		failing.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		var g gatewaytest.Recorder
+		gp := &gateway.Proxy{Backend: c, ModifyResponse: func(*gateway.Response) error { return io.EOF }}
+		if err := gp.ServeGateway(&g, gatewaytest.NewRequest("GET", "/", nil)); err == nil {
+			t.Error("no error")
+		}
+		if st := c.Stats(); st.InFlight != 0 {
+			t.Errorf("%+v", st)
 		}
 	})
 	t.Run("cancellation", func(t *testing.T) {

@@ -3,6 +3,8 @@ package gatewayhttp
 import (
 	"iter"
 	"net/http"
+	"net/netip"
+	"strconv"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -38,7 +40,7 @@ func listed(connection []string) iter.Seq[string] {
 // for one: from an application that echoes what it was sent, it would be the client's order (F28).
 func forServer(name string) bool {
 	switch name {
-	case "X-Sendfile", "X-Lighttpd-Send-File":
+	case "X-Sendfile", "X-Sendfile2", "X-Lighttpd-Send-File", "X-Reproxy-Url":
 		return true
 	}
 	return strings.HasPrefix(name, "X-Accel-")
@@ -77,7 +79,25 @@ func notPassed(field string) bool {
 	return hopByHop[field]
 }
 
-// validHost reports whether h can stand for an authority, and for nothing more (F44).
-func validHost(h string) bool {
-	return httpguts.ValidHostHeader(h) && !strings.ContainsAny(h, `/?#@\ `)
+// authority takes a host and port apart. It is a name, an IPv4 address, or an IPv6 address in brackets, and a port of up
+// to 65535 or none: what stands in SERVER_PORT is a number, whoever wrote Host (F44).
+func authority(h string) (name, port string, ok bool) {
+	if !httpguts.ValidHostHeader(h) || strings.ContainsAny(h, `/?#@\ `) {
+		return "", "", false
+	}
+	name = h
+	if i := strings.LastIndexByte(h, ':'); i > strings.LastIndexByte(h, ']') {
+		name, port = h[:i], h[i+1:]
+	}
+	if port != "" {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return "", "", false
+		}
+	}
+	if literal, found := strings.CutPrefix(name, "["); found {
+		literal, closed := strings.CutSuffix(literal, "]")
+		ip, err := netip.ParseAddr(literal)
+		return name, port, closed && err == nil && ip.Is6()
+	}
+	return name, port, !strings.ContainsAny(name, ":[]")
 }

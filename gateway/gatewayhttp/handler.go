@@ -18,8 +18,8 @@ import (
 // The ResponseWriter is an http.Flusher and serves http.ResponseController (Flush, deadlines). An answer without a
 // Content-Type gets http.DetectContentType's, unless it is empty or has a Content-Encoding; one to HEAD, or of status
 // 204 or 304, has no body. The fields Connection, Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade
-// and Status are not sent, since they are the web server's, and neither are X-Accel-Redirect, X-Sendfile and
-// X-LIGHTTPD-send-file: from a handler that echoes what it was sent they would be the client's orders. Set them in a
+// and Status are not sent, since they are the web server's, and neither are X-Accel-Redirect, X-Sendfile,
+// X-Sendfile2, X-LIGHTTPD-send-file and X-Reproxy-URL: from a handler that echoes what it was sent they would be the client's orders. Set them in a
 // gateway.Handler around this one where they are meant. A name that is no token or a value with a control byte makes the
 // answer a 500. WriteHeader of a 1xx is sent where the server's Interim allows it.
 //
@@ -90,8 +90,10 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.status = status
 	w.length = -1
 	if v := w.header["Content-Length"]; len(v) > 0 {
-		if n, err := strconv.ParseUint(strings.TrimSpace(v[0]), 10, 63); err == nil {
+		if n, err := strconv.ParseUint(v[0], 10, 63); err == nil {
 			w.length = int64(n)
+		} else {
+			delete(w.header, "Content-Length") // as net/http does
 		}
 	}
 	copyFields(w.w.Header(), w.header)
@@ -121,7 +123,7 @@ func copyFields(dst *gateway.Header, src http.Header) {
 // notSent are the fields that a handler cannot set.
 func notSent(name string) bool {
 	switch name {
-	case "Status", "X-Accel-Redirect", "X-Sendfile", "X-Lighttpd-Send-File":
+	case "Status", "X-Accel-Redirect", "X-Sendfile", "X-Sendfile2", "X-Lighttpd-Send-File", "X-Reproxy-Url":
 		return true
 	case "Proxy-Authenticate":
 		return false

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -155,6 +156,9 @@ func (m *Mapping) all(p *gateway.Params, r *http.Request) error {
 // script finds the script in the path, and what follows it.
 func (m *Mapping) script(r *http.Request) (Script, error) {
 	urlPath := r.URL.Path
+	if urlPath == "" {
+		urlPath = "/" // http.Get("http://host")
+	}
 	if strings.ContainsAny(urlPath, "\x00\r\n") {
 		return Script{}, fmt.Errorf("control byte in the path: %w", gateway.ErrParam) // F8, F26
 	}
@@ -162,7 +166,7 @@ func (m *Mapping) script(r *http.Request) (Script, error) {
 		return s, nil
 	}
 	prefix := strings.TrimSuffix(m.Prefix, "/")
-	if rest, ok := strings.CutPrefix(urlPath, prefix); ok && (rest == "" || rest[0] == '/') {
+	if rest, ok := strings.CutPrefix(urlPath, prefix); ok && (rest == "" || rest[0] == '/') && !stripped(r, prefix) {
 		urlPath = rest
 	}
 	if m.Root == "" {
@@ -172,7 +176,7 @@ func (m *Mapping) script(r *http.Request) (Script, error) {
 	if !ok {
 		return Script{}, fmt.Errorf("no script in the path: %w", fs.ErrNotExist)
 	}
-	if !strings.HasPrefix(name, "/") || path.Clean(name) != name {
+	if !strings.HasPrefix(name, "/") || path.Clean(name) != name || strings.Contains(name, `\`) {
 		return Script{}, fmt.Errorf("path of a script: %w", gateway.ErrParam)
 	}
 	if m.Files != nil {
@@ -182,6 +186,13 @@ func (m *Mapping) script(r *http.Request) (Script, error) {
 		}
 	}
 	return Script{Filename: strings.TrimSuffix(m.Root, "/") + name, Name: prefix + name, PathInfo: info}, nil
+}
+
+// stripped reports whether somebody, http.StripPrefix for one, has cut prefix off the path already.
+func stripped(r *http.Request, prefix string) bool {
+	asked, _, _ := strings.Cut(r.RequestURI, "?")
+	decoded, err := url.PathUnescape(asked)
+	return prefix != "" && err == nil && decoded == prefix+r.URL.Path
 }
 
 // split cuts p after the first of its elements that ends with an extension. Extensions match without regard to the case
@@ -254,25 +265,19 @@ func addPeers(p *gateway.Params, r *http.Request) error {
 	if host == "" {
 		host = r.URL.Host
 	}
-	if !validHost(host) {
+	name, port, ok := authority(host)
+	if !ok {
 		return fmt.Errorf("host: %w", gateway.ErrParam)
 	}
-	port, scheme := "80", "http"
+	usual, scheme := "80", "http"
 	if r.TLS != nil {
-		port, scheme = "443", "https"
+		usual, scheme = "443", "https"
 		p.Add("HTTPS", "on")
 	}
-	p.Add("REQUEST_SCHEME", scheme)
-	name := host
-	if h, pt, err := net.SplitHostPort(host); err == nil {
-		name = h
-		if strings.Contains(h, ":") {
-			name = "[" + h + "]"
-		}
-		if pt != "" {
-			port = pt
-		}
+	if port == "" {
+		port = usual
 	}
+	p.Add("REQUEST_SCHEME", scheme)
 	if name == "" {
 		name = "localhost" // HTTP/1.0 without Host
 	}

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"os"
+	"strconv"
 	"sync"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -35,6 +37,12 @@ func errorStatus(err error) int {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return http.StatusRequestEntityTooLarge
 	}
+	if fault, ok := errors.AsType[*clientFault](err); ok {
+		if errors.Is(fault, os.ErrDeadlineExceeded) {
+			return http.StatusRequestTimeout
+		}
+		return http.StatusBadRequest
+	}
 	return gateway.ErrorStatus(err)
 }
 
@@ -42,6 +50,8 @@ func errorStatus(err error) int {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := crossings.Get().(*crossing)
 	defer x.release()
+	// Else net/http 1 takes what is left of the body for itself before it sends the first byte of an answer.
+	http.NewResponseController(w).EnableFullDuplex()
 	if err := p.roundTrip(x, w, r); err != nil {
 		p.handleError(w, r, err)
 		return
@@ -49,6 +59,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.res.Body.Close()
 	header := w.Header()
 	addTo(header, &x.res.Header)
+	setLength(header, &x.res)
 	if _, typed := header["Content-Type"]; !typed {
 		header["Content-Type"] = nil // no guess of ours: the application gave none
 	}
@@ -58,15 +69,45 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := x.copyBody(w); err != nil {
 		if r.Context().Err() == nil {
-			p.logger().Warn("answer cut", "path", r.URL.Path, "error", err)
+			p.logger().Warn("answer cut", "error", err)
 		}
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// clientFault is an error of reading the client's body, so that it is not taken for the backend's.
+type clientFault struct{ err error }
+
+func (f *clientFault) Error() string { return "client's body: " + f.err.Error() }
+func (f *clientFault) Unwrap() error { return f.err }
+
+// clientBody marks the errors of a client's body.
+type clientBody struct{ r io.Reader }
+
+func (b *clientBody) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = &clientFault{err}
+	}
+	return n, err
+}
+
+// setLength makes Content-Length say what the answer's ContentLength says.
+func setLength(header http.Header, res *gateway.Response) {
+	switch {
+	case res.ContentLength < 0 || res.Status == http.StatusNoContent:
+		header.Del("Content-Length")
+	default:
+		header.Set("Content-Length", strconv.FormatInt(res.ContentLength, 10))
 	}
 }
 
 func (p *Proxy) roundTrip(x *crossing, w http.ResponseWriter, r *http.Request) error {
 	if err := p.Mapping.request(&x.req, r); err != nil {
 		return err
+	}
+	if x.req.Body != nil {
+		x.req.Body = &clientBody{x.req.Body} // not of x: one that waits in Read may outlive it
 	}
 	x.w = w
 	x.req.Interim = x.interim
@@ -90,7 +131,7 @@ func (p *Proxy) handleError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	status := errorStatus(err)
 	if !errors.Is(err, context.Canceled) && status >= 500 {
-		p.logger().Warn("no answer", "path", r.URL.Path, "status", status, "error", err)
+		p.logger().Warn("no answer", "status", status, "error", err)
 	}
 	http.Error(w, http.StatusText(status), status)
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/hook"
 )
 
 // incoming is an http.Request that came through a gateway, in one piece of memory.
@@ -31,6 +32,11 @@ func (body) Close() error { return nil }
 type requestContext struct {
 	context.Context
 	params paramsKeeper
+}
+
+// AfterFunc is what context.AfterFunc and contexts below this one use, so that they need no goroutine.
+func (c *requestContext) AfterFunc(f func()) (stop func() bool) {
+	return context.AfterFunc(c.Context, f)
 }
 
 // paramsKeeper gives out params for as long as there are any.
@@ -74,9 +80,15 @@ func (k *paramsKeeper) end() {
 // NewRequest makes an http.Request of r, with context ctx: the URL from REQUEST_URI in whatever form, the header from
 // the HTTP_* params and CONTENT_TYPE, Host, RemoteAddr from REMOTE_ADDR and REMOTE_PORT, TLS as Request.TLS says. Its
 // strings are cut from one copy of the params; its Body is r's. gateway.ErrParam: no method, a host that is no
-// authority, a protocol that is not HTTP, a REQUEST_URI that is none.
+// authority, a protocol that is not HTTP, a REQUEST_URI that is none, a param
+// that stands twice, which no Reader gives.
 func NewRequest(ctx context.Context, r *gateway.Request) (*http.Request, error) {
 	in := new(incoming)
+	if hook.Params(&r.Params).Repeats() {
+		return nil, fmt.Errorf("gatewayhttp: a param that stands twice: %w", gateway.ErrParam)
+	}
+	in.ctx.params.kept = new(gateway.Params) // at once: nobody says when r is used for another
+	in.ctx.params.kept.CopyFrom(&r.Params)
 	return in.request(ctx, r)
 }
 
@@ -218,7 +230,7 @@ func (in *incoming) line(hr *http.Request, r *gateway.Request, v variables) erro
 	if v.host == "" {
 		v.host = r.Host()
 	}
-	if !validHost(v.host) {
+	if _, _, ok := authority(v.host); !ok {
 		return fmt.Errorf("HTTP_HOST: %w", gateway.ErrParam)
 	}
 	hr.Host = v.host

@@ -56,7 +56,8 @@ type Transport struct {
 	Mapping *Mapping
 }
 
-// RoundTrip sends r and returns its answer; see http.RoundTripper.
+// RoundTrip sends r and returns its answer; see http.RoundTripper. An application that answers while it still reads needs
+// a server that lets it: http.ResponseController.EnableFullDuplex before ReverseProxy, for HTTP/1.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := &exchange{body: r.Body}
 	err := t.Mapping.request(&x.req, r)

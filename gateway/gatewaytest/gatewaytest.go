@@ -57,9 +57,9 @@ type Recorder struct {
 
 var _ gateway.ResponseWriter = (*Recorder)(nil)
 
-// WriteHeader keeps the first status.
+// WriteHeader keeps the first status; a 1xx is refused, as by a Server.
 func (r *Recorder) WriteHeader(status int) {
-	if r.Status == 0 {
+	if r.Status == 0 && status >= 200 {
 		r.Status = status
 	}
 }
