@@ -121,3 +121,61 @@ func BenchmarkAppendRequest(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkConsumeParams(b *testing.B) {
+	content, err := fastcgi.AppendParams(nil, &typical(nil).Params)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var p gateway.Params
+	b.SetBytes(int64(len(content)))
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Reset()
+		if _, err := fastcgi.ConsumeParams(content, &p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkNext(b *testing.B) {
+	wire := []byte(rec(fastcgi.TypeStdout, 1, string(make([]byte, 8184))))
+	r := fastcgi.NewReader(&loop{b: wire})
+	b.SetBytes(int64(len(wire)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := r.Next(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// countingWriter counts writes.
+type countingWriter struct{ n int }
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	c.n++
+	return len(p), nil
+}
+
+func BenchmarkWriteResponse(b *testing.B) {
+	for _, size := range bodySizes {
+		b.Run(fmt.Sprintf("proto=fastcgi/size=%d", size), func(b *testing.B) {
+			body := make([]byte, size)
+			src := bytes.NewReader(body)
+			res := &gateway.Response{Status: 200, ContentLength: int64(size), Body: io.NopCloser(src)}
+			res.Header.Add("Content-Type", "text/html; charset=utf-8")
+			count := new(countingWriter)
+			w := fastcgi.NewWriter(count)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				src.Reset(body)
+				if err := w.WriteResponse(res); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(count.n)/float64(b.N), "writes/op")
+		})
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -473,6 +474,7 @@ func TestHandlerConformance(t *testing.T) {
 				w.Header().Set(name, "201 forged")
 			}
 			w.Header().Set("X-Accel-Buffering", "no")
+			w.Header().Set(http.TrailerPrefix+"X-Sum", "1")
 			w.WriteHeader(202)
 		}, req("GET"))
 		if diff := cmp.Diff(map[string]string{"X-Accel-Buffering": "no;"}, header); err != nil || status != 202 || diff != "" {
@@ -1003,6 +1005,87 @@ func TestFrontConformance(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 	})
+	t.Run("F25 no type is guessed for an application", func(t *testing.T) {
+		w := httptest.NewServer(&gatewayhttp.Proxy{Backend: raw(t, "X: 1\r\n\r\n", "<html>", true), Logger: quiet})
+		defer w.Close()
+		res, err := http.Get(w.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if v, ok := res.Header["Content-Type"]; ok {
+			t.Errorf("Content-Type %q", v)
+		}
+	})
+	t.Run("Transport closes bodies and sends them again", func(t *testing.T) {
+		dead := &gatewayhttp.Transport{Backend: &fastcgi.Client{Addr: "unix:/nowhere/at/all"}}
+		live := &gatewayhttp.Transport{Backend: serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))}
+		for _, tr := range []*gatewayhttp.Transport{dead, live} {
+			for _, method := range []string{"POST", "HEAD"} {
+				body := &closing{Reader: strings.NewReader("body")}
+				req, _ := http.NewRequest(method, "http://h/", body)
+				req.ContentLength = 4
+				if res, err := tr.RoundTrip(req); err == nil {
+					io.Copy(io.Discard, res.Body)
+					res.Body.Close()
+				}
+				if !body.closed {
+					t.Errorf("%s: the body is not closed", method)
+				}
+			}
+		}
+		// A kept connection that dies under a GET with a body: GetBody gives it once more.
+		var conns atomic.Int64
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				first := conns.Add(1) == 1
+				go func() {
+					defer c.Close()
+					r := fastcgi.NewReader(c)
+					var req gateway.Request
+					for n := 1; r.ReadRequest(&req) == nil; n++ {
+						var body []byte
+						if req.Body != nil {
+							body, _ = io.ReadAll(req.Body)
+						}
+						if first && n == 2 {
+							return
+						}
+						w := fastcgi.NewWriter(c)
+						w.ID, _ = r.Begin()
+						w.WriteResponse(&gateway.Response{Status: 200, ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(string(body)))})
+					}
+				}()
+			}
+		}()
+		backend := &fastcgi.Client{Addr: l.Addr().String(), MaxIdle: 1}
+		defer backend.Close()
+		client := &http.Client{Transport: &gatewayhttp.Transport{Backend: backend}}
+		for range 2 {
+			req, _ := http.NewRequest("GET", "http://h/", strings.NewReader("again"))
+			res, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			if string(b) != "again" || err != nil {
+				t.Errorf("%q, %v", b, err)
+			}
+		}
+		if conns.Load() != 2 {
+			t.Errorf("%d connections", conns.Load())
+		}
+	})
 	t.Run("cancellation", func(t *testing.T) {
 		gone := make(chan struct{})
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -1052,6 +1135,17 @@ func TestFrontConformance(t *testing.T) {
 			s.Close()
 		}
 	})
+}
+
+// closing is a body that knows whether it was closed.
+type closing struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closing) Close() error {
+	c.closed = true
+	return nil
 }
 
 func TestPeerAddresses(t *testing.T) {
