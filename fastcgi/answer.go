@@ -24,18 +24,18 @@ type answer struct {
 	stderr  func(p []byte)                            // takes STDERR
 	res     *gateway.Response                         // whose AppStatus is set at the end
 	head    []byte                                    // of a head that came in pieces
-	scan    scan.Head                                 //
-	seen    int                                       // records of the answer
-	left    int64                                     // bytes of the body until Content-Length; -1 stands for unknown
-	started bool                                      // the head is whole
-	closed  bool                                      // the empty STDOUT has come
-	ended   bool                                      // END_REQUEST has come
-	broken  bool                                      // the rest of the input is of no use
-	dirty   bool                                      // the answer broke a rule that does not spoil it, but the connection
-	logged  int                                       // bytes of STDERR
-	unknown int                                       // bytes in records of unknown types
-	end     End                                       //
-	err     error                                     // what Body returns from now on
+	scan    scan.Head
+	seen    int   // records of the answer
+	left    int64 // bytes of the body until Content-Length; -1 stands for unknown
+	started bool  // the head is whole
+	closed  bool  // the empty STDOUT has come
+	ended   bool  // END_REQUEST has come
+	broken  bool  // the rest of the input is of no use
+	dirty   bool  // the answer broke a rule that does not spoil it, but the connection
+	logged  int   // bytes of STDERR
+	unknown int   // bytes in records of unknown types
+	end     End
+	err     error // what Body returns from now on
 }
 
 // reset makes a ready for another answer; it keeps its memory.

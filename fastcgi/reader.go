@@ -259,17 +259,21 @@ func (r *Reader) startRequest(req *gateway.Request) error {
 // dataLength is FCGI_DATA_LENGTH, section 6.4; -1 if it is no number.
 func dataLength(req *gateway.Request) int64 {
 	v, _ := req.Params.Lookup("FCGI_DATA_LENGTH")
-	n := int64(0)
+	if n, ok := decimal(v); ok {
+		return n
+	}
+	return -1
+}
+
+// decimal reads a length of at least one digit.
+func decimal(v []byte) (n int64, ok bool) {
 	for _, c := range v {
 		if c < '0' || c > '9' || n > 1<<58 {
-			return -1
+			return 0, false
 		}
 		n = n*10 + int64(c-'0')
 	}
-	if len(v) == 0 {
-		return -1
-	}
-	return n
+	return n, len(v) > 0
 }
 
 // inputRecord reads a record while the body is read. Content of the current stream is left in r.rec.

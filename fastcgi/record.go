@@ -8,8 +8,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// A new record type gets its constant and name here, its place in Type.management or Type.stream, and a case in
-// serverConn.dispatch and in answer.record.
+// A new record type gets its constant and name here, its place in Type.application and Type.stream, and a case in
+// serverConn.application or serverConn.management, in Reader.input and in answer.record.
 
 // Type is a record's type, section 8.
 type Type uint8

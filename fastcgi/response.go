@@ -80,12 +80,9 @@ func contentLength(h *gateway.Header) (int64, error) {
 	if !ok {
 		return -1, nil
 	}
-	n := int64(0)
-	for _, c := range v {
-		if c < '0' || c > '9' || n > 1<<58 {
-			return -1, errors.New("fastcgi: the handler's Content-Length is no number")
-		}
-		n = n*10 + int64(c-'0')
+	n, ok := decimal(v)
+	if !ok {
+		return -1, errors.New("fastcgi: the handler's Content-Length is no number")
 	}
 	return n, nil
 }
@@ -181,7 +178,7 @@ func (r *request) send(p []byte) error {
 	return err
 }
 
-// ReadFrom copies src as records without a buffer in between; io.Copy uses it.
+// ReadFrom copies src through a buffer that is kept for that; io.Copy uses it.
 func (h *handle) ReadFrom(src io.Reader) (total int64, err error) {
 	if b, ok := src.(io.WriterTo); ok && inMemory(src) {
 		return b.WriteTo(writeOnly{h})
