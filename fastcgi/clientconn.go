@@ -319,7 +319,7 @@ func (cc *clientConn) attach(x *attempt) {
 			Head: time.Since(cc.asked), Status: x.res.Status,
 		}
 	}
-	b := cc.client.bodies.Get()
+	b := cc.client.bodies.Get(int(cc.client.inFlight.Load()) - 1)
 	b.cc.Store(cc)
 	cc.mu.Lock()
 	cc.body = b

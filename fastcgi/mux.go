@@ -562,7 +562,7 @@ func (c *serverConn) params(r *request, h RecordHeader) (ready *request, err err
 	if r.ready {
 		return nil, unexpected(h)
 	}
-	err = takeParams(&c.rec, &r.req, orDefault(c.s.MaxHeadBytes, defaultRequestHead))
+	err = takeParams(&c.rec, r.req, orDefault(c.s.MaxHeadBytes, defaultRequestHead))
 	if err == nil && h.Length > 0 {
 		return nil, nil
 	}
@@ -585,7 +585,7 @@ func (c *serverConn) params(r *request, h RecordHeader) (ready *request, err err
 
 // finishHead makes r ready to run.
 func (c *serverConn) finishHead(r *request) error {
-	if err := finishParams(&r.req); err != nil {
+	if err := finishParams(r.req); err != nil {
 		return err
 	}
 	h, peeked := c.rec.peek()
@@ -808,12 +808,15 @@ func (s *Server) newRequest(c *serverConn, id uint16, begin Begin) *request {
 		r = new(request)
 	}
 	s.active.Add(1)
-	h := s.handles.Get()
+	h := s.handles.Get(int(s.active.Load()) - 1)
 	h.c = c
 	h.r.Store(r)
-	r.c, r.id, r.begin, r.h = c, id, begin, h
+	r.c, r.id, r.begin = c, id, begin
+	r.h, r.req, r.res = h, &h.req, &h.res
+	hook.Params(&h.req.Params).Take(&r.params)
+	hook.Header(&h.res.Header).Take(&r.fields)
 	r.req.Role, r.req.Peer, r.req.Local = begin.Role, c.peer, c.local
 	r.out.reset(c.c)
-	hook.SetContext(&r.req, (*contextSource)(h))
+	hook.SetContext(r.req, (*contextSource)(h))
 	return r
 }

@@ -12,17 +12,19 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/race"
 	"github.com/gatehouse-go/gatehouse/internal/reqctx"
 )
 
 // request is one request of a Server's connection. It is reused; what a handler gets to hold is the handle.
 type request struct {
-	c     *serverConn
-	h     *handle
-	id    uint16
-	begin Begin
-	req   gateway.Request
+	c      *serverConn
+	h      *handle
+	id     uint16
+	begin  Begin
+	req    *gateway.Request // the handle's
+	params pairs.List       // memory for the params of the next one
 
 	// Guarded by c.mu.
 	ready         bool // the params are whole
@@ -40,7 +42,8 @@ type request struct {
 
 	// Guarded by wmu, as is the rest of the answer.
 	wmu        sync.Mutex
-	res        gateway.Response // the head
+	res        *gateway.Response // the head, the handle's
+	fields     pairs.List        // memory for the next one
 	out        output
 	open       int // where the open STDOUT record begins in out.buf; -1 if none is open
 	committed  bool
@@ -50,16 +53,18 @@ type request struct {
 	failed     error
 }
 
-// handle is what a handler gets: the writer, and under other names the body, the data, STDERR and the context. Each
-// request has one of its own, so that a handler that keeps one after it returned holds something dead, whatever has
-// become of the request.
+// handle is what a handler gets: the request, the writer, and under other names the body, the data, STDERR and the
+// context. Each request has one of its own, so that a handler that keeps one after it returned holds something dead or
+// empty, whatever has become of the request. The memory of its params and fields moves on to the next.
 //
 // What becomes of r when the request is over is not the handle's to see: r is looked at under c.mu, or under its own wmu,
 // and only while the pointer still holds it.
 type handle struct {
 	gateway.WriterBase
-	c *serverConn
-	r atomic.Pointer[request]
+	c   *serverConn
+	r   atomic.Pointer[request]
+	req gateway.Request
+	res gateway.Response
 }
 
 type (
@@ -87,7 +92,7 @@ func (r *request) start(empty bool) {
 		r.req.Body = (*bodyHandle)(r.h)
 	}
 	if r.req.Role == Filter {
-		r.data = stream{length: dataLength(&r.req)}
+		r.data = stream{length: dataLength(r.req)}
 		r.req.Data = (*dataHandle)(r.h)
 	}
 	r.open = -1
@@ -325,7 +330,7 @@ func (r *request) serve() (err error) {
 			err = errPanic
 		}
 	}()
-	return r.c.s.handler(r.begin.Role).ServeGateway(r.h, &r.req)
+	return r.c.s.handler(r.begin.Role).ServeGateway(r.h, r.req)
 }
 
 // finish ends the answer: END_REQUEST once, and nothing of this request after it.
@@ -430,10 +435,13 @@ func (r *request) replace(err error) {
 // recycle gives r back to the pool, unless it has grown large.
 func (r *request) recycle() {
 	s := r.c.s
-	p := hook.Params(&r.req.Params)
-	small := p.Cap() <= keepBuffer && cap(r.out.buf) <= keepBuffer && cap(r.pending[0].b)+cap(r.pending[1].b) <= keepBuffer
 	r.req.Reset()
 	r.res.Reset()
+	r.params.Take(hook.Params(&r.req.Params))
+	r.fields.Take(hook.Header(&r.res.Header))
+	r.h, r.req, r.res = nil, nil, nil
+	small := r.params.Cap()+r.fields.Cap() <= keepBuffer && cap(r.out.buf) <= keepBuffer &&
+		cap(r.pending[0].b)+cap(r.pending[1].b) <= keepBuffer
 	if race.Enabled || !small {
 		return
 	}

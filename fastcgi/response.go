@@ -25,12 +25,7 @@ func (h *handle) live() (*request, error) {
 }
 
 // Header is what WriteHeader will send.
-func (h *handle) Header() *gateway.Header {
-	if r := h.r.Load(); r != nil {
-		return &r.res.Header
-	}
-	return h.WriterBase.Header()
-}
+func (h *handle) Header() *gateway.Header { return &h.res.Header }
 
 func (h *handle) WriteHeader(status int) {
 	r, err := h.live()
@@ -60,7 +55,7 @@ func (r *request) commit(status int) error {
 	}
 	r.openRecord()
 	at := len(r.out.buf)
-	b, err := gateway.AppendResponse(r.out.buf, &r.res)
+	b, err := gateway.AppendResponse(r.out.buf, r.res)
 	if err != nil {
 		r.failed = fmt.Errorf("fastcgi: %v", err) // the handler's fault, a 500: no peer sent what is malformed
 		return r.failed

@@ -292,28 +292,36 @@ func TestServerConformance(t *testing.T) {
 		s.must(2)
 	})
 	t.Run("136 F36 nothing after END_REQUEST", func(t *testing.T) {
-		kept := make(chan struct {
-			w    gateway.ResponseWriter
-			body io.Reader
-			ctx  context.Context
-			err  io.Writer
-		}, 1)
+		type leftovers struct {
+			w      gateway.ResponseWriter
+			header *gateway.Header
+			r      *gateway.Request
+			params *gateway.Params
+			body   io.Reader
+			ctx    context.Context
+			err    io.Writer
+		}
+		kept := make(chan leftovers, 1)
 		first := true
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			if first {
 				first = false
-				kept <- struct {
-					w    gateway.ResponseWriter
-					body io.Reader
-					ctx  context.Context
-					err  io.Writer
-				}{w, r.Body, r.Context(), w.Stderr()}
+				kept <- leftovers{w, w.Header(), r, &r.Params, r.Body, r.Context(), w.Stderr()}
 				return nil
 			}
 			k := <-kept
 			// What the first request's handler kept, used while the second is served.
+			k.header.Set("X-Stale", "1")
+			k.w.Header().Set("X-Stale", "2")
 			k.w.WriteHeader(418)
 			k.w.SetAppStatus(99)
+			if k.params.Len() > 0 || k.r.Params.Get("HTTP_SECRET") != "" || k.r.Body != nil {
+				t.Errorf("a dead request reads %v", list(k.params))
+			}
+			k.params.Set("HTTP_SECRET", "stale")
+			if got := r.Params.Get("HTTP_SECRET"); got != "again" {
+				t.Errorf("a dead request writes: %q", got)
+			}
 			if _, err := k.w.Write([]byte("stale")); err == nil {
 				t.Error("a dead writer writes")
 			}
@@ -340,9 +348,10 @@ func TestServerConformance(t *testing.T) {
 			return nil
 		}))
 		for id, body := range []string{"first", "again"} {
-			s.send(head(1, 1, true, "CONTENT_LENGTH", "5") + stdin(1, body) + stdin(1, ""))
+			s.send(head(1, 1, true, "CONTENT_LENGTH", "5", "HTTP_SECRET", body) + stdin(1, body) + stdin(1, ""))
 			r := s.reply(1)
-			if r.status() != "200 OK" || r.end.AppStatus != 0 || r.stderr != "" || id == 1 && r.body() != "again <nil>" {
+			if r.status() != "200 OK" || r.end.AppStatus != 0 || r.stderr != "" || id == 1 && r.body() != "again <nil>" ||
+				strings.Contains(r.stdout, "X-Stale") {
 				t.Errorf("%+v", r)
 			}
 		}

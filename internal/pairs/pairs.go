@@ -161,6 +161,9 @@ func (l *List) Reset() {
 	l.pairs, l.buf = l.pairs[:0], l.buf[:0]
 }
 
+// Take makes l what src was, and src an empty list without memory.
+func (l *List) Take(src *List) { *l, *src = *src, List{} }
+
 // Cap is how many bytes of memory the list keeps, for pools that drop what has grown large.
 func (l *List) Cap() int { return cap(l.buf) + cap(l.pairs)*16 }
 
