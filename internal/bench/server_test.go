@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -31,54 +32,89 @@ func request() *gateway.Request {
 	return r
 }
 
-var handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// echo answers with the body of the request, and with one line if there is none.
+var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain")
-	io.WriteString(w, "hello, world\n")
+	if r.ContentLength == 0 {
+		io.WriteString(w, "hello, world\n")
+		return
+	}
+	body, err := io.ReadAll(r.Body) // all of it first: the client of net/http/fcgi's kind may not read yet
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	w.Write(body)
 })
 
-// BenchmarkServer is a GET on a kept connection over a Unix socket: our client, and one server or the other. What it
-// allocates is the server's: the client allocates nothing.
-func BenchmarkServer(b *testing.B) {
-	quiet := slog.New(slog.DiscardHandler)
-	for name, serve := range map[string]func(net.Listener){
-		"lib=gatehouse": func(l net.Listener) {
-			(&fastcgi.Server{Handler: gatewayhttp.Handler(handler), Logger: quiet}).Serve(l)
-		},
-		"lib=gatehouse-gateway": func(l net.Listener) {
-			(&fastcgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
-				w.Header().Set("Content-Type", "text/plain")
-				_, err := io.WriteString(w, "hello, world\n")
+// servers are the same application behind each library.
+var servers = []struct {
+	name  string
+	serve func(net.Listener)
+}{
+	{"lib=gatehouse", func(l net.Listener) {
+		(&fastcgi.Server{Handler: gatewayhttp.Handler(echo), Logger: quiet}).Serve(l)
+	}},
+	{"lib=gatehouse-gateway", func(l net.Listener) {
+		(&fastcgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+			w.Header().Set("Content-Type", "text/plain")
+			if r.Body != nil {
+				_, err := io.Copy(w, r.Body)
 				return err
-			})}).Serve(l)
-		},
-		"lib=std": func(l net.Listener) { fcgi.Serve(l, handler) },
-	} {
-		b.Run(name, func(b *testing.B) {
-			l, err := net.Listen("unix", b.TempDir()+"/s")
+			}
+			_, err := io.WriteString(w, "hello, world\n")
+			return err
+		})}).Serve(l)
+	}},
+	{"lib=std", func(l net.Listener) { fcgi.Serve(l, echo) }},
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// BenchmarkServer is an exchange on a kept connection over a Unix socket: our client, and one server or the other, with
+// a body of size bytes that comes back. What it allocates is the server's: the client allocates nothing.
+func BenchmarkServer(b *testing.B) {
+	for _, size := range []int{0, 64 << 10, 1 << 20} {
+		for _, s := range servers {
+			b.Run(fmt.Sprintf("size=%d/%s", size, s.name), func(b *testing.B) { exchange(b, s.serve, make([]byte, size)) })
+		}
+	}
+}
+
+func exchange(b *testing.B, serve func(net.Listener), body []byte) {
+	l, err := net.Listen("unix", b.TempDir()+"/s")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go serve(l)
+	c := &fastcgi.Client{Addr: "unix:" + l.Addr().String(), MaxIdle: 1}
+	defer c.Close()
+	req := request()
+	var res gateway.Response
+	buf := make([]byte, 64<<10)
+	b.ReportAllocs()
+	b.SetBytes(int64(2 * len(body)))
+	for b.Loop() {
+		if len(body) > 0 {
+			req.SetBody(body)
+		}
+		if err := c.RoundTrip(context.Background(), req, &res); err != nil {
+			b.Fatal(err)
+		}
+		got := 0
+		for {
+			n, err := res.Body.Read(buf)
+			got += n
+			if err == io.EOF {
+				break
+			}
 			if err != nil {
 				b.Fatal(err)
 			}
-			defer l.Close()
-			go serve(l)
-			c := &fastcgi.Client{Addr: "unix:" + l.Addr().String(), MaxIdle: 1}
-			defer c.Close()
-			req := request()
-			var res gateway.Response
-			buf := make([]byte, 4096)
-			b.ReportAllocs()
-			for b.Loop() {
-				if err := c.RoundTrip(context.Background(), req, &res); err != nil {
-					b.Fatal(err)
-				}
-				for {
-					if _, err := res.Body.Read(buf); err == io.EOF {
-						break
-					} else if err != nil {
-						b.Fatal(err)
-					}
-				}
-				res.Body.Close()
-			}
-		})
+		}
+		res.Body.Close()
+		if len(body) > 0 && got != len(body) {
+			b.Fatalf("%d bytes", got)
+		}
 	}
 }
