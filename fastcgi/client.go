@@ -9,14 +9,15 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/call"
+	"github.com/gatehouse-go/gatehouse/internal/outbuf"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/pool"
+	"github.com/gatehouse-go/gatehouse/internal/send"
 	"github.com/gatehouse-go/gatehouse/internal/slab"
-	"github.com/gatehouse-go/gatehouse/internal/sock"
 )
 
 // Client is a gateway.RoundTripper that sends requests to an application. Set its fields before the first use and leave
@@ -44,23 +45,20 @@ type Client struct {
 	Observe       func(ctx context.Context, x *gateway.Exchange) // once per RoundTrip; x valid until it returns
 	Logger        *slog.Logger                                   // nil stands for slog.Default
 
-	once    sync.Once
-	env     *pairs.List
-	fault   error // of the configuration
-	network string
-	address string
-	pool    pool.Pool[*clientConn]
-	bodies  slab.Pool[clientBody]
-	heads   sync.Pool // of *[]byte
-
-	requests, dialed, reused, failed, refused, canceled, truncated atomic.Uint64
-	inFlight                                                       atomic.Int64
+	once   sync.Once
+	env    *pairs.List
+	dialer call.Dialer
+	fault  error // of the configuration
+	pool   pool.Pool[*clientConn]
+	bodies slab.Pool[clientBody]
+	heads  sync.Pool // of *[]byte
+	count  call.Counters
 }
 
 func (c *Client) setUp() {
-	c.env, c.fault = envList(c.Env)
-	if c.Dial == nil && c.fault == nil {
-		c.network, c.address, c.fault = sock.Network(c.Addr)
+	c.env, c.fault = send.Env(c.Env)
+	if c.fault == nil {
+		c.dialer, c.fault = call.NewDialer(c.Addr, c.Dial, c.DialTimeout)
 	}
 	c.pool.Max, c.pool.MaxIdle = c.MaxConns, c.MaxIdle
 	c.pool.MaxAge = cmp.Or(c.MaxIdleTime, 30*time.Second)
@@ -76,18 +74,17 @@ func (c *Client) setUp() {
 // stops and the connection is closed; a Read of r.Body that waits then may be left behind until it returns.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
 	c.once.Do(c.setUp)
-	c.requests.Add(1)
-	c.inFlight.Add(1)
+	c.count.Begin()
 	res.Reset()
-	x := attempt{c: c, ctx: ctx, r: r, res: res, started: c.now()}
+	x := attempt{c: c, ctx: ctx, r: r, res: res, started: c.clock().Now()}
 	err := x.prepare()
 	if err == nil {
 		err = x.run()
 	}
 	if err != nil {
 		res.Reset()
-		c.inFlight.Add(-1)
-		c.count(err)
+		c.count.End()
+		c.count.Failed(err)
 		if c.Observe != nil {
 			c.observe(&x, err)
 		}
@@ -104,54 +101,18 @@ func (c *Client) observe(x *attempt, err error) {
 	c.Observe(x.ctx, &e)
 }
 
-// now is the time if somebody wants to know it.
-func (c *Client) now() time.Time {
-	if c.Observe == nil {
-		return time.Time{}
-	}
-	return time.Now()
-}
-
-func (c *Client) since(t time.Time) time.Duration {
-	if c.Observe == nil {
-		return 0
-	}
-	return time.Since(t)
-}
-
-func (c *Client) count(err error) {
-	c.failed.Add(1)
-	switch {
-	case errors.Is(err, gateway.ErrRefused):
-		c.refused.Add(1)
-	case errors.Is(err, context.Canceled):
-		c.canceled.Add(1)
-	case errors.Is(err, gateway.ErrTruncated):
-		c.truncated.Add(1)
-	}
-}
+// clock runs for those who observe.
+func (c *Client) clock() call.Clock { return c.Observe != nil }
 
 // Stats returns the counters since the first use, and the gauges of now.
 func (c *Client) Stats() gateway.Stats {
-	idle, waiting := c.pool.Counts()
-	return gateway.Stats{
-		Requests: c.requests.Load(), Dialed: c.dialed.Load(), Reused: c.reused.Load(), Failed: c.failed.Load(),
-		Refused: c.refused.Load(), Canceled: c.canceled.Load(), Truncated: c.truncated.Load(),
-		InFlight: int(c.inFlight.Load()), Waiting: waiting, Idle: idle,
-	}
+	return c.count.Stats(c.pool.Counts())
 }
 
 // Close closes the idle connections; the Client can be used again.
 func (c *Client) Close() error {
 	c.pool.CloseIdle()
 	return nil
-}
-
-func (c *Client) logger() *slog.Logger {
-	if c.Logger != nil {
-		return c.Logger
-	}
-	return slog.Default()
 }
 
 // attempt is one RoundTrip up to its answer's head.
@@ -179,7 +140,7 @@ func (x *attempt) prepare() error {
 		err = fmt.Errorf("fastcgi: %w", gateway.ErrLengthRequired)
 	}
 	if err == nil && r.ContentLength > 0 && r.Body == nil {
-		err = errBodyShort
+		err = outbuf.ErrShort
 	}
 	if err != nil {
 		return x.fail(gateway.PhaseRequest, nil, err)
@@ -221,7 +182,7 @@ func (x *attempt) run() error {
 
 // release gives the head's memory back, unless the goroutine that sends the body has it.
 func (x *attempt) release() {
-	if x.head != nil && cap(*x.head) <= keepBuffer {
+	if x.head != nil && cap(*x.head) <= outbuf.Keep {
 		x.c.heads.Put(x.head)
 	}
 }
@@ -229,7 +190,7 @@ func (x *attempt) release() {
 // mayRepeat decides whether the request can be sent again, and gets its body once more for that: the kept connection was
 // closed without a byte of an answer, and nobody minds if the application has seen the request.
 func (x *attempt) mayRepeat(cc *clientConn, err error) bool {
-	if !errors.Is(err, gateway.ErrNoResponse) || cc.out.sent.Load() && !x.idempotent {
+	if !errors.Is(err, gateway.ErrNoResponse) || cc.out.Sent.Load() && !x.idempotent {
 		return false
 	}
 	if x.head == nil {
@@ -249,7 +210,7 @@ func (x *attempt) mayRepeat(cc *clientConn, err error) bool {
 // connect takes a kept connection that is still good, or dials.
 func (x *attempt) connect(fresh bool) (cc *clientConn, kept bool, err error) {
 	c := x.c
-	begun := c.now()
+	begun := c.clock().Now()
 	for {
 		cc, kept, err = c.pool.Get(x.ctx)
 		if err != nil {
@@ -259,34 +220,24 @@ func (x *attempt) connect(fresh bool) (cc *clientConn, kept bool, err error) {
 			break
 		}
 		if !fresh && cc.usable() {
-			x.wait = c.since(begun)
-			c.reused.Add(1)
+			x.wait = c.clock().Since(begun)
+			c.count.Reused()
 			cc.reused = true
 			return cc, true, nil
 		}
 		cc.c.Close()
 		c.pool.Drop()
 	}
-	x.wait = c.since(begun)
-	begun = c.now()
-	conn, err := c.dial(x.ctx)
-	x.dial = c.since(begun)
+	x.wait = c.clock().Since(begun)
+	begun = c.clock().Now()
+	conn, err := c.dialer.Connect(x.ctx)
+	x.dial = c.clock().Since(begun)
 	if err != nil {
 		c.pool.Drop()
 		return nil, false, x.fail(gateway.PhaseDial, nil, err)
 	}
-	c.dialed.Add(1)
+	c.count.Dialed()
 	return newClientConn(c, conn), false, nil
-}
-
-func (c *Client) dial(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.DialTimeout, 5*time.Second))
-	defer cancel()
-	if c.Dial != nil {
-		return c.Dial(ctx)
-	}
-	var d net.Dialer
-	return d.DialContext(ctx, c.network, c.address)
 }
 
 // fail makes err an error of the exchange.
@@ -296,7 +247,7 @@ func (x *attempt) fail(phase gateway.Phase, cc *clientConn, err error) error {
 		e.Err = cause
 	}
 	if cc != nil {
-		e.Reused, e.Sent, e.Received = cc.reused, cc.out.sent.Load(), !cc.silent()
+		e.Reused, e.Sent, e.Received = cc.reused, cc.out.Sent.Load(), !cc.silent()
 	}
 	return e
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/call"
+	"github.com/gatehouse-go/gatehouse/internal/outbuf"
 	"github.com/gatehouse-go/gatehouse/internal/sock"
 )
 
@@ -60,7 +62,7 @@ type clientConn struct {
 func newClientConn(c *Client, conn net.Conn) *clientConn {
 	cc := &clientConn{client: c, c: conn, peeker: sock.NewPeeker(conn), born: time.Now(), keep: c.MaxIdle > 0}
 	cc.rec.reset((*clientReader)(cc))
-	cc.out.reset(conn)
+	cc.out.Reset(conn)
 	cc.sent.L = &cc.mu
 	cc.cancel = func() { conn.Close() }
 	cc.takeError = cc.stderrBytes
@@ -136,11 +138,11 @@ func (cc *clientConn) begin(x *attempt) {
 	cc.answer.stderr = cc.takeError
 	cc.ctx, cc.stderr = x.ctx, x.r.Stderr
 	cc.sendErr, cc.waiting, cc.limit = nil, true, time.Time{}
-	cc.out.failed = nil
-	cc.out.sent.Store(false)
-	cc.out.final.Store(false)
-	cc.out.content.Store(0)
-	cc.started, cc.asked = x.started, cc.client.now()
+	cc.out.Failed = nil
+	cc.out.Sent.Store(false)
+	cc.out.Final.Store(false)
+	cc.out.Content.Store(0)
+	cc.started, cc.asked = x.started, cc.client.clock().Now()
 	if x.ctx.Done() != nil {
 		cc.stop = context.AfterFunc(x.ctx, cc.cancel)
 	}
@@ -153,24 +155,19 @@ func (cc *clientConn) send(x *attempt) (gateway.Phase, error) {
 		return gateway.PhaseRequest, err
 	}
 	x.touched = x.body != nil || x.r.Data != nil
-	if x.body != nil && !smallMemory(x.body) || x.r.Role == Filter {
-		cc.sending, cc.inMemory = true, inMemory(x.body) && x.r.Role != Filter
+	if x.body != nil && !outbuf.SmallMemory(x.body) || x.r.Role == Filter {
+		cc.sending, cc.inMemory = true, outbuf.InMemory(x.body) && x.r.Role != Filter
 		go cc.sendBody(sending{x.body, x.r.ContentLength, x.r.Data, dataLength(x.r), x.r.Role}, x.head)
 		x.head = nil
 		return 0, nil
 	}
 	err := cc.writeRequest(sending{x.body, x.r.ContentLength, nil, 0, x.r.Role})
-	*x.head, cc.out.buf = cc.out.buf[:0], nil
+	*x.head, cc.out.B = cc.out.B[:0], nil
 	cc.sentAll(err)
-	if err != nil && cc.out.failed == nil {
+	if err != nil && cc.out.Failed == nil {
 		return gateway.PhaseRequest, err
 	}
 	return 0, nil
-}
-
-// smallMemory reports whether body leaves with the head, from the caller's goroutine.
-func smallMemory(body io.Reader) bool {
-	return inMemory(body) && body.(memory).Len() <= smallBody
 }
 
 // sending is what is sent after a request's head.
@@ -189,25 +186,25 @@ func (cc *clientConn) writeRequest(s sending) error {
 		return err
 	}
 	if s.role == Filter {
-		if err := cc.out.flush(); err != nil {
+		if err := cc.out.Flush(); err != nil {
 			return err
 		}
 		if err := cc.out.stream(TypeData, cc.id, s.data, s.dataLength); err != nil {
 			return err
 		}
 	}
-	cc.out.final.Store(true)
-	return cc.out.flush()
+	cc.out.Final.Store(true)
+	return cc.out.Flush()
 }
 
 // sendBody is writeRequest in a goroutine of its own.
 func (cc *clientConn) sendBody(s sending, head *[]byte) {
 	err := cc.writeRequest(s)
-	*head, cc.out.buf = cc.out.buf[:0], nil
-	if cap(*head) <= keepBuffer {
+	*head, cc.out.B = cc.out.B[:0], nil
+	if cap(*head) <= outbuf.Keep {
 		cc.client.heads.Put(head)
 	}
-	atFault := err != nil && cc.out.failed == nil
+	atFault := err != nil && cc.out.Failed == nil
 	cc.sentAll(err)
 	if atFault {
 		cc.cancel() // nobody may take what was sent of the body for the whole
@@ -241,7 +238,7 @@ func (x *attempt) encode(cc *clientConn) error {
 	if x.c.Multiplex && cc.id == 1 {
 		b = slices.Insert(b, 0, getValues...)
 	}
-	cc.out.buf = b
+	cc.out.B = b
 	*x.head = nil
 	return nil
 }
@@ -277,7 +274,7 @@ func (cc *clientConn) cause(err error) error {
 	switch {
 	case err == nil || err == io.EOF && cc.answer.started:
 		return err
-	case cc.sendErr != nil && cc.out.failed == nil:
+	case cc.sendErr != nil && cc.out.Failed == nil:
 		return cc.sendErr // of the body; the rest followed from it
 	case cc.silent() && (err == io.EOF || errors.Is(err, syscall.ECONNRESET)):
 		if cc.sendErr != nil {
@@ -307,7 +304,7 @@ func (cc *clientConn) stderrLine(line []byte) {
 		cc.client.Stderr(cc.ctx, line)
 		return
 	}
-	cc.client.logger().LogAttrs(cc.ctx, slog.LevelWarn, "application", slog.String("addr", cc.client.Addr), slog.String("stderr", string(line)))
+	call.Logger(cc.client.Logger).LogAttrs(cc.ctx, slog.LevelWarn, "application", slog.String("addr", cc.client.Addr), slog.String("stderr", string(line)))
 }
 
 // attach gives the answer its Body.
@@ -319,7 +316,7 @@ func (cc *clientConn) attach(x *attempt) {
 			Head: time.Since(cc.asked), Status: x.res.Status,
 		}
 	}
-	b := cc.client.bodies.Get(int(cc.client.inFlight.Load()) - 1)
+	b := cc.client.bodies.Get(cc.client.count.InFlight() - 1)
 	b.cc.Store(cc)
 	cc.mu.Lock()
 	cc.body = b
@@ -442,7 +439,7 @@ func (cc *clientConn) finish(err error) error {
 	cc.body = nil
 	cc.mu.Unlock()
 	cc.ctx, cc.stderr, cc.answer.res, cc.answer.interim = nil, nil, nil, nil
-	cc.client.inFlight.Add(-1)
+	cc.client.count.End()
 	if !good {
 		cc.client.pool.Drop()
 		return err
@@ -498,7 +495,7 @@ func (cc *clientConn) reusable() bool {
 // awaitSender gives the goroutine that writes the body a moment if it is at its last write: an answer to all of the body
 // can be here before that goroutine has been told that the write went well.
 func (cc *clientConn) awaitSender() {
-	if !cc.sending || !cc.out.final.Load() {
+	if !cc.sending || !cc.out.Final.Load() {
 		return
 	}
 	over := false
@@ -528,7 +525,7 @@ func (cc *clientConn) bodyError(err error) error {
 	err = &gateway.Error{
 		Phase: gateway.PhaseBody, Addr: cc.client.Addr, Reused: cc.reused, Sent: true, Received: true, Err: err,
 	}
-	cc.client.count(err)
+	cc.client.count.Failed(err)
 	return err
 }
 
@@ -538,7 +535,7 @@ func (cc *clientConn) report(err error) {
 		return
 	}
 	cc.x.Total = time.Since(cc.started)
-	cc.x.Sent = cc.out.content.Load()
+	cc.x.Sent = cc.out.Content.Load()
 	cc.x.AppStatus = cc.answer.end.AppStatus
 	if err != io.EOF && err != errClosed {
 		cc.x.Err = err

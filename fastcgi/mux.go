@@ -812,11 +812,12 @@ func (s *Server) newRequest(c *serverConn, id uint16, begin Begin) *request {
 	h.c = c
 	h.r.Store(r)
 	r.c, r.id, r.begin = c, id, begin
-	r.h, r.req, r.res = h, &h.req, &h.res
+	r.h, r.req = h, &h.req
+	r.ans.Reset(&h.res)
 	hook.Params(&h.req.Params).Take(&r.params)
 	hook.Header(&h.res.Header).Take(&r.fields)
 	r.req.Role, r.req.Peer, r.req.Local = begin.Role, c.peer, c.local
-	r.out.reset(c.c)
+	r.out.Reset(c.c)
 	hook.SetContext(r.req, (*contextSource)(h))
 	return r
 }

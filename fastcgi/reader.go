@@ -7,6 +7,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/reply"
 )
 
 // Limits of a Reader whose MaxHeadBytes is 0, in bytes.
@@ -259,21 +260,10 @@ func (r *Reader) startRequest(req *gateway.Request) error {
 // dataLength is FCGI_DATA_LENGTH, section 6.4; -1 if it is no number.
 func dataLength(req *gateway.Request) int64 {
 	v, _ := req.Params.Lookup("FCGI_DATA_LENGTH")
-	if n, ok := decimal(v); ok {
+	if n, ok := reply.Decimal(v); ok {
 		return n
 	}
 	return -1
-}
-
-// decimal reads a length of at least one digit.
-func decimal(v []byte) (n int64, ok bool) {
-	for _, c := range v {
-		if c < '0' || c > '9' || n > 1<<58 {
-			return 0, false
-		}
-		n = n*10 + int64(c-'0')
-	}
-	return n, len(v) > 0
 }
 
 // inputRecord reads a record while the body is read. Content of the current stream is left in r.rec.

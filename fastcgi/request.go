@@ -5,15 +5,16 @@ import (
 	"errors"
 	"io"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/outbuf"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/race"
+	"github.com/gatehouse-go/gatehouse/internal/reply"
 	"github.com/gatehouse-go/gatehouse/internal/reqctx"
 )
 
@@ -42,15 +43,12 @@ type request struct {
 
 	// Guarded by wmu, as is the rest of the answer.
 	wmu        sync.Mutex
-	res        *gateway.Response // the head, the handle's
-	fields     pairs.List        // memory for the next one
+	ans        reply.Reply // its head is the handle's
+	fields     pairs.List  // memory for the next one
 	out        output
-	open       int // where the open STDOUT record begins in out.buf; -1 if none is open
-	committed  bool
-	written    int64 // body bytes
+	open       int // where the open STDOUT record begins in out.B; -1 if none is open
 	usedStderr bool
 	appStatus  uint32
-	failed     error
 }
 
 // handle is what a handler gets: the request, the writer, and under other names the body, the data, STDERR and the
@@ -73,8 +71,6 @@ type (
 	stderrHandle  handle
 	contextSource handle
 )
-
-var errOver = errors.New("fastcgi: used after the handler returned")
 
 // start makes r ready for its handler; empty says that the end of STDIN has come already.
 func (r *request) start(empty bool) {
@@ -213,7 +209,7 @@ func (h *handle) readStream(t Type, p []byte) (int, error) {
 	for {
 		r := h.r.Load()
 		if r == nil {
-			return 0, errOver
+			return 0, reply.ErrOver
 		}
 		s, q := r.queueOf(t)
 		r.skipBody = r.skipBody || t == TypeData
@@ -298,7 +294,7 @@ func (c *serverConn) readInline(h *handle, r *request, t Type, p []byte) (n int,
 		c.promote()
 	}
 	if !live {
-		return 0, errOver
+		return 0, reply.ErrOver
 	}
 	if err != nil && !late {
 		err = r.fault
@@ -312,25 +308,9 @@ func passed(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 
 // run calls the handler and ends the answer.
 func (r *request) run() {
-	err := errGone
+	err := reply.ErrGone
 	defer func() { r.finish(err) }()
-	err = r.serve()
-}
-
-// errGone is what runtime.Goexit in the handler becomes.
-var errGone = errors.New("fastcgi: handler ended its goroutine")
-
-// errPanic is what a panic of the handler becomes.
-var errPanic = errors.New("fastcgi: handler panicked")
-
-func (r *request) serve() (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			r.c.s.logger().Error("handler panicked", "panic", v, "stack", string(debug.Stack()))
-			err = errPanic
-		}
-	}()
-	return r.c.s.handler(r.begin.Role).ServeGateway(r.h, r.req)
+	err = reply.Serve(r.c.s.handler(r.begin.Role), r.h, r.req, r.c.s.logger)
 }
 
 // finish ends the answer: END_REQUEST once, and nothing of this request after it.
@@ -350,7 +330,7 @@ func (r *request) finish(err error) {
 		c.c.Close()
 	} else {
 		c.armWrite(r)
-		err = r.out.flush()
+		err = r.out.Flush()
 		c.wrote(err)
 		cut = err != nil
 	}
@@ -382,53 +362,43 @@ func (c *serverConn) orphanOf(r *request) {
 // has left cannot be taken back.
 func (r *request) complete(err error) (cut bool) {
 	if err == nil {
-		err = r.failed
+		err = r.ans.Failed
 	}
 	if err == nil {
 		err = r.commit(200)
 	}
-	if err == nil && r.short() {
-		err = errBodyShort
+	if err == nil && r.ans.Short(r.req) {
+		err = reply.ErrShort
 	}
-	switch sent := r.out.sent.Load(); {
+	switch sent := r.out.Sent.Load(); {
 	case err == nil:
-	case r.out.failed != nil, sent && !r.aborted.Load():
+	case r.out.Failed != nil, sent && !r.aborted.Load():
 		r.c.s.logger().Debug("answer cut", "error", err)
 		return true
 	case !sent:
 		r.replace(err)
 	}
 	r.closeRecord()
-	r.out.buf = appendHeader(r.out.buf, RecordHeader{Type: TypeStdout, ID: r.id})
+	r.out.B = appendHeader(r.out.B, RecordHeader{Type: TypeStdout, ID: r.id})
 	if r.usedStderr {
-		r.out.buf = appendHeader(r.out.buf, RecordHeader{Type: TypeStderr, ID: r.id})
+		r.out.B = appendHeader(r.out.B, RecordHeader{Type: TypeStderr, ID: r.id})
 	}
-	r.out.buf, _ = AppendEnd(r.out.buf, r.id, End{AppStatus: r.appStatus})
+	r.out.B, _ = AppendEnd(r.out.B, r.id, End{AppStatus: r.appStatus})
 	return false
-}
-
-// short reports whether the body lacks bytes that Content-Length promised.
-func (r *request) short() bool {
-	if r.res.ContentLength < 0 || r.written == r.res.ContentLength || r.res.Status == 304 || r.res.Status == 204 {
-		return false
-	}
-	method, _ := r.req.Params.Lookup("REQUEST_METHOD")
-	return string(method) != "HEAD"
 }
 
 // replace makes the answer one of err's status: nothing of it has left.
 func (r *request) replace(err error) {
-	status := gateway.ErrorStatus(err)
+	status := r.ans.Replace(err)
 	if !errors.Is(err, gateway.ErrAborted) {
 		r.c.s.logger().Warn("handler failed", "status", status, "error", err)
 	}
-	r.out.buf = r.out.buf[:0]
-	if errors.Is(err, errPanic) {
-		r.out.buf, _ = AppendRecord(r.out.buf, TypeStderr, r.id, []byte("handler panicked"))
+	r.out.B = r.out.B[:0]
+	if errors.Is(err, reply.ErrPanic) {
+		r.out.B, _ = AppendRecord(r.out.B, TypeStderr, r.id, []byte("handler panicked"))
 		r.usedStderr = true
 	}
-	r.open, r.committed, r.failed = -1, false, nil
-	r.res.Header.Reset()
+	r.open = -1
 	r.commit(status)
 }
 
@@ -436,12 +406,13 @@ func (r *request) replace(err error) {
 func (r *request) recycle() {
 	s := r.c.s
 	r.req.Reset()
-	r.res.Reset()
+	r.ans.Res.Reset()
 	r.params.Take(hook.Params(&r.req.Params))
-	r.fields.Take(hook.Header(&r.res.Header))
-	r.h, r.req, r.res = nil, nil, nil
-	small := r.params.Cap()+r.fields.Cap() <= keepBuffer && cap(r.out.buf) <= keepBuffer &&
-		cap(r.pending[0].b)+cap(r.pending[1].b) <= keepBuffer
+	r.fields.Take(hook.Header(&r.ans.Res.Header))
+	r.h, r.req = nil, nil
+	r.ans.Reset(nil)
+	small := r.params.Cap()+r.fields.Cap() <= outbuf.Keep && cap(r.out.B) <= outbuf.Keep &&
+		cap(r.pending[0].b)+cap(r.pending[1].b) <= outbuf.Keep
 	if race.Enabled || !small {
 		return
 	}
@@ -452,8 +423,7 @@ func (r *request) recycle() {
 		r.pending[i] = queue{b: r.pending[i].b[:0]}
 	}
 	r.aborted.Store(false)
-	r.committed, r.written, r.usedStderr, r.appStatus = false, 0, false, 0
-	r.failed = nil
-	r.out.reset(nil)
+	r.usedStderr, r.appStatus = false, 0
+	r.out.Reset(nil)
 	s.requests.Put(r)
 }

@@ -8,18 +8,20 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/outbuf"
+	"github.com/gatehouse-go/gatehouse/internal/reply"
 )
 
 // live locks r for its writer; h may have been dead for long.
 func (h *handle) live() (*request, error) {
 	r := h.r.Load()
 	if r == nil {
-		return nil, errOver
+		return nil, reply.ErrOver
 	}
 	r.wmu.Lock()
 	if h.r.Load() != r {
 		r.wmu.Unlock()
-		return nil, errOver
+		return nil, reply.ErrOver
 	}
 	return r, nil
 }
@@ -33,59 +35,35 @@ func (h *handle) WriteHeader(status int) {
 		return
 	}
 	defer r.wmu.Unlock()
-	if !r.committed {
+	if !r.ans.Committed {
 		r.commit(status)
 	}
 }
 
 // commit puts the head into the buffer, once. It is one record, whatever its size: HAProxy 2.6 dies of two.
 func (r *request) commit(status int) error {
-	if r.committed {
-		return r.failed
-	}
-	r.committed = true
-	if status < 200 || status > 999 {
-		r.failed = fmt.Errorf("fastcgi: WriteHeader(%d)", status)
-		return r.failed
-	}
-	r.res.Status = status
-	r.res.ContentLength, r.failed = contentLength(&r.res.Header)
-	if r.failed != nil {
-		return r.failed
+	if r.ans.Committed {
+		return r.ans.Failed
 	}
 	r.openRecord()
-	at := len(r.out.buf)
-	b, err := gateway.AppendResponse(r.out.buf, r.res)
+	at := len(r.out.B)
+	b, err := r.ans.Commit(r.out.B, status, gateway.AppendResponse)
 	if err != nil {
-		r.failed = fmt.Errorf("fastcgi: %v", err) // the handler's fault, a 500: no peer sent what is malformed
-		return r.failed
+		return err
 	}
-	r.out.buf = b
+	r.out.B = b
 	if n := len(b) - at; n > maxStream {
-		r.failed = fmt.Errorf("fastcgi: answer's head of %d bytes", n)
-	} else if n > 4096 && r.c.s.warned.CompareAndSwap(false, true) {
-		r.c.s.logger().Warn("an answer's head is larger than nginx takes by default (4096 bytes)", "bytes", n)
+		r.ans.Failed = fmt.Errorf("fastcgi: answer's head of %d bytes", n)
+	} else {
+		reply.WarnLarge(n, &r.c.s.warned, r.c.s.logger)
 	}
-	return r.failed
-}
-
-// contentLength is what the handler promised; -1 if nothing.
-func contentLength(h *gateway.Header) (int64, error) {
-	v, ok := h.Lookup("Content-Length")
-	if !ok {
-		return -1, nil
-	}
-	n, ok := decimal(v)
-	if !ok {
-		return -1, errors.New("fastcgi: the handler's Content-Length is no number")
-	}
-	return n, nil
+	return r.ans.Failed
 }
 
 func (r *request) openRecord() {
 	if r.open < 0 {
-		r.open = len(r.out.buf)
-		r.out.buf = appendHeader(r.out.buf, RecordHeader{Type: TypeStdout, ID: r.id})
+		r.open = len(r.out.B)
+		r.out.B = appendHeader(r.out.B, RecordHeader{Type: TypeStdout, ID: r.id})
 	}
 }
 
@@ -93,10 +71,10 @@ func (r *request) openRecord() {
 func (r *request) closeRecord() {
 	switch {
 	case r.open < 0:
-	case len(r.out.buf) == r.open+headerSize:
-		r.out.buf = r.out.buf[:r.open]
+	case len(r.out.B) == r.open+headerSize:
+		r.out.B = r.out.B[:r.open]
 	default:
-		setLength(r.out.buf, r.open)
+		setLength(r.out.B, r.open)
 	}
 	r.open = -1
 }
@@ -109,14 +87,8 @@ func (r *request) mayWrite(n int) error {
 	if err := r.commit(200); err != nil {
 		return err
 	}
-	if r.res.ContentLength >= 0 && r.written+int64(n) > r.res.ContentLength {
-		return errLong
-	}
-	r.written += int64(n)
-	return nil
+	return r.ans.Add(n)
 }
-
-var errLong = errors.New("fastcgi: body longer than the Content-Length of its head")
 
 func (h *handle) Write(p []byte) (int, error) { return write(h, p) }
 
@@ -135,8 +107,8 @@ func write[S ~string | ~[]byte](h *handle, p S) (int, error) {
 		return 0, err
 	}
 	r.openRecord()
-	if len(r.out.buf)-r.open+len(p) <= smallBody {
-		r.out.buf = append(r.out.buf, p...)
+	if len(r.out.B)-r.open+len(p) <= outbuf.Small {
+		r.out.B = append(r.out.B, p...)
 		return len(p), nil
 	}
 	return r.writeLarge([]byte(p))
@@ -147,9 +119,9 @@ func (r *request) writeLarge(p []byte) (int, error) {
 	total := len(p)
 	for len(p) > 0 {
 		r.openRecord()
-		room := maxStream - (len(r.out.buf) - r.open - headerSize)
+		room := maxStream - (len(r.out.B) - r.open - headerSize)
 		n := min(len(p), room)
-		r.out.buf[r.open+4], r.out.buf[r.open+5] = byte((maxStream-room+n)>>8), byte(maxStream-room+n)
+		r.out.B[r.open+4], r.out.B[r.open+5] = byte((maxStream-room+n)>>8), byte(maxStream-room+n)
 		r.open = -1
 		if err := r.send(p[:n]); err != nil {
 			return total - len(p), err
@@ -165,20 +137,20 @@ func (r *request) send(p []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	c.armWrite(r)
-	err := r.out.flushWith(p, nil)
+	err := r.out.FlushWith(p, nil)
 	c.wrote(err)
 	if err != nil {
-		r.failed = err
+		r.ans.Failed = err
 	}
 	return err
 }
 
 // ReadFrom copies src through a buffer that is kept for that; io.Copy uses it.
 func (h *handle) ReadFrom(src io.Reader) (total int64, err error) {
-	if b, ok := src.(io.WriterTo); ok && inMemory(src) {
+	if b, ok := src.(io.WriterTo); ok && outbuf.InMemory(src) {
 		return b.WriteTo(writeOnly{h})
 	}
-	buf := copyBuffers.Get().(*[chunk]byte)
+	buf := copyBuffers.Get().(*[outbuf.Chunk]byte)
 	defer copyBuffers.Put(buf)
 	return io.CopyBuffer(writeOnly{h}, readOnly{src}, buf[:])
 }
@@ -187,7 +159,7 @@ func (h *handle) ReadFrom(src io.Reader) (total int64, err error) {
 type writeOnly struct{ io.Writer }
 type readOnly struct{ io.Reader }
 
-var copyBuffers = sync.Pool{New: func() any { return new([chunk]byte) }}
+var copyBuffers = sync.Pool{New: func() any { return new([outbuf.Chunk]byte) }}
 
 func (h *handle) Flush() error {
 	if err := h.filterFirst(); err != nil {
@@ -228,17 +200,17 @@ func (h *handle) WriteInterim(status int, header *gateway.Header) error {
 	switch {
 	case !r.c.s.Interim:
 		return errors.ErrUnsupported
-	case status < 100 || status > 199 || status == 101 || r.committed:
+	case status < 100 || status > 199 || status == 101 || r.ans.Committed:
 		return fmt.Errorf("fastcgi: interim status %d: %w", status, gateway.ErrMalformed)
 	}
 	res := gateway.Response{Status: status, ContentLength: -1}
 	res.Header.CopyFrom(header)
 	r.openRecord()
-	b, err := gateway.AppendResponse(r.out.buf, &res)
+	b, err := gateway.AppendResponse(r.out.B, &res)
 	if err != nil {
 		return err
 	}
-	r.out.buf = b
+	r.out.B = b
 	r.closeRecord()
 	return r.send(nil)
 }
@@ -264,7 +236,7 @@ func (w *stderrHandle) Write(p []byte) (int, error) {
 	}
 	r.usedStderr = true
 	if err := r.c.control(b); err != nil {
-		r.failed, r.out.failed = err, err
+		r.ans.Failed, r.out.Failed = err, err
 		return 0, err
 	}
 	return len(p), nil
@@ -283,7 +255,7 @@ func (h *handle) SetReadDeadline(t time.Time) error {
 	defer c.mu.Unlock()
 	r := h.r.Load()
 	if r == nil {
-		return errOver
+		return reply.ErrOver
 	}
 	r.readDeadline = t
 	if c.reading && c.inline == r {
@@ -299,7 +271,7 @@ func (h *handle) SetWriteDeadline(t time.Time) error {
 	defer c.mu.Unlock()
 	r := h.r.Load()
 	if r == nil {
-		return errOver
+		return reply.ErrOver
 	}
 	r.writeDeadline = t
 	if c.writer == r && !t.IsZero() {

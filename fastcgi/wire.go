@@ -1,15 +1,14 @@
 package fastcgi
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
-	"strconv"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/send"
 )
 
 // maxParams is the content of a PARAMS record that we write. PHP refuses records whose content and padding exceed
@@ -184,99 +183,43 @@ func AppendRequest(dst []byte, id uint16, keep bool, r *gateway.Request) ([]byte
 
 // appendRequest is AppendRequest with the pairs of env in the place of those of r that have the same name.
 func appendRequest(dst []byte, id uint16, keep bool, r *gateway.Request, env *pairs.List) ([]byte, error) {
-	repeats, err := hook.Send(r)
+	head, err := send.New(r, env)
 	if err != nil {
 		return dst, fmt.Errorf("fastcgi: %w", err)
-	}
-	params := &r.Params
-	if repeats {
-		params = new(gateway.Params)
-		params.CopyFrom(&r.Params)
-		if err := hook.Normalize(params); err != nil {
-			return dst, fmt.Errorf("fastcgi: %w", err)
-		}
-	}
-	if env == nil {
-		env = &noEnv
 	}
 	role := max(r.Role, Responder)
 	b, err := AppendBegin(dst, id, Begin{role, keep})
 	if err != nil {
 		return dst, err
 	}
-	w := paramsWriter{b: b, id: id, length: r.ContentLength, role: role, env: env}
-	if r.Body == nil {
-		w.length = max(w.length, 0)
-	}
-	if err := w.all(hook.Params(params)); err != nil {
-		return dst, err
-	}
-	return w.b, nil
-}
-
-var noEnv pairs.List
-
-// paramsWriter appends the PARAMS records of one request.
-type paramsWriter struct {
-	b      []byte
-	start  int // of the open record's header; 0 if none is open, since BEGIN comes first
-	id     uint16
-	role   Role
-	length int64 // for CONTENT_LENGTH; below 0 for none
-	env    *pairs.List
-}
-
-func (w *paramsWriter) all(l *pairs.List) error {
-	if w.role == Authorizer {
-		w.length = -1
-	}
-	for i := range l.Len() {
-		name := l.Name(i)
-		if w.env.FindBytes(name) >= 0 {
+	w := paramsWriter{b: b, id: id}
+	for name, value, ok := head.Next(); ok; name, value, ok = head.Next() {
+		if role == Authorizer && notForAuthorizer(name) && env.FindBytes(name) < 0 {
 			continue
 		}
-		if err := w.param(name, l.Value(i)); err != nil {
-			return err
-		}
-	}
-	if err := w.contentLength(); err != nil {
-		return err
-	}
-	for i := range w.env.Len() {
-		if err := w.pair(w.env.Name(i), w.env.Value(i)); err != nil {
-			return err
+		if err := w.pair(name, value); err != nil {
+			return dst, err
 		}
 	}
 	w.close()
-	w.b = appendHeader(w.b, RecordHeader{Type: TypeParams, ID: w.id})
-	return nil
+	return appendHeader(w.b, RecordHeader{Type: TypeParams, ID: id}), nil
 }
 
-// param writes one param of the request, with what the request's own fields say in its place.
-func (w *paramsWriter) param(name, value []byte) error {
+// notForAuthorizer names what section 6.3 keeps from an authorizer.
+func notForAuthorizer(name []byte) bool {
 	switch string(name) {
-	case "CONTENT_LENGTH":
-		return w.contentLength()
-	case "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_NAME":
-		if w.role == Authorizer {
-			return nil
-		}
+	case "CONTENT_LENGTH", "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_NAME":
+		return true
 	}
-	return w.pair(name, value)
+	return false
 }
 
-// contentLength writes CONTENT_LENGTH the first time it is called.
-func (w *paramsWriter) contentLength() error {
-	if w.length < 0 || w.env.FindBytes(contentLengthName) >= 0 {
-		return nil
-	}
-	var digits [20]byte
-	value := strconv.AppendInt(digits[:0], w.length, 10)
-	w.length = -1
-	return w.pair(contentLengthName, value)
+// paramsWriter appends the PARAMS records of one request.
+type paramsWriter struct {
+	b     []byte
+	start int // of the open record's header; 0 if none is open, since BEGIN comes first
+	id    uint16
 }
-
-var contentLengthName = []byte("CONTENT_LENGTH")
 
 // pair writes a pair into the open record, or into a new one if it does not fit.
 func (w *paramsWriter) pair(name, value []byte) error {
@@ -353,23 +296,4 @@ func headRecord(l *pairs.List, id *uint16, bg *Begin, rec Record, used int) (don
 
 func unexpected(h RecordHeader) error {
 	return fmt.Errorf("fastcgi: unexpected %v, id %d, %d bytes: %w", h.Type, h.ID, h.Length, gateway.ErrMalformed)
-}
-
-// envList makes the pairs of a Client's Env, "NAME=value" each; the last of a name counts.
-func envList(env []string) (*pairs.List, error) {
-	if len(env) == 0 {
-		return nil, nil
-	}
-	l := new(pairs.List)
-	for _, e := range env {
-		name, value, found := bytes.Cut([]byte(e), []byte("="))
-		if !found || len(name) == 0 || hasNUL(e) {
-			return nil, fmt.Errorf("fastcgi: Env needs NAME=value: %w", gateway.ErrParam)
-		}
-		if i := l.Find(string(name), 0); i >= 0 {
-			l.Delete(i)
-		}
-		pairs.Add(l, name, value)
-	}
-	return l, nil
 }

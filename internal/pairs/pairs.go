@@ -48,8 +48,11 @@ func (l *List) Find(name string, start int) int {
 	return -1
 }
 
-// FindBytes is Find from the first pair on.
+// FindBytes is Find from the first pair on. A nil list has none.
 func (l *List) FindBytes(name []byte) int {
+	if l == nil {
+		return -1
+	}
 	for i := range l.pairs {
 		if bytes.Equal(l.Name(i), name) {
 			return i

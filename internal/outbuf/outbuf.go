@@ -1,0 +1,153 @@
+// Package outbuf gathers what leaves in one write, and reads the bodies that follow it.
+package outbuf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+
+	"github.com/gatehouse-go/gatehouse/internal/race"
+)
+
+const (
+	Small = 16 << 10  // a body of up to this size leaves with its head, in one write
+	Chunk = 32 << 10  // bytes of a body that are read at a time
+	Keep  = 128 << 10 // memory above this size is not kept
+)
+
+// Errors of a body whose length was promised.
+var (
+	ErrShort = fmt.Errorf("gateway: body shorter than its length: %w", io.ErrUnexpectedEOF)
+	ErrLong  = errors.New("gateway: body longer than its length")
+)
+
+// Buffer gathers bytes and writes them. Its zero value must be Reset.
+type Buffer struct {
+	B       []byte       // what was gathered
+	Final   atomic.Bool  // the write that has begun is the last of its message
+	Content atomic.Int64 // bytes of bodies that were written
+	Sent    atomic.Bool  // a byte may have left; others than the writer ask
+	Failed  error        // of a write; other errors are of what was to be written
+
+	dst    io.Writer
+	vector bool // dst takes several slices in one system call
+	slices [3][]byte
+	vec    net.Buffers
+}
+
+// Reset makes o write to dst; it keeps its memory unless that has grown large.
+func (o *Buffer) Reset(dst io.Writer) {
+	if cap(o.B) > Keep {
+		o.B = nil
+	}
+	o.dst, o.B, o.vector, o.Failed = dst, o.B[:0], false, nil
+	o.Sent.Store(false)
+	o.Final.Store(false)
+	o.Content.Store(0)
+	switch dst.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		o.vector = true // through a wrapper net.Buffers makes a write of each slice
+	}
+}
+
+// Flush writes what was gathered.
+func (o *Buffer) Flush() error {
+	if len(o.B) == 0 {
+		return nil
+	}
+	n, err := o.dst.Write(o.B)
+	o.wrote(int64(n), err)
+	race.Poison(o.B)
+	o.B = o.B[:0]
+	return err
+}
+
+func (o *Buffer) wrote(n int64, err error) {
+	if n > 0 {
+		o.Sent.Store(true)
+	}
+	if err != nil {
+		o.Failed = err
+	}
+}
+
+// FlushWith writes what was gathered, p, which is not copied where that can be, and tail.
+func (o *Buffer) FlushWith(p, tail []byte) error {
+	if !o.vector || len(p) <= 4<<10 {
+		o.B = append(append(o.B, p...), tail...)
+		return o.Flush()
+	}
+	o.slices[0], o.slices[1], o.slices[2] = o.B, p, tail
+	o.vec = o.slices[:]
+	n, err := o.vec.WriteTo(o.dst)
+	o.wrote(n, err)
+	clear(o.slices[:])
+	o.B = o.B[:0]
+	return err
+}
+
+// Grow makes room for n more bytes after those that were gathered, and returns it.
+func (o *Buffer) Grow(n int) []byte {
+	if cap(o.B)-len(o.B) < n {
+		grown := make([]byte, len(o.B), len(o.B)+max(n, len(o.B)))
+		copy(grown, o.B)
+		o.B = grown
+	}
+	return o.B[len(o.B) : len(o.B)+n]
+}
+
+// Probe makes sure that src has ended.
+func (o *Buffer) Probe(src io.Reader) error {
+	n, err := ReadOnce(src, o.Grow(1))
+	switch {
+	case n > 0:
+		return ErrLong
+	case err == io.EOF:
+		return nil
+	}
+	return err
+}
+
+// Memory is a reader whose bytes are there already, and which hands them to a Writer without a copy.
+type Memory interface {
+	io.WriterTo
+	io.Reader
+	Len() int
+}
+
+// InMemory reports whether src is a Memory.
+func InMemory(src io.Reader) bool {
+	switch src.(type) {
+	case *bytes.Reader, *bytes.Buffer, *strings.Reader:
+		return true
+	}
+	return false
+}
+
+// SmallMemory reports whether src is a Memory that is Small: it leaves with the head, and from the caller's goroutine.
+func SmallMemory(src io.Reader) bool { return InMemory(src) && src.(Memory).Len() <= Small }
+
+// CheckLength compares a body that is in memory with its promised length, which is below 0 if there is none.
+func CheckLength(src Memory, length int64) error {
+	switch have := int64(src.Len()); {
+	case length >= 0 && have < length:
+		return ErrShort
+	case length >= 0 && have > length:
+		return ErrLong
+	}
+	return nil
+}
+
+// ReadOnce reads at least one byte or an error.
+func ReadOnce(src io.Reader, p []byte) (int, error) {
+	for range 100 {
+		if n, err := src.Read(p); n > 0 || err != nil {
+			return n, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}
