@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/codec"
 	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/reply"
 )
@@ -223,8 +224,8 @@ func takeParams(rec *records, req *gateway.Request, limit int) error {
 
 // finishParams makes params of what PARAMS records brought.
 func finishParams(req *gateway.Request) error {
-	if err := markAll(hook.Params(&req.Params)); err != nil {
-		return err
+	if err := codec.MarkAll(hook.Params(&req.Params), mark); err != nil {
+		return fmt.Errorf("fastcgi: %w", err)
 	}
 	if err := hook.Receive(req); err != nil {
 		return fmt.Errorf("fastcgi: %w", err)

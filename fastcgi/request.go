@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/inbuf"
 	"github.com/gatehouse-go/gatehouse/internal/outbuf"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/race"
@@ -32,9 +33,9 @@ type request struct {
 	over          bool // END_REQUEST is being written
 	headLimit     time.Time
 	body, data    stream
-	pending       [2]queue // of body and data: what came while somebody else read
-	skipBody      bool     // nobody wants the rest of the body
-	fault         error    // ends the reading of body and data
+	pending       [2]inbuf.Queue // of body and data: what came while somebody else read
+	skipBody      bool           // nobody wants the rest of the body
+	fault         error          // ends the reading of body and data
 	readDeadline  time.Time
 	writeDeadline time.Time
 	ctx           *reqctx.Context
@@ -94,28 +95,7 @@ func (r *request) start(empty bool) {
 	r.open = -1
 }
 
-// queue is content that waits to be read.
-type queue struct {
-	b    []byte
-	read int
-}
-
-func (q *queue) len() int { return len(q.b) - q.read }
-
-func (q *queue) add(b []byte) {
-	if q.read == len(q.b) || q.read > 0 && len(q.b)+len(b) > cap(q.b) {
-		q.b, q.read = q.b[:copy(q.b, q.b[q.read:])], 0
-	}
-	q.b = append(q.b, b...)
-}
-
-func (q *queue) take(p []byte) int {
-	n := copy(p, q.b[q.read:])
-	q.read += n
-	return n
-}
-
-func (r *request) queueOf(t Type) (*stream, *queue) {
+func (r *request) queueOf(t Type) (*stream, *inbuf.Queue) {
 	if t == TypeData {
 		return &r.data, &r.pending[1]
 	}
@@ -124,7 +104,7 @@ func (r *request) queueOf(t Type) (*stream, *queue) {
 
 // full reports whether what waits is enough.
 func (r *request) full() bool {
-	return r.fault == nil && (!r.skipBody && r.pending[0].len() >= maxQueued || r.pending[1].len() >= maxQueued)
+	return r.fault == nil && (!r.skipBody && r.pending[0].Len() >= maxQueued || r.pending[1].Len() >= maxQueued)
 }
 
 // keep takes content that arrived while the handler did not read, as much as may wait, and returns how much it took.
@@ -135,12 +115,12 @@ func (r *request) keep(t Type, b []byte) int {
 		return len(b)
 	}
 	s, q := r.queueOf(t)
-	b = b[:min(len(b), max(maxQueued-q.len(), 1))]
+	b = b[:min(len(b), max(maxQueued-q.Len(), 1))]
 	n := len(b)
 	if s.length >= 0 {
-		n = int(min(int64(n), max(s.length-s.taken-int64(q.len()), 0)))
+		n = int(min(int64(n), max(s.length-s.taken-int64(q.Len()), 0)))
 	}
-	q.add(b[:n])
+	q.Add(b[:n])
 	return len(b)
 }
 
@@ -218,8 +198,8 @@ func (h *handle) readStream(t Type, p []byte) (int, error) {
 			return 0, r.fault
 		case s.taken == s.length:
 			return 0, io.EOF
-		case q.len() > 0:
-			n := q.take(p)
+		case q.Len() > 0:
+			n := q.Take(p)
 			s.taken += int64(n)
 			c.changed.Broadcast() // the leader may wait for room
 			return n, nil
@@ -412,7 +392,7 @@ func (r *request) recycle() {
 	r.h, r.req = nil, nil
 	r.ans.Reset(nil)
 	small := r.params.Cap()+r.fields.Cap() <= outbuf.Keep && cap(r.out.B) <= outbuf.Keep &&
-		cap(r.pending[0].b)+cap(r.pending[1].b) <= outbuf.Keep
+		r.pending[0].Cap()+r.pending[1].Cap() <= outbuf.Keep
 	if race.Enabled || !small {
 		return
 	}
@@ -420,7 +400,7 @@ func (r *request) recycle() {
 	r.ready, r.over, r.skipBody, r.fault, r.ctx = false, false, false, nil, nil
 	r.headLimit, r.readDeadline, r.writeDeadline = time.Time{}, time.Time{}, time.Time{}
 	for i := range r.pending {
-		r.pending[i] = queue{b: r.pending[i].b[:0]}
+		r.pending[i].Reset()
 	}
 	r.aborted.Store(false)
 	r.usedStderr, r.appStatus = false, 0

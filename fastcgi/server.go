@@ -68,11 +68,7 @@ func Started() bool { return sock.IsListener(0) }
 // nobody listens on is replaced, anything else there is an error), "fd:N" (inherited) or "systemd:NAME" (LISTEN_FDS and
 // LISTEN_FDNAMES; NAME may be empty, which takes the first).
 func Listen(addr string, mode fs.FileMode) (net.Listener, error) {
-	l, err := sock.Listen(addr, mode)
-	if err != nil {
-		return nil, fmt.Errorf("fastcgi: %w", err)
-	}
-	return l, nil
+	return serve.Listen("fastcgi", addr, mode)
 }
 
 // Run listens on addr and serves until ctx is done, then shuts down within ShutdownTimeout. It returns nil if every
@@ -82,16 +78,7 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 	if err != nil {
 		return err
 	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(s.ShutdownTimeout, 30*time.Second))
-	defer cancel()
-	return s.Shutdown(limit)
+	return serve.Run(ctx, s, l, s.ShutdownTimeout)
 }
 
 // ListenAndServe listens on addr and serves until the server is closed. Addresses are those of Listen.

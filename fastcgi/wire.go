@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/codec"
 	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/send"
@@ -18,22 +19,13 @@ const maxParams = 65528
 // AppendParam appends a name-value pair, section 3.4. An empty name or a NUL (section 6.1) is ErrParam; a length that
 // does not fit 31 bits is ErrTooLarge.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
-	if len(name) == 0 || hasNUL(name) || hasNUL(value) {
+	if len(name) == 0 || codec.HasNUL(name) || codec.HasNUL(value) {
 		return dst, fmt.Errorf("fastcgi: %w", gateway.ErrParam)
 	}
 	if len(name) > math.MaxInt32 || len(value) > math.MaxInt32 {
 		return dst, fmt.Errorf("fastcgi: param: %w", gateway.ErrTooLarge)
 	}
 	return appendPair(dst, name, value), nil
-}
-
-func hasNUL[S ~string | ~[]byte](s S) bool {
-	for i := range len(s) {
-		if s[i] == 0 {
-			return true
-		}
-	}
-	return false
 }
 
 func appendPair[N, V ~string | ~[]byte](dst []byte, name N, value V) []byte {
@@ -66,37 +58,32 @@ func pairSize(name, value []byte) int {
 // holds only a part of one, -1 if its name is empty. Lengths are compared with what b has before anything else is done
 // with them, so that two of 0x7fffffff are no more than a part of a pair.
 func ConsumeParam(b []byte) (name, value []byte, n int) {
-	nameEnd, valueEnd, n := pairBounds(b)
-	if n <= 0 {
-		return nil, nil, n
-	}
-	nameStart := nameEnd.start
-	return b[nameStart:nameEnd.end:nameEnd.end], b[nameEnd.end:valueEnd:valueEnd], n
+	p, n := pairBounds(b)
+	return codec.Views(b, p, n)
 }
 
-type span struct{ start, end int }
-
-// pairBounds finds where the name and the value of the pair at the start of b lie; the value follows the name.
-func pairBounds(b []byte) (name span, valueEnd, n int) {
+// pairBounds finds the pair at the start of b: where it lies, and its size. Both lengths stand before the name, and the
+// value follows it.
+func pairBounds(b []byte) (codec.Pair, int) {
 	nameLen, i := consumeLength(b)
 	if i == 0 {
-		return span{}, 0, 0
+		return codec.Pair{}, 0
 	}
 	valueLen, j := consumeLength(b[i:])
 	if j == 0 {
-		return span{}, 0, 0
+		return codec.Pair{}, 0
 	}
 	if nameLen == 0 {
-		return span{}, 0, -1
+		return codec.Pair{}, -1
 	}
-	i += j
+	name := i + j
 	// 64 bits: the sum of two 31-bit lengths does not fit an int of 32.
-	if end := uint64(i) + uint64(nameLen) + uint64(valueLen); end > uint64(len(b)) {
-		return span{}, 0, 0
+	if end := uint64(name) + uint64(nameLen) + uint64(valueLen); end > uint64(len(b)) {
+		return codec.Pair{}, 0
 	}
-	name = span{i, i + int(nameLen)}
-	valueEnd = name.end + int(valueLen)
-	return name, valueEnd, valueEnd
+	value := name + int(nameLen)
+	end := value + int(valueLen)
+	return codec.Pair{Name: name, NameEnd: value, Value: value, ValueEnd: end}, end
 }
 
 func consumeLength(b []byte) (length uint32, n int) {
@@ -112,60 +99,31 @@ func consumeLength(b []byte) (length uint32, n int) {
 	return binary.BigEndian.Uint32(b) &^ (1 << 31), 4
 }
 
+// mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs have.
+func mark(l *pairs.List, at int) (n int, err error) {
+	for b := l.Raw(at); n < len(b); {
+		p, size := pairBounds(b[n:])
+		if size <= 0 || l.Len() == gateway.MaxPairs {
+			return n, codec.Fault(size)
+		}
+		codec.Put(l, at+n, p)
+		n += size
+	}
+	return n, nil
+}
+
 // AppendParams appends every pair of p, without framing and as they are. Errors are those of AppendParam.
 func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
-	b := dst
-	for name, value := range p.All() {
-		var err error
-		if b, err = AppendParam(b, name, value); err != nil {
-			return dst, err
-		}
-	}
-	return b, nil
+	return codec.Append(dst, p, AppendParam[[]byte, []byte])
 }
 
 // ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had; what follows them is
 // a part of a pair. An empty name is ErrMalformed: then n is -1 and p is as it was. It applies no other rule.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
-	l := hook.Params(p)
-	at, count := l.Size(), l.Len()
-	l.AppendRaw(b)
-	n, err = mark(l, at)
-	if err != nil {
-		l.Truncate(count, at)
-		return -1, err
-	}
-	l.Truncate(l.Len(), at+n)
-	return n, nil
-}
-
-// mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs have.
-func mark(l *pairs.List, at int) (n int, err error) {
-	for b := l.Raw(at); n < len(b); {
-		name, valueEnd, used := pairBounds(b[n:])
-		if used < 0 {
-			return 0, fmt.Errorf("fastcgi: param with an empty name: %w", gateway.ErrMalformed)
-		}
-		if used == 0 {
-			break
-		}
-		if l.Len() == gateway.MaxPairs {
-			return 0, fmt.Errorf("fastcgi: more than %d params: %w", gateway.MaxPairs, gateway.ErrTooLarge)
-		}
-		start := at + n
-		l.Mark(start+name.start, start+name.end, start+name.end, start+valueEnd)
-		n += used
+	if n, err = codec.Consume(b, p, mark); err != nil {
+		return n, fmt.Errorf("fastcgi: %w", err)
 	}
 	return n, nil
-}
-
-// markAll is mark for a stream that has ended: a pair that is cut is malformed.
-func markAll(l *pairs.List) error {
-	n, err := mark(l, 0)
-	if err == nil && n < l.Size() {
-		err = fmt.Errorf("fastcgi: PARAMS end inside a pair: %w", gateway.ErrMalformed)
-	}
-	return err
 }
 
 // AppendRequest appends r's head as it is on the wire: BEGIN_REQUEST, PARAMS in as few records as can be, the empty
@@ -264,7 +222,9 @@ func ConsumeRequest(b []byte, p *gateway.Params) (id uint16, bg Begin, n int, er
 		done, err := headRecord(l, &id, &bg, rec, used)
 		n += used
 		if err == nil && done {
-			err = markAll(l)
+			if err = codec.MarkAll(l, mark); err != nil {
+				err = fmt.Errorf("fastcgi: %w", err)
+			}
 		}
 		if err != nil {
 			l.Reset()

@@ -75,6 +75,15 @@ func (o *Buffer) wrote(n int64, err error) {
 	}
 }
 
+// Dst is what o writes to.
+func (o *Buffer) Dst() io.Writer { return o.dst }
+
+// Moved notes that n bytes of a body went to Dst by another way.
+func (o *Buffer) Moved(n int64, err error) {
+	o.Content.Add(n)
+	o.wrote(n, err)
+}
+
 // FlushWith writes what was gathered, p, which is not copied where that can be, and tail.
 func (o *Buffer) FlushWith(p, tail []byte) error {
 	if !o.vector || len(p) <= 4<<10 {

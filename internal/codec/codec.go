@@ -1,0 +1,90 @@
+// Package codec is what the codecs of params share: each protocol brings along where the bytes of a pair lie.
+package codec
+
+import (
+	"fmt"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+)
+
+// Pair is where a pair lies in a slice that begins with it. It has four fields because structs of more are not kept in
+// registers, which makes reading params three times as slow. With it goes the size of all of it; 0: the slice holds only a
+// part of one; -1: its name is empty.
+type Pair struct{ Name, NameEnd, Value, ValueEnd int }
+
+// Marker makes pairs of the bytes of l from offset at on, up to the first that is not whole, and returns how many bytes
+// they had. Every codec has a loop of its own for that: a call of a function value for each pair would be most of the cost.
+type Marker func(l *pairs.List, at int) (n int, err error)
+
+// Put makes a pair of the bytes of l in which p lies, from offset at on.
+func Put(l *pairs.List, at int, p Pair) {
+	l.Mark(at+p.Name, at+p.NameEnd, at+p.Value, at+p.ValueEnd)
+}
+
+// Fault says why no pair of that size can be made: it is nil if it is only not whole.
+func Fault(size int) error {
+	switch {
+	case size < 0:
+		return fmt.Errorf("param with an empty name: %w", gateway.ErrMalformed)
+	case size > 0:
+		return fmt.Errorf("more than %d params: %w", gateway.MaxPairs, gateway.ErrTooLarge)
+	}
+	return nil
+}
+
+// HasNUL reports whether s holds the byte that no param may.
+func HasNUL[S ~string | ~[]byte](s S) bool {
+	for i := range len(s) {
+		if s[i] == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Views is the pair at the start of b as a codec's ConsumeParam returns it.
+func Views(b []byte, p Pair, size int) (name, value []byte, n int) {
+	if size <= 0 {
+		return nil, nil, size
+	}
+	return b[p.Name:p.NameEnd:p.NameEnd], b[p.Value:p.ValueEnd:p.ValueEnd], size
+}
+
+// Append appends every pair of p with add.
+func Append(dst []byte, p *gateway.Params, add func(dst, name, value []byte) ([]byte, error)) ([]byte, error) {
+	b := dst
+	l := hook.Params(p)
+	for i := range l.Len() {
+		var err error
+		if b, err = add(b, l.Name(i), l.Value(i)); err != nil {
+			return dst, err
+		}
+	}
+	return b, nil
+}
+
+// Consume adds every whole pair at the start of b to p and returns how many bytes they had. On an error n is -1 and p is
+// as it was.
+func Consume(b []byte, p *gateway.Params, mark Marker) (n int, err error) {
+	l := hook.Params(p)
+	at, count := l.Size(), l.Len()
+	l.AppendRaw(b)
+	n, err = mark(l, at)
+	if err != nil {
+		l.Truncate(count, at)
+		return -1, err
+	}
+	l.Truncate(l.Len(), at+n)
+	return n, nil
+}
+
+// MarkAll makes pairs of a head that is whole: one that is cut is malformed.
+func MarkAll(l *pairs.List, mark Marker) error {
+	n, err := mark(l, 0)
+	if err == nil && n < l.Size() {
+		err = fmt.Errorf("params end inside a pair: %w", gateway.ErrMalformed)
+	}
+	return err
+}

@@ -1,0 +1,166 @@
+// Package plain is the framing that SCGI, uwsgi and CGI share: a head, then the bytes of a body as they are, up to the
+// length that the head gives or, of an answer, to the end of the input.
+package plain
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/inbuf"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/scan"
+)
+
+const (
+	// DefaultAnswerHead is the limit of an answer's head in bytes where none is set.
+	DefaultAnswerHead = 64 << 10
+
+	maxInterim = 16 // 1xx answers before one that counts
+)
+
+// ErrClosed is what the Body of an answer returns after Close.
+var ErrClosed = errors.New("gateway: read after Close")
+
+// Answer is an answer that is being read. Its zero value must be Reset.
+type Answer struct {
+	Interim func(status int, h *gateway.Header) error // takes 1xx answers; nil stands for "drop"
+	Upgrade string                                    // the token that was asked for; "" makes a 101 an error
+	Bare    bool                                      // there may be less of a body than its length tells of: HEAD's
+
+	in   *inbuf.Buffer
+	left int64 // of the body; -1 stands for "to the end of the input"
+	err  error // what Read returns from now on
+}
+
+// Reset makes a ready for an answer that comes from in.
+func (a *Answer) Reset(in *inbuf.Buffer) { *a = Answer{in: in} }
+
+// ReadHead reads the answer's head into res, and past interim answers. io.EOF: the input ended before it.
+// gateway.ErrTruncated: inside it. gateway.ErrTooLarge: it has more than limit bytes. gateway.ErrMalformed: it is none,
+// or a 101 that nobody asked for.
+func (a *Answer) ReadHead(res *gateway.Response, limit int) error {
+	for range maxInterim {
+		if err := a.oneHead(res, limit); err != nil {
+			return err
+		}
+		switch {
+		case res.Status == 101:
+			return a.switched(res)
+		case res.Status >= 200:
+			a.left = res.ContentLength
+			return nil
+		case a.Interim != nil:
+			if err := a.Interim(res.Status, &res.Header); err != nil {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("more than %d interim answers: %w", maxInterim, gateway.ErrMalformed)
+}
+
+// switched decides whether a 101 is the one that was asked for (F31).
+func (a *Answer) switched(res *gateway.Response) error {
+	token, _ := res.Header.Lookup("Upgrade")
+	if a.Upgrade == "" || !pairs.EqualFold(token, a.Upgrade) {
+		return fmt.Errorf("status 101 that was not asked for: %w", gateway.ErrMalformed)
+	}
+	a.left = -1
+	res.ContentLength = -1
+	return nil
+}
+
+// oneHead reads one head. None of it is looked at twice, however it arrives.
+func (a *Answer) oneHead(res *gateway.Response, limit int) error {
+	var end scan.Head
+	for {
+		n := end.Find(a.in.Buffered())
+		if n > limit || n == 0 && a.in.Len() > limit {
+			return fmt.Errorf("answer's head over %d bytes: %w", limit, gateway.ErrTooLarge)
+		}
+		if n > 0 {
+			_, err := gateway.ConsumeResponse(a.in.Buffered()[:n], res)
+			a.in.Discard(n)
+			return err
+		}
+		if err := a.in.Fill(a.in.Len() + 1); err != nil {
+			if err == io.EOF && a.in.Len() == 0 {
+				return io.EOF
+			}
+			return broken(err)
+		}
+	}
+}
+
+// broken is what becomes of an error inside an answer: an end that is none is a truncation, and so is a reset.
+func broken(err error) error {
+	switch {
+	case err == io.EOF:
+		return gateway.ErrTruncated
+	case errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("%w (%w)", gateway.ErrTruncated, err)
+	}
+	return err
+}
+
+// Read reads the body. What follows a length that was promised is not read.
+func (a *Answer) Read(p []byte) (int, error) {
+	switch {
+	case a.err != nil:
+		return 0, a.err
+	case a.left == 0:
+		a.err = io.EOF
+		return 0, io.EOF
+	case len(p) == 0:
+		return 0, nil
+	case a.left > 0:
+		p = p[:min(int64(len(p)), a.left)]
+	}
+	n, err := a.in.Read(p)
+	a.Bare = a.Bare && n == 0
+	if a.left > 0 {
+		a.left -= int64(n)
+	}
+	if err != nil {
+		a.fail(err)
+		err = a.err
+	} else if a.left == 0 {
+		a.err, err = io.EOF, io.EOF // with the last bytes, so that who passes them on can send all together
+	}
+	return n, err
+}
+
+// fail settles what Read returns from now on.
+func (a *Answer) fail(err error) {
+	switch {
+	case err == io.EOF && (a.left < 0 || a.Bare):
+		a.err = io.EOF
+	case err == io.EOF:
+		a.err = fmt.Errorf("body shorter than Content-Length: %w", gateway.ErrTruncated)
+	default:
+		a.err = broken(err)
+	}
+}
+
+// Ready reports whether Read has something to give without waiting.
+func (a *Answer) Ready() bool { return a.err != nil || a.left == 0 || a.in.Len() > 0 }
+
+// Ended reports whether the body has given io.EOF.
+func (a *Answer) Ended() bool { return a.err == io.EOF }
+
+// Discard reads to the end of the answer.
+func (a *Answer) Discard() error {
+	var scrap [4 << 10]byte
+	for a.err == nil {
+		a.Read(scrap[:])
+	}
+	if a.err == io.EOF {
+		return nil
+	}
+	return a.err
+}
+
+// Fail makes err what Read returns from now on.
+func (a *Answer) Fail(err error) { a.err = err }

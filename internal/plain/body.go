@@ -1,0 +1,167 @@
+package plain
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/gatehouse-go/gatehouse/internal/inbuf"
+	"github.com/gatehouse-go/gatehouse/internal/outbuf"
+)
+
+// ErrBodyCut is what the body of a request gives when the input ends before it.
+var ErrBodyCut = fmt.Errorf("gateway: request's body cut off: %w", io.ErrUnexpectedEOF)
+
+// Body is the body of a request that is being read.
+type Body struct {
+	In   *inbuf.Buffer
+	Left int64 // bytes that are still to come
+}
+
+// Read gives what has arrived.
+func (b *Body) Read(p []byte) (int, error) {
+	if b.Left == 0 {
+		return 0, io.EOF
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := b.In.Read(p[:min(int64(len(p)), b.Left)])
+	b.Left -= int64(n)
+	if err == io.EOF {
+		err = ErrBodyCut
+	}
+	return n, err
+}
+
+// Discard reads to the end of the body.
+func (b *Body) Discard() error {
+	var scrap [4 << 10]byte
+	for {
+		if _, err := b.Read(scrap[:]); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// Write writes what o has gathered, a head, and a body behind it: length bytes of src, or all of it if length is below
+// 0. A small body leaves with the head in one write. outbuf.ErrShort and ErrLong: src has another length; no byte in
+// excess is written.
+func Write(o *outbuf.Buffer, src io.Reader, length int64) error {
+	switch {
+	case src == nil:
+		if length > 0 {
+			return outbuf.ErrShort
+		}
+	case outbuf.InMemory(src):
+		m := src.(outbuf.Memory)
+		if err := outbuf.CheckLength(m, length); err != nil {
+			return err
+		}
+		if _, err := m.WriteTo((*last)(o)); err != nil {
+			return err
+		}
+	default:
+		if err := copyBody(o, src, length); err != nil {
+			return err
+		}
+	}
+	o.Final.Store(true)
+	return o.Flush()
+}
+
+// last is where a body that is in memory goes, in one piece.
+type last outbuf.Buffer
+
+func (l *last) Write(p []byte) (int, error) {
+	o := (*outbuf.Buffer)(l)
+	o.Content.Add(int64(len(p)))
+	if len(p) <= outbuf.Small {
+		o.B = append(o.B, p...)
+		return len(p), nil
+	}
+	o.Final.Store(true)
+	if err := o.FlushWith(p, nil); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// copyBody copies src. A short body of known length stays in the buffer, with the head.
+func copyBody(o *outbuf.Buffer, src io.Reader, length int64) error {
+	small := length >= 0 && length <= outbuf.Small
+	if !small {
+		if err := o.Flush(); err != nil {
+			return err
+		}
+		if done, err := splice(o, src, length); done || err != nil {
+			return err
+		}
+	}
+	for left := length; left != 0; {
+		size := int64(outbuf.Chunk)
+		if left > 0 {
+			size = min(size, left)
+		}
+		n, err := outbuf.ReadOnce(src, o.Grow(int(size)))
+		o.B = o.B[:len(o.B)+n]
+		o.Content.Add(int64(n))
+		left = max(left-int64(n), -1)
+		switch {
+		case err == io.EOF && left > 0:
+			return outbuf.ErrShort
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case !small:
+			if err := o.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return o.Probe(src)
+}
+
+// Spliceable reports whether the kernel may move src into dst by itself.
+func Spliceable(dst io.Writer, src io.Reader) bool {
+	if _, tcp := dst.(*net.TCPConn); !tcp {
+		return false
+	}
+	switch src.(type) {
+	case *os.File, *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
+}
+
+// splice has the kernel move src, where types allow that: then its bytes never enter this process.
+func splice(o *outbuf.Buffer, src io.Reader, length int64) (done bool, err error) {
+	if !Spliceable(o.Dst(), src) {
+		return false, nil
+	}
+	from := src
+	if length >= 0 {
+		from = io.LimitReader(src, length)
+	}
+	n, err := o.Dst().(*net.TCPConn).ReadFrom(from)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed) {
+		o.Moved(n, err)
+	} else {
+		o.Moved(n, nil) // what failed, if anything, is src
+	}
+	switch {
+	case err != nil:
+		return true, err
+	case length >= 0 && n < length:
+		return true, outbuf.ErrShort
+	case length < 0:
+		return true, nil
+	}
+	return true, o.Probe(src)
+}

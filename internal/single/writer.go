@@ -1,0 +1,389 @@
+package single
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/outbuf"
+	"github.com/gatehouse-go/gatehouse/internal/plain"
+	"github.com/gatehouse-go/gatehouse/internal/reply"
+)
+
+var _ gateway.ResponseWriter = (*conn)(nil)
+
+// Header is what WriteHeader will send.
+func (c *conn) Header() *gateway.Header { return &c.res.Header }
+
+// live locks the answer.
+func (c *conn) live() error {
+	c.wmu.Lock()
+	c.mu.Lock()
+	over := c.over
+	c.mu.Unlock()
+	switch {
+	case over:
+		c.wmu.Unlock()
+		return reply.ErrOver
+	case c.hijacked:
+		c.wmu.Unlock()
+		return errHijacked
+	}
+	return nil
+}
+
+var errHijacked = errors.New("gateway: the connection was taken over by Hijack")
+
+func (c *conn) WriteHeader(status int) {
+	if c.live() != nil {
+		return
+	}
+	defer c.wmu.Unlock()
+	if !c.ans.Committed {
+		c.commit(status)
+	}
+}
+
+// commit puts the head into the buffer, once.
+func (c *conn) commit(status int) error {
+	if c.ans.Committed {
+		return c.ans.Failed
+	}
+	at := len(c.out.B)
+	b, err := c.ans.Commit(c.out.B, status, c.s.AppendHead)
+	if err != nil {
+		return err
+	}
+	c.out.B = b
+	reply.WarnLarge(len(b)-at, &c.s.warned, c.s.Logger)
+	return nil
+}
+
+// mayWrite prepares the answer for n bytes of body.
+func (c *conn) mayWrite(n int) error {
+	if err := c.commit(200); err != nil {
+		return err
+	}
+	return c.ans.Add(n)
+}
+
+func (c *conn) Write(p []byte) (int, error) { return write(c, p) }
+
+func (c *conn) WriteString(s string) (int, error) { return write(c, s) }
+
+func write[S ~string | ~[]byte](c *conn, p S) (int, error) {
+	if err := c.live(); err != nil {
+		return 0, err
+	}
+	defer c.wmu.Unlock()
+	if err := c.mayWrite(len(p)); err != nil {
+		return 0, err
+	}
+	if len(c.out.B)+len(p) <= outbuf.Small {
+		c.out.B = append(c.out.B, p...)
+		return len(p), nil
+	}
+	if err := c.send([]byte(p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// send writes the buffer, and p behind it.
+func (c *conn) send(p []byte) error {
+	c.armWrite()
+	err := c.out.FlushWith(p, nil)
+	if err != nil {
+		c.ans.Failed = err
+	}
+	return err
+}
+
+func (c *conn) armWrite() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.writeDeadline
+	if t.IsZero() {
+		t = time.Now().Add(or(c.s.WriteTimeout, time.Minute))
+	}
+	c.c.SetWriteDeadline(t)
+}
+
+// ReadFrom copies src: by the kernel where that can be, else through a buffer that is kept for it; io.Copy uses it.
+func (c *conn) ReadFrom(src io.Reader) (total int64, err error) {
+	if plain.Spliceable(c.c, src) {
+		return c.splice(src)
+	}
+	if b, ok := src.(io.WriterTo); ok && outbuf.InMemory(src) {
+		return b.WriteTo(writeOnly{c})
+	}
+	buf := copyBuffers.Get().(*[outbuf.Chunk]byte)
+	defer copyBuffers.Put(buf)
+	return io.CopyBuffer(writeOnly{c}, readOnly{src}, buf[:])
+}
+
+// writeOnly and readOnly hide the methods that io.Copy would come back to.
+type writeOnly struct{ io.Writer }
+type readOnly struct{ io.Reader }
+
+var copyBuffers = sync.Pool{New: func() any { return new([outbuf.Chunk]byte) }}
+
+// splice has the kernel move src to the connection, a piece at a time so that each has the time of a write.
+func (c *conn) splice(src io.Reader) (total int64, err error) {
+	if err := c.live(); err != nil {
+		return 0, err
+	}
+	defer c.wmu.Unlock()
+	if err := c.mayWrite(0); err != nil {
+		return 0, err
+	}
+	if err := c.send(nil); err != nil {
+		return 0, err
+	}
+	const piece = 1 << 20
+	for {
+		most := int64(piece)
+		if promised := c.res.ContentLength; promised >= 0 {
+			most = min(most, promised-c.ans.Written)
+		}
+		if most == 0 {
+			return total, c.out.Probe(src)
+		}
+		c.armWrite()
+		n, err := c.c.(*net.TCPConn).ReadFrom(io.LimitReader(src, most))
+		c.out.Moved(n, nil)
+		c.ans.Written += n
+		total += n
+		if err != nil {
+			c.ans.Failed = err
+			return total, err
+		}
+		if n < most {
+			return total, nil
+		}
+	}
+}
+
+func (c *conn) Flush() error {
+	if err := c.live(); err != nil {
+		return err
+	}
+	defer c.wmu.Unlock()
+	if err := c.mayWrite(0); err != nil {
+		return err
+	}
+	return c.send(nil)
+}
+
+func (c *conn) WriteInterim(status int, header *gateway.Header) error {
+	if err := c.live(); err != nil {
+		return err
+	}
+	defer c.wmu.Unlock()
+	switch {
+	case !c.s.Interim:
+		return errors.ErrUnsupported
+	case status < 100 || status > 199 || status == 101 || c.ans.Committed:
+		return fmt.Errorf("gateway: interim status %d: %w", status, gateway.ErrMalformed)
+	}
+	res := gateway.Response{Status: status, ContentLength: -1}
+	res.Header.CopyFrom(header)
+	b, err := c.s.AppendHead(c.out.B, &res)
+	if err != nil {
+		return err
+	}
+	c.out.B = b
+	return c.send(nil)
+}
+
+func (c *conn) Stderr() io.Writer { return (*stderr)(c) }
+
+// Write logs p: the protocol has no way to the web server's log.
+func (e *stderr) Write(p []byte) (int, error) {
+	c := (*conn)(e)
+	if err := c.live(); err != nil {
+		return 0, err
+	}
+	defer c.wmu.Unlock()
+	c.lines.Write(p, c.logLine)
+	return len(p), nil
+}
+
+func (c *conn) logLine(line []byte) { c.s.Logger().Warn("application", "stderr", string(line)) }
+
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return reply.ErrOver
+	}
+	c.readDeadline = t
+	if c.reading {
+		c.setReadDeadline(t)
+	}
+	c.changed.Broadcast()
+	return nil
+}
+
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return reply.ErrOver
+	}
+	c.writeDeadline = t
+	if !t.IsZero() {
+		c.c.SetWriteDeadline(t)
+	}
+	return nil
+}
+
+// Hijack sends the head of a 101 and hands the connection over.
+func (c *conn) Hijack() (gateway.Stream, error) {
+	if err := c.live(); err != nil {
+		return nil, err
+	}
+	defer c.wmu.Unlock()
+	switch {
+	case c.req.Upgrade == "":
+		return nil, fmt.Errorf("gateway: Hijack: the request asks for no upgrade: %w", errors.ErrUnsupported)
+	case c.ans.Committed:
+		return nil, errors.New("gateway: Hijack after the head was settled")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left > 0 {
+		return nil, errors.New("gateway: Hijack with a body that is not read")
+	}
+	if !c.stopWatch() {
+		return nil, errors.New("gateway: Hijack while the body is being read")
+	}
+	if c.lost != nil {
+		return nil, c.lost
+	}
+	if err := c.switchProtocols(); err != nil {
+		return nil, err
+	}
+	c.hijacked = true
+	early := make([]byte, c.mem.queue.Len(), c.mem.queue.Len()+c.in.Len())
+	c.mem.queue.Take(early)
+	early = append(early, c.in.Buffered()...)
+	c.c.SetDeadline(time.Time{})
+	return NewStream(c.c, early), nil
+}
+
+// switchProtocols writes the head of the 101. The fields that make it one are the handler's, or else ours.
+func (c *conn) switchProtocols() error {
+	h := &c.res.Header
+	token, ok := h.Lookup("Upgrade")
+	if ok && !strings.EqualFold(string(token), c.req.Upgrade) {
+		return fmt.Errorf("gateway: Hijack to %q, which the request did not ask for: %w", token, gateway.ErrMalformed)
+	}
+	if !ok {
+		h.Set("Upgrade", c.req.Upgrade)
+	}
+	if _, ok := h.Lookup("Connection"); !ok {
+		h.Set("Connection", "Upgrade")
+	}
+	c.res.Status, c.res.ContentLength = 101, -1
+	b, err := c.s.AppendHead(c.out.B, &c.res)
+	if err != nil {
+		return fmt.Errorf("gateway: answer: %v", err)
+	}
+	c.out.B = b
+	c.c.SetWriteDeadline(time.Now().Add(or(c.s.WriteTimeout, time.Minute)))
+	return c.out.Flush()
+}
+
+// finish ends the answer and the connection.
+func (c *conn) finish(err error) error {
+	c.wmu.Lock()
+	cut := c.complete(err)
+	c.mu.Lock()
+	c.over, c.running = true, false
+	ctx := c.cancelable
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	if !cut && !c.hijacked {
+		err = c.send(nil)
+	}
+	c.lines.Flush(c.logLine)
+	hijacked := c.hijacked
+	c.wmu.Unlock()
+	if ctx != nil {
+		ctx.Cancel(context.Canceled)
+	}
+	switch {
+	case hijacked:
+		return nil
+	case cut:
+		c.reset()
+		return fmt.Errorf("answer cut: %w", err)
+	case err != nil:
+		c.c.Close()
+		return err
+	}
+	c.end()
+	return nil
+}
+
+// end closes the connection after a whole answer.
+func (c *conn) end() {
+	c.mu.Lock()
+	alone := c.stopWatch()
+	clean := c.left == 0 && c.in.Len() == 0 && c.mem.queue.Len() == 0 || c.lost != nil
+	c.mu.Unlock()
+	if alone && !clean {
+		c.hangUp()
+	}
+	c.c.Close()
+}
+
+// reset closes the connection so that the peer takes the answer for what it is, part of one. On a Unix socket, which
+// knows no reset, only a Content-Length shows that.
+func (c *conn) reset() {
+	if tcp, ok := c.c.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	c.c.Close()
+	c.mu.Lock()
+	c.stopWatch()
+	c.mu.Unlock()
+}
+
+// complete puts the end of the answer into the buffer. It returns true if the answer must be cut instead, because what
+// has left cannot be taken back.
+func (c *conn) complete(err error) (cut bool) {
+	if c.hijacked {
+		return false
+	}
+	if err == nil {
+		err = c.ans.Failed
+	}
+	if err == nil {
+		err = c.commit(200)
+	}
+	if err == nil && c.ans.Short(&c.req) {
+		err = reply.ErrShort
+	}
+	switch {
+	case err == nil:
+		return false
+	case c.out.Failed != nil || c.out.Sent.Load():
+		c.s.Logger().Debug("answer cut", "error", err)
+		return true
+	}
+	c.out.B = c.out.B[:0]
+	status := c.ans.Replace(err)
+	if !errors.Is(err, gateway.ErrAborted) {
+		c.s.Logger().Warn("handler failed", "status", status, "error", err)
+	}
+	c.commit(status)
+	return false
+}

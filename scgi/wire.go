@@ -1,0 +1,184 @@
+package scgi
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/codec"
+	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/send"
+)
+
+// maxDigits is the number of digits that the length of a head may have. What goes beyond is no length that anybody means.
+const maxDigits = 10
+
+// AppendParam appends a param: the name, a NUL, the value, a NUL. An empty name, or a NUL in either, is ErrParam.
+func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
+	if len(name) == 0 || codec.HasNUL(name) || codec.HasNUL(value) {
+		return dst, fmt.Errorf("scgi: %w", gateway.ErrParam)
+	}
+	return appendPair(dst, name, value), nil
+}
+
+func appendPair[N, V ~string | ~[]byte](dst []byte, name N, value V) []byte {
+	dst = append(append(dst, name...), 0)
+	return append(append(dst, value...), 0)
+}
+
+// pairSize is the number of bytes that appendPair writes.
+func pairSize(name, value []byte) int { return len(name) + len(value) + 2 }
+
+// ConsumeParam reads a param from the start of b; name and value are views of it. n is its size, 0 if b holds only a
+// part of one, -1 if its name is empty.
+func ConsumeParam(b []byte) (name, value []byte, n int) {
+	p, n := pairBounds(b)
+	return codec.Views(b, p, n)
+}
+
+// pairBounds finds the pair at the start of b: where it lies, and its size.
+func pairBounds(b []byte) (codec.Pair, int) {
+	name := bytes.IndexByte(b, 0)
+	if name <= 0 {
+		return codec.Pair{}, -1 - name // no NUL: 0, a part of one; a NUL first: -1, no name
+	}
+	value := name + 1
+	length := bytes.IndexByte(b[value:], 0)
+	if length < 0 {
+		return codec.Pair{}, 0
+	}
+	end := value + length
+	return codec.Pair{NameEnd: name, Value: value, ValueEnd: end}, end + 1
+}
+
+// mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs have.
+func mark(l *pairs.List, at int) (n int, err error) {
+	for b := l.Raw(at); n < len(b); {
+		p, size := pairBounds(b[n:])
+		if size <= 0 || l.Len() == gateway.MaxPairs {
+			return n, codec.Fault(size)
+		}
+		codec.Put(l, at+n, p)
+		n += size
+	}
+	return n, nil
+}
+
+// AppendParams appends every pair of p, without framing and as they are. Errors are those of AppendParam.
+func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
+	return codec.Append(dst, p, AppendParam[[]byte, []byte])
+}
+
+// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had; what follows them is
+// a part of a pair. An empty name is ErrMalformed: then n is -1 and p is as it was. It applies no other rule.
+func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
+	if n, err = codec.Consume(b, p, mark); err != nil {
+		return n, fmt.Errorf("scgi: %w", err)
+	}
+	return n, nil
+}
+
+// markHead makes params of the whole head of a request: CONTENT_LENGTH comes first, and SCGI is 1, wherever it stands
+// (lighttpd has it last).
+func markHead(l *pairs.List) error {
+	if err := codec.MarkAll(l, mark); err != nil {
+		return fmt.Errorf("scgi: %w", err)
+	}
+	if l.Len() == 0 || string(l.Name(0)) != "CONTENT_LENGTH" {
+		return fmt.Errorf("scgi: CONTENT_LENGTH is not first: %w", gateway.ErrMalformed)
+	}
+	if i := l.Find("SCGI", 0); i < 0 || string(l.Value(i)) != "1" {
+		return fmt.Errorf("scgi: SCGI is not 1: %w", gateway.ErrMalformed)
+	}
+	return nil
+}
+
+// AppendRequest appends r's head as it is on the wire: a netstring of params, CONTENT_LENGTH first, SCGI second, then
+// those of r in their order. CONTENT_LENGTH is written from r.ContentLength.
+//
+// Repeated HTTP_* params are joined, HTTP_PROXY is dropped. ErrLengthRequired: a ContentLength of -1 with a body.
+// ErrParam: a NUL or an empty name, CR or LF where one line is meant, another param repeated with another value, a
+// REQUEST_METHOD that is no token, a SERVER_PROTOCOL other than HTTP/1.0, 1.1, 2.0, 3.0 or INCLUDED, a role other than
+// Responder. ErrTooLarge: a cap of package gateway. On error dst comes back as it was.
+func AppendRequest(dst []byte, r *gateway.Request) ([]byte, error) { return appendRequest(dst, r, nil) }
+
+// appendRequest is AppendRequest with the pairs of env in the place of those of r that have the same name.
+func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, error) {
+	if r.Role > 1 {
+		return dst, fmt.Errorf("scgi: role %v: %w", r.Role, gateway.ErrParam)
+	}
+	head, err := send.New(r, env)
+	if err != nil {
+		return dst, fmt.Errorf("scgi: %w", err)
+	}
+	length, ok := head.ContentLength()
+	if !ok {
+		return dst, fmt.Errorf("scgi: %w", gateway.ErrLengthRequired)
+	}
+	const name, version = "CONTENT_LENGTH", "SCGI\x001\x00"
+	dst = strconv.AppendInt(dst, int64(len(name)+len(length)+2+len(version)+restSize(head)), 10)
+	dst = append(dst, ':')
+	dst = appendPair(dst, name, length)
+	dst = append(dst, version...)
+	for name, value, ok := head.Next(); ok; name, value, ok = head.Next() {
+		if string(name) != "SCGI" {
+			dst = appendPair(dst, name, value)
+		}
+	}
+	return append(dst, ','), nil
+}
+
+// restSize is the size of what follows CONTENT_LENGTH and SCGI.
+func restSize(head send.Head) (size int) {
+	for name, value, ok := head.Next(); ok; name, value, ok = head.Next() {
+		if string(name) != "SCGI" {
+			size += pairSize(name, value)
+		}
+	}
+	return size
+}
+
+// ConsumeRequest reads a request's head, a netstring, from the start of b into p, which it resets first. n is its size;
+// 0 with a nil error if b does not hold a whole one. It applies the rules of the wire alone, not those of the params:
+// see Reader.ReadRequest. A length that is not written as the specification says, a head that does not end in a comma
+// or inside a pair, that does not begin with CONTENT_LENGTH or lacks an SCGI of 1 is ErrMalformed and n is -1.
+func ConsumeRequest(b []byte, p *gateway.Params) (n int, err error) {
+	l := hook.Params(p)
+	l.Reset()
+	size, used, err := consumeSize(b)
+	if err != nil {
+		return -1, err
+	}
+	if used == 0 || int64(len(b)-used) <= size {
+		return 0, nil
+	}
+	end := used + int(size)
+	if b[end] != ',' {
+		return -1, errNoComma
+	}
+	l.AppendRaw(b[used:end])
+	if err := markHead(l); err != nil {
+		l.Reset()
+		return -1, err
+	}
+	return end + 1, nil
+}
+
+var errNoComma = fmt.Errorf("scgi: netstring: no comma at its end: %w", gateway.ErrMalformed)
+
+// consumeSize reads the length of a netstring and its colon: digits alone, and none in front that says nothing. n is 0
+// if b ends before the colon.
+func consumeSize(b []byte) (size int64, n int, err error) {
+	for i, c := range b {
+		switch {
+		case c == ':' && i > 0:
+			return size, i + 1, nil
+		case c < '0' || c > '9', i == maxDigits, i == 1 && b[0] == '0':
+			return 0, 0, fmt.Errorf("scgi: netstring: its length is no number: %w", gateway.ErrMalformed)
+		}
+		size = size*10 + int64(c-'0')
+	}
+	return 0, 0, nil
+}

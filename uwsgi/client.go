@@ -1,0 +1,140 @@
+package uwsgi
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/call"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/send"
+	"github.com/gatehouse-go/gatehouse/internal/single"
+)
+
+// Client is a gateway.RoundTripper that sends requests to an application. Set its fields before the first use and leave
+// them; its methods may be called by several goroutines at once. Use one Client for each address.
+//
+// Each request has a connection of its own, which the answer ends. Nothing is sent twice. For uwsgi over TLS (suwsgi),
+// let Dial return a tls.Conn; its handshake is made before a byte is sent.
+type Client struct {
+	Addr         string                                         // "host:port" or "unix:/path"
+	Dial         func(ctx context.Context) (net.Conn, error)    // nil stands for Addr
+	Env          []string                                       // "NAME=value", sent with every request; beats its params; the way for UWSGI_* and the like
+	MaxConns     int                                            // 0 stands for no bound; more wait under their context
+	DialTimeout  time.Duration                                  // 0 stands for 5 s
+	HeadTimeout  time.Duration                                  // from the request sent to the answer's head whole; 0 stands for none
+	IdleTimeout  time.Duration                                  // between two reads of a body; 0 stands for none
+	MaxHeadBytes int                                            // of an answer; 0 stands for 64 KiB
+	Observe      func(ctx context.Context, x *gateway.Exchange) // once per RoundTrip; x valid until it returns
+
+	once   sync.Once
+	env    *pairs.List
+	dialer call.Dialer
+	core   single.Client
+}
+
+// RoundTrip sends r and reads the head of its answer into res; see gateway.RoundTripper. Errors are *gateway.Error; the
+// causes are those of AppendRequest (PhaseRequest, nothing was sent) and of Reader.ReadResponse, with
+// gateway.ErrNoResponse for a connection that was closed without one byte of an answer: uWSGI does that to vars over its
+// buffer-size, 4,096 bytes by default, and to whatever else it cannot take. When ctx is done the connection
+// is closed.
+//
+// An answer of 101 to a request with an Upgrade has a gateway.Stream as its Body, which is the caller's to close.
+//
+// A body whose bytes are in memory (bytes.Reader, bytes.Buffer, strings.Reader) is written by the caller's goroutine if
+// it is small; any other by a goroutine of its own, while the answer is read. If the answer ends first, that goroutine
+// stops; a Read of r.Body that waits then may be left behind until it returns.
+func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
+	return c.single().RoundTrip(ctx, r, res)
+}
+
+// Stats returns the counters since the first use, and the gauges of now. No connection is ever reused or idle.
+func (c *Client) Stats() gateway.Stats { return c.single().Stats() }
+
+// Close does nothing: no connection is kept. The Client can be used again.
+func (c *Client) Close() error { return nil }
+
+// single is what sends, made of the fields when it is first asked for.
+func (c *Client) single() *single.Client {
+	c.once.Do(func() {
+		s := &c.core
+		s.Protocol, s.Addr, s.MaxConns = "uwsgi", c.Addr, c.MaxConns
+		s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
+		s.Observe, s.AppendHead, s.Connect, s.Silence = c.Observe, c.appendHead, c.connect, silence
+		if c.env, s.Fault = send.Env(c.Env); s.Fault == nil {
+			c.dialer, s.Fault = call.NewDialer(c.Addr, c.Dial, c.DialTimeout)
+		}
+	})
+	return &c.core
+}
+
+func (c *Client) appendHead(dst []byte, r *gateway.Request) ([]byte, error) {
+	return appendRequest(dst, r, c.env)
+}
+
+func (c *Client) connect(ctx context.Context, _ *gateway.Request) (single.Conn, error) {
+	return c.dialer.Connect(ctx)
+}
+
+// silence tells what uWSGI does to a packet over its buffer-size.
+func silence(_ *gateway.Request, head int) string {
+	const usual = 4096
+	if head -= headerSize; head > usual {
+		return fmt.Sprintf("; the vars have %d bytes, and uWSGI's buffer-size is %d unless it is set", head, usual)
+	}
+	return ""
+}
+
+// Ping asks whether the peer lives, under ctx and DialTimeout: an answer of modifier1 100 and modifier2 1. The string is
+// its warning, "" if it gives none; of one over 4 KiB the beginning. uWSGI answers where its ping plugin is loaded.
+// gateway.ErrNoResponse: it closed without a word, which may mean that it does not know pings. gateway.ErrMalformed: it
+// answered with something else.
+func (c *Client) Ping(ctx context.Context) (warning string, err error) {
+	if fault := c.single().Fault; fault != nil {
+		return "", fault
+	}
+	conn, err := c.dialer.Connect(ctx)
+	if err != nil {
+		return "", &gateway.Error{Phase: gateway.PhaseDial, Addr: c.Addr, Err: err}
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if c.HeadTimeout > 0 {
+		conn.SetDeadline(time.Now().Add(c.HeadTimeout))
+	}
+	if _, err = conn.Write(AppendHeader(nil, PacketHeader{Modifier1: ModifierPing})); err == nil {
+		warning, err = readPong(conn)
+	}
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return "", &gateway.Error{Phase: gateway.PhaseHead, Addr: c.Addr, Sent: true, Err: err}
+	}
+	return warning, nil
+}
+
+func readPong(r io.Reader) (warning string, err error) {
+	var b [headerSize]byte
+	if n, err := io.ReadFull(r, b[:]); err != nil {
+		if n == 0 {
+			err = fmt.Errorf("%w (%w)", gateway.ErrNoResponse, err)
+		}
+		return "", fmt.Errorf("uwsgi: ping: %w", err)
+	}
+	h, _ := ConsumeHeader(b[:])
+	if h.Modifier1 != ModifierPing || h.Modifier2 != 1 {
+		return "", fmt.Errorf("uwsgi: ping: answer %d, %d: %w", h.Modifier1, h.Modifier2, gateway.ErrMalformed)
+	}
+	text, err := io.ReadAll(io.LimitReader(r, min(int64(h.Size), maxWarning)))
+	if err == nil && len(text) < min(int(h.Size), maxWarning) {
+		err = fmt.Errorf("uwsgi: ping: warning: %w", gateway.ErrTruncated)
+	}
+	return string(text), err
+}
+
+const maxWarning = 4 << 10

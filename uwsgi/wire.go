@@ -1,0 +1,167 @@
+package uwsgi
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/codec"
+	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/send"
+)
+
+const headerSize = 4
+
+// maxVars is the size of a packet's vars in bytes, and of a name or a value in them: what 16 bits can say.
+const maxVars = math.MaxUint16
+
+// PacketHeader is the four bytes before a packet.
+type PacketHeader struct {
+	Modifier1 uint8  // what the packet is: ModifierWSGI and its like
+	Size      uint16 // of the vars that follow, in bytes; little-endian
+	Modifier2 uint8  // its meaning depends on Modifier1
+}
+
+// AppendHeader appends h.
+func AppendHeader(dst []byte, h PacketHeader) []byte {
+	return append(dst, h.Modifier1, byte(h.Size), byte(h.Size>>8), h.Modifier2)
+}
+
+// ConsumeHeader reads a packet's header from the start of b. n is its size, 0 if b holds only a part of one.
+func ConsumeHeader(b []byte) (h PacketHeader, n int) {
+	if len(b) < headerSize {
+		return PacketHeader{}, 0
+	}
+	return PacketHeader{Modifier1: b[0], Size: binary.LittleEndian.Uint16(b[1:]), Modifier2: b[3]}, headerSize
+}
+
+// AppendParam appends a var: the length of its name in two bytes, little-endian, the name, and the same of its value. An
+// empty name or a NUL in either is ErrParam; one of more than 65,535 bytes is ErrTooLarge.
+func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
+	if len(name) == 0 || codec.HasNUL(name) || codec.HasNUL(value) {
+		return dst, fmt.Errorf("uwsgi: %w", gateway.ErrParam)
+	}
+	if len(name) > maxVars || len(value) > maxVars {
+		return dst, fmt.Errorf("uwsgi: param: %w", gateway.ErrTooLarge)
+	}
+	return appendPair(dst, name, value), nil
+}
+
+func appendPair[N, V ~string | ~[]byte](dst []byte, name N, value V) []byte {
+	dst = append(binary.LittleEndian.AppendUint16(dst, uint16(len(name))), name...)
+	return append(binary.LittleEndian.AppendUint16(dst, uint16(len(value))), value...)
+}
+
+// pairSize is the number of bytes that appendPair writes.
+func pairSize(name, value []byte) int { return len(name) + len(value) + 4 }
+
+// ConsumeParam reads a var from the start of b; name and value are views of it. n is its size, 0 if b holds only a part
+// of one, -1 if its name is empty.
+func ConsumeParam(b []byte) (name, value []byte, n int) {
+	p, n := pairBounds(b)
+	return codec.Views(b, p, n)
+}
+
+// pairBounds finds the pair at the start of b: where it lies, and its size. Two bytes of length stand before the name and
+// before the value.
+func pairBounds(b []byte) (codec.Pair, int) {
+	if len(b) < 2 {
+		return codec.Pair{}, 0
+	}
+	length := int(binary.LittleEndian.Uint16(b))
+	if length == 0 {
+		return codec.Pair{}, -1
+	}
+	name := 2 + length
+	value := name + 2
+	if len(b) < value {
+		return codec.Pair{}, 0
+	}
+	end := value + int(binary.LittleEndian.Uint16(b[name:]))
+	if len(b) < end {
+		return codec.Pair{}, 0
+	}
+	return codec.Pair{Name: 2, NameEnd: name, Value: value, ValueEnd: end}, end
+}
+
+// mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs have.
+func mark(l *pairs.List, at int) (n int, err error) {
+	for b := l.Raw(at); n < len(b); {
+		p, size := pairBounds(b[n:])
+		if size <= 0 || l.Len() == gateway.MaxPairs {
+			return n, codec.Fault(size)
+		}
+		codec.Put(l, at+n, p)
+		n += size
+	}
+	return n, nil
+}
+
+// AppendParams appends every pair of p, without framing and as they are. Errors are those of AppendParam.
+func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
+	return codec.Append(dst, p, AppendParam[[]byte, []byte])
+}
+
+// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had; what follows them is
+// a part of a pair. An empty name is ErrMalformed: then n is -1 and p is as it was. It applies no other rule.
+func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
+	if n, err = codec.Consume(b, p, mark); err != nil {
+		return n, fmt.Errorf("uwsgi: %w", err)
+	}
+	return n, nil
+}
+
+// AppendRequest appends r's packet: the header with r's modifiers, and its params as vars, in their order.
+// CONTENT_LENGTH is written from r.ContentLength.
+//
+// Repeated HTTP_* params are joined, HTTP_PROXY is dropped. ErrTooLarge: vars of more than 65,535 bytes, or a cap of
+// package gateway; uWSGI takes 4,096 bytes unless its buffer-size is set. ErrLengthRequired: a ContentLength of -1 with a
+// body. ErrParam: a NUL or an empty name, CR or LF where one line is meant, another param repeated with another value, a
+// REQUEST_METHOD that is no token, a SERVER_PROTOCOL other than HTTP/1.0, 1.1, 2.0, 3.0 or INCLUDED (uWSGI puts it into
+// its status line as it is), a role other than Responder. On error dst comes back as it was.
+func AppendRequest(dst []byte, r *gateway.Request) ([]byte, error) { return appendRequest(dst, r, nil) }
+
+// appendRequest is AppendRequest with the pairs of env in the place of those of r that have the same name.
+func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, error) {
+	switch {
+	case r.Role > 1:
+		return dst, fmt.Errorf("uwsgi: role %v: %w", r.Role, gateway.ErrParam)
+	case r.ContentLength < 0 && r.Body != nil:
+		return dst, fmt.Errorf("uwsgi: %w", gateway.ErrLengthRequired)
+	}
+	head, err := send.New(r, env)
+	if err != nil {
+		return dst, fmt.Errorf("uwsgi: %w", err)
+	}
+	start := len(dst)
+	b := AppendHeader(dst, PacketHeader{Modifier1: r.Modifier1, Modifier2: r.Modifier2})
+	for name, value, ok := head.Next(); ok; name, value, ok = head.Next() {
+		if len(b)-start-headerSize+pairSize(name, value) > maxVars {
+			return dst, fmt.Errorf("uwsgi: vars of more than %d bytes: %w", maxVars, gateway.ErrTooLarge)
+		}
+		b = appendPair(b, name, value)
+	}
+	binary.LittleEndian.PutUint16(b[start+1:], uint16(len(b)-start-headerSize))
+	return b, nil
+}
+
+// ConsumeRequest reads a packet from the start of b, its vars into p, which it resets first. n is its size; 0 with a nil
+// error if b does not hold a whole one. It applies the rules of the wire alone, not those of the params: see
+// Reader.ReadRequest. Vars that end inside a pair or hold an empty name are ErrMalformed and n is -1.
+func ConsumeRequest(b []byte, p *gateway.Params) (h PacketHeader, n int, err error) {
+	l := hook.Params(p)
+	l.Reset()
+	h, used := ConsumeHeader(b)
+	end := used + int(h.Size)
+	if used == 0 || len(b) < end {
+		return PacketHeader{}, 0, nil
+	}
+	l.AppendRaw(b[used:end])
+	if err := codec.MarkAll(l, mark); err != nil {
+		l.Reset()
+		return PacketHeader{}, -1, fmt.Errorf("uwsgi: %w", err)
+	}
+	return h, end, nil
+}

@@ -1,0 +1,49 @@
+package uwsgi
+
+import (
+	"io"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/outbuf"
+	"github.com/gatehouse-go/gatehouse/internal/plain"
+)
+
+// Writer writes to one side of a connection: requests, or answers. It has one buffer; every method flushes.
+type Writer struct {
+	out outbuf.Buffer
+}
+
+// NewWriter returns a Writer to w.
+func NewWriter(w io.Writer) *Writer {
+	wr := new(Writer)
+	wr.Reset(w)
+	return wr
+}
+
+// Reset makes w write to dst; it keeps its memory.
+func (w *Writer) Reset(dst io.Writer) { w.out.Reset(dst) }
+
+// WriteRequest writes r's packet and body: see AppendRequest. A body of up to 16 KiB leaves with the head in one write.
+// The body must have r.ContentLength bytes: a shorter one is io.ErrUnexpectedEOF, of a longer one no byte in excess is
+// sent; after either the connection is of no use. A ContentLength of -1 is ErrLengthRequired.
+func (w *Writer) WriteRequest(r *gateway.Request) error {
+	var err error
+	if w.out.B, err = AppendRequest(w.out.B[:0], r); err != nil {
+		return err
+	}
+	return plain.Write(&w.out, r.Body, r.ContentLength)
+}
+
+// WriteResponse writes the head of res, with an HTTP status line, and its body. The body must have res.ContentLength bytes unless that is -1, as for
+// WriteRequest; then closing the connection is what ends it. It does not close res.Body.
+func (w *Writer) WriteResponse(res *gateway.Response) error {
+	var err error
+	if w.out.B, err = gateway.AppendHTTPResponse(w.out.B[:0], res); err != nil {
+		return err
+	}
+	var body io.Reader // an io.ReadCloser that is nil would not be
+	if res.Body != nil {
+		body = res.Body
+	}
+	return plain.Write(&w.out, body, res.ContentLength)
+}
