@@ -60,7 +60,7 @@ func (c *Client) single() *single.Client {
 		s := &c.core
 		s.Protocol, s.Addr, s.MaxConns = "scgi", c.Addr, c.MaxConns
 		s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
-		s.Observe, s.AppendHead, s.Connect = c.Observe, c.appendHead, c.connect
+		s.Observe, s.Prepare, s.Connect = c.Observe, c.prepare, c.connect
 		if c.env, s.Fault = send.Env(c.Env); s.Fault == nil {
 			c.dialer, s.Fault = call.NewDialer(c.Addr, c.Dial, c.DialTimeout)
 		}
@@ -68,10 +68,11 @@ func (c *Client) single() *single.Client {
 	return &c.core
 }
 
-func (c *Client) appendHead(dst []byte, r *gateway.Request) ([]byte, error) {
-	return appendRequest(dst, r, c.env)
+func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, plan any, err error) {
+	head, err = appendRequest(dst, r, c.env)
+	return head, nil, err
 }
 
-func (c *Client) connect(ctx context.Context, _ *gateway.Request) (single.Conn, error) {
+func (c *Client) connect(ctx context.Context, _ any) (single.Conn, error) {
 	return c.dialer.Connect(ctx)
 }

@@ -64,7 +64,7 @@ func (c *Client) single() *single.Client {
 		s := &c.core
 		s.Protocol, s.Addr, s.MaxConns = "uwsgi", c.Addr, c.MaxConns
 		s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
-		s.Observe, s.AppendHead, s.Connect, s.Silence = c.Observe, c.appendHead, c.connect, silence
+		s.Observe, s.Prepare, s.Connect, s.Silence = c.Observe, c.prepare, c.connect, silence
 		if c.env, s.Fault = send.Env(c.Env); s.Fault == nil {
 			c.dialer, s.Fault = call.NewDialer(c.Addr, c.Dial, c.DialTimeout)
 		}
@@ -72,16 +72,17 @@ func (c *Client) single() *single.Client {
 	return &c.core
 }
 
-func (c *Client) appendHead(dst []byte, r *gateway.Request) ([]byte, error) {
-	return appendRequest(dst, r, c.env)
+func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, plan any, err error) {
+	head, err = appendRequest(dst, r, c.env)
+	return head, nil, err
 }
 
-func (c *Client) connect(ctx context.Context, _ *gateway.Request) (single.Conn, error) {
+func (c *Client) connect(ctx context.Context, _ any) (single.Conn, error) {
 	return c.dialer.Connect(ctx)
 }
 
 // silence tells what uWSGI does to a packet over its buffer-size.
-func silence(_ *gateway.Request, head int) string {
+func silence(_ single.Conn, head int) string {
 	const usual = 4096
 	if head -= headerSize; head > usual {
 		return fmt.Sprintf("; the vars have %d bytes, and uWSGI's buffer-size is %d unless it is set", head, usual)

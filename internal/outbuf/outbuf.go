@@ -86,9 +86,12 @@ func (o *Buffer) Moved(n int64, err error) {
 
 // FlushWith writes what was gathered, p, which is not copied where that can be, and tail.
 func (o *Buffer) FlushWith(p, tail []byte) error {
-	if !o.vector || len(p) <= 4<<10 {
+	switch {
+	case len(p) <= 4<<10 || !o.vector && len(p) <= Keep:
 		o.B = append(append(o.B, p...), tail...)
 		return o.Flush()
+	case !o.vector:
+		return o.flushApart(p, tail)
 	}
 	o.slices[0], o.slices[1], o.slices[2] = o.B, p, tail
 	o.vec = o.slices[:]
@@ -97,6 +100,20 @@ func (o *Buffer) FlushWith(p, tail []byte) error {
 	clear(o.slices[:])
 	o.B = o.B[:0]
 	return err
+}
+
+// flushApart is FlushWith where several slices take several writes and p is too large to copy.
+func (o *Buffer) flushApart(p, tail []byte) error {
+	if err := o.Flush(); err != nil {
+		return err
+	}
+	n, err := o.dst.Write(p)
+	o.wrote(int64(n), err)
+	if err != nil {
+		return err
+	}
+	o.B = append(o.B, tail...)
+	return o.Flush()
 }
 
 // Grow makes room for n more bytes after those that were gathered, and returns it.

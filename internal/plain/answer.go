@@ -3,6 +3,7 @@
 package plain
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -28,12 +29,22 @@ var ErrClosed = errors.New("gateway: read after Close")
 type Answer struct {
 	Interim func(status int, h *gateway.Header) error // takes 1xx answers; nil stands for "drop"
 	Upgrade string                                    // the token that was asked for; "" makes a 101 an error
+	Line    StatusLine                                // whether the head may, must or must not begin with a status line
 	Bare    bool                                      // there may be less of a body than its length tells of: HEAD's
 
 	in   *inbuf.Buffer
 	left int64 // of the body; -1 stands for "to the end of the input"
 	err  error // what Read returns from now on
 }
+
+// StatusLine says how a head begins.
+type StatusLine uint8
+
+const (
+	LineOptional StatusLine = iota
+	LineRequired            // as of an NPH script
+	LineRefused             // as of any other
+)
 
 // Reset makes a ready for an answer that comes from in.
 func (a *Answer) Reset(in *inbuf.Buffer) { *a = Answer{in: in} }
@@ -80,6 +91,9 @@ func (a *Answer) oneHead(res *gateway.Response, limit int) error {
 		if n > limit || n == 0 && a.in.Len() > limit {
 			return fmt.Errorf("answer's head over %d bytes: %w", limit, gateway.ErrTooLarge)
 		}
+		if n > 0 && !a.beginsWell() {
+			return fmt.Errorf("answer's head begins with a status line and must not, or the other way round: %w", gateway.ErrMalformed)
+		}
 		if n > 0 {
 			_, err := gateway.ConsumeResponse(a.in.Buffered()[:n], res)
 			a.in.Discard(n)
@@ -92,6 +106,11 @@ func (a *Answer) oneHead(res *gateway.Response, limit int) error {
 			return broken(err)
 		}
 	}
+}
+
+func (a *Answer) beginsWell() bool {
+	line := bytes.HasPrefix(a.in.Buffered(), []byte("HTTP/"))
+	return a.Line == LineOptional || line == (a.Line == LineRequired)
 }
 
 // broken is what becomes of an error inside an answer: an end that is none is a truncation, and so is a reset.

@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/call"
 	"github.com/gatehouse-go/gatehouse/internal/outbuf"
+	"github.com/gatehouse-go/gatehouse/internal/plain"
 	"github.com/gatehouse-go/gatehouse/internal/pool"
 )
 
@@ -23,9 +24,9 @@ type Client struct {
 	MaxHeadBytes int
 	HeadTimeout  time.Duration
 	IdleTimeout  time.Duration
-	AppendHead   func(dst []byte, r *gateway.Request) ([]byte, error)        // the head of a request
-	Connect      func(ctx context.Context, r *gateway.Request) (Conn, error) // opens a connection, or starts a process
-	Silence      func(r *gateway.Request, head int) string                   // what a close without a byte of an answer may mean; may be nil
+	Prepare      func(dst []byte, r *gateway.Request) (head []byte, plan any, err error) // appends the head of r; plan is for Connect
+	Connect      func(ctx context.Context, plan any) (Conn, error)                       // opens a connection, or starts a process
+	Silence      func(c Conn, head int) string                                           // what a close without a byte of an answer may mean; may be nil
 	Observe      func(ctx context.Context, x *gateway.Exchange)
 
 	once  sync.Once
@@ -40,11 +41,11 @@ type Conn interface {
 	SetReadDeadline(t time.Time) error
 }
 
-// Ender is a Conn that must be told when the request is whole, and that says how the answer ended when its input has: a
-// process.
-type Ender interface {
+// Process is a Conn that must be told when the request is whole, and that says how the answer ended when its input has.
+type Process interface {
 	CloseWrite() error
 	Wait() (status uint32, err error)
+	StatusLine() plain.StatusLine // how its answer must begin
 }
 
 // RoundTrip sends r and reads the head of its answer into res.
@@ -89,7 +90,7 @@ func (x *exchange) prepare(r *gateway.Request) error {
 		x.head = new([]byte)
 	}
 	var err error
-	*x.head, err = c.AppendHead((*x.head)[:0], r)
+	*x.head, x.plan, err = c.Prepare((*x.head)[:0], r)
 	x.headSize = len(*x.head)
 	return err
 }
@@ -107,7 +108,7 @@ func (x *exchange) roundTrip(r *gateway.Request, res *gateway.Response) (gateway
 	x.granted = true
 	x.x.Wait = c.clock().Since(begun)
 	begun = c.clock().Now()
-	conn, err := c.Connect(x.ctx, r)
+	conn, err := c.Connect(x.ctx, x.plan)
 	x.x.Dial = c.clock().Since(begun)
 	if err != nil {
 		return gateway.PhaseDial, err

@@ -59,6 +59,7 @@ type conn struct {
 	ans      reply.Reply
 	out      outbuf.Buffer
 	hijacked bool
+	status   uint32 // of SetAppStatus
 	lines    sock.Lines
 }
 
@@ -160,7 +161,9 @@ func (c *conn) start() {
 	if c.left = c.req.ContentLength; c.left > 0 {
 		c.req.Body = (*body)(c)
 	}
-	c.req.Upgrade = wantsUpgrade(&c.req)
+	if c.stopped = c.s.Process; !c.stopped {
+		c.req.Upgrade = wantsUpgrade(&c.req)
+	}
 	c.running = true
 }
 

@@ -29,6 +29,7 @@ type exchange struct {
 	x        gateway.Exchange
 	head     *[]byte // the memory of the request's head
 	headSize int
+	plan     any
 	res      *gateway.Response
 
 	rmu    sync.Mutex // held while the answer is read or closed
@@ -121,7 +122,7 @@ func (x *exchange) sendBody(body io.Reader, length int64) {
 
 // sentAll notes the end of sending. From now on the head is waited for with a limit.
 func (x *exchange) sentAll(err error) {
-	if e, ok := x.c.(Ender); ok && (err == nil || x.out.Failed != nil) {
+	if e, ok := x.c.(Process); ok && (err == nil || x.out.Failed != nil) {
 		e.CloseWrite()
 	}
 	*x.head, x.out.B = x.out.B[:0], nil
@@ -141,6 +142,9 @@ func (x *exchange) sentAll(err error) {
 // readHead reads the answer's head and gives the answer its Body.
 func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 	x.answer.Interim, x.answer.Upgrade = r.Interim, r.Upgrade
+	if p, ok := x.c.(Process); ok {
+		x.answer.Line = p.StatusLine()
+	}
 	limit := x.client.MaxHeadBytes
 	if limit <= 0 {
 		limit = plain.DefaultAnswerHead
@@ -148,7 +152,7 @@ func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 	err := x.answer.ReadHead(res, limit)
 	x.mu.Lock()
 	x.waiting, x.limit = false, time.Time{}
-	err = x.cause(err, r)
+	err = x.cause(err)
 	x.mu.Unlock()
 	if err != nil {
 		return err
@@ -186,7 +190,7 @@ func (x *exchange) switched(res *gateway.Response) error {
 }
 
 // cause makes of an error of reading what the caller can branch on. x.mu is held.
-func (x *exchange) cause(err error, r *gateway.Request) error {
+func (x *exchange) cause(err error) error {
 	silent := !x.received()
 	switch {
 	case err == nil:
@@ -194,19 +198,19 @@ func (x *exchange) cause(err error, r *gateway.Request) error {
 	case x.sendErr != nil && x.out.Failed == nil:
 		return x.sendErr // of the body; the rest followed from it
 	case silent && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
-		return x.silence(err, r)
+		return x.silence(err)
 	}
 	return fmt.Errorf("%s: %w", x.client.Protocol, err)
 }
 
 // silence is the error for a connection that was closed without one byte of an answer.
-func (x *exchange) silence(err error, r *gateway.Request) error {
+func (x *exchange) silence(err error) error {
 	if x.sendErr != nil {
 		err = x.sendErr
 	}
 	hint := ""
 	if x.client.Silence != nil {
-		hint = x.client.Silence(r, x.headSize)
+		hint = x.client.Silence(x.c, x.headSize)
 	}
 	return fmt.Errorf("%s: %w%s (%w)", x.client.Protocol, gateway.ErrNoResponse, hint, err)
 }
@@ -223,6 +227,9 @@ func (x *exchange) Read(p []byte) (int, error) {
 		return n, err
 	}
 	x.x.Received += int64(n)
+	if _, ends := x.c.(Process); ends && n > 0 && err == io.EOF {
+		return n, nil // the end may take its time; the bytes need not wait for it
+	}
 	if err != nil {
 		err = x.finish(err)
 	}
@@ -254,7 +261,7 @@ func (x *exchange) Close() error {
 func (x *exchange) finish(err error) error {
 	x.done = true
 	whole := err == io.EOF
-	if e, ok := x.c.(Ender); ok && whole {
+	if e, ok := x.c.(Process); ok && whole {
 		x.x.AppStatus, err = e.Wait()
 		if err == nil {
 			err = io.EOF

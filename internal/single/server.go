@@ -45,6 +45,8 @@ type Server struct {
 	BaseContext     func(net.Listener) context.Context
 	ConnContext     func(ctx context.Context, c net.Conn) context.Context
 	Logger          func() *slog.Logger
+	Stderr          io.Writer // takes what handlers write to Stderr; nil stands for Logger, line by line
+	Process         bool      // the connection is the input and output of this process: no head comes over it, and its end tells nothing
 
 	group  serve.Group
 	active atomic.Int64
@@ -98,6 +100,14 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	return sc.serve()
 }
 
+// ServeProcess answers the request of this process, whose input and output c is, and returns the status that the handler
+// set for its exit.
+func (s *Server) ServeProcess(ctx context.Context, c net.Conn) (status uint32, err error) {
+	sc := newConn(s, ctx, c)
+	err = sc.serve()
+	return sc.status, err
+}
+
 // Shutdown closes the listeners and the connections that have sent no request, and waits for the others.
 func (s *Server) Shutdown(ctx context.Context) error { return s.group.Shutdown(ctx) }
 
@@ -114,6 +124,10 @@ func or[T int | time.Duration](v, def T) T {
 // readHead reads the head of c's request under its time limits.
 func (c *conn) readHead() error {
 	s := c.s
+	if s.Process {
+		c.in.Borrow()
+		return s.ReadHead(&c.in, &c.req)
+	}
 	c.c.SetReadDeadline(time.Now().Add(or(s.IdleTimeout, 2*time.Minute)))
 	if err := c.first(); err != nil {
 		return err

@@ -204,18 +204,29 @@ func (c *conn) WriteInterim(status int, header *gateway.Header) error {
 
 func (c *conn) Stderr() io.Writer { return (*stderr)(c) }
 
-// Write logs p: the protocol has no way to the web server's log.
+// Write writes p to where the server's STDERR goes, or logs it: SCGI and uwsgi have no way to the web server's log.
 func (e *stderr) Write(p []byte) (int, error) {
 	c := (*conn)(e)
 	if err := c.live(); err != nil {
 		return 0, err
 	}
 	defer c.wmu.Unlock()
+	if c.s.Stderr != nil {
+		return c.s.Stderr.Write(p)
+	}
 	c.lines.Write(p, c.logLine)
 	return len(p), nil
 }
 
 func (c *conn) logLine(line []byte) { c.s.Logger().Warn("application", "stderr", string(line)) }
+
+// SetAppStatus sets the exit status, where the server is a process.
+func (c *conn) SetAppStatus(status uint32) {
+	if c.live() == nil {
+		c.status = status
+		c.wmu.Unlock()
+	}
+}
 
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()

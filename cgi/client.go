@@ -1,0 +1,129 @@
+package cgi
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/send"
+	"github.com/gatehouse-go/gatehouse/internal/single"
+)
+
+// Client is a gateway.RoundTripper that runs a program for each request. Set its fields before the first use and leave
+// them; its methods may be called by several goroutines at once.
+//
+// The program is given an environment that is built for it: the request's params, Env, and of this process's
+// environment PATH and what InheritEnv names. Of the params those go that have names of A to Z, 0 to 9 and "_" and mean
+// nothing to a loader, a shell or an interpreter: PATH, HOME, LD_*, GIT_*, PERL*, PYTHON* and their like are for Env alone.
+// No shell is involved.
+//
+// Its working directory is that of the program, section 7.2. It runs in a process group of its own, and when its exchange ends before it
+// does the group is sent SIGTERM, and after Grace SIGKILL; where the system knows no such signals it is killed.
+type Client struct {
+	Path         string                                                             // the program for every request; "" takes a script below Root
+	Root         string                                                             // SCRIPT_FILENAME if the request has one, else the first file that PATH_INFO names; confined with os.Root
+	Args         []string                                                           // after the program's name
+	Dir          string                                                             // "" stands for the program's own
+	Env          []string                                                           // "NAME=value", sent with every request; beats its params; the only way for GIT_*, PERL* and the like
+	InheritEnv   []string                                                           // names taken from this process; PATH is always
+	MaxProcs     int                                                                // at once; 0 stands for 64; more wait under their context
+	Timeout      time.Duration                                                      // of the whole run; 0 stands for none
+	HeadTimeout  time.Duration                                                      // from the request sent to the answer's head whole; 0 stands for none
+	IdleTimeout  time.Duration                                                      // between two reads of the output; 0 stands for none
+	NPH          bool                                                               // a script whose name begins with "nph-" writes an HTTP response, section 5; it is read and checked as one
+	QueryArgs    bool                                                               // words of a query without "=" become arguments, section 4.4, unless one begins with "-" or holds a byte over 0x7f
+	FollowLinks  bool                                                               // links may lead out of Root
+	Grace        time.Duration                                                      // from SIGTERM to SIGKILL, and for output that goes on after the program has ended; 0 stands for 5 s
+	Prepare      func(ctx context.Context, cmd *exec.Cmd, r *gateway.Request) error // last word: SysProcAttr, rlimits, cgroup; its error ends the request
+	MaxHeadBytes int                                                                // of an answer; 0 stands for 64 KiB
+	Stderr       func(ctx context.Context, line []byte)                             // a line of at most 4 KiB, controls escaped, valid until it returns; 64 KiB of a run at the most; nil stands for Logger
+	Observe      func(ctx context.Context, x *gateway.Exchange)                     // once per RoundTrip; x valid until it returns; Dial is the time to start the program
+	Logger       *slog.Logger                                                       // nil stands for slog.Default
+
+	once sync.Once
+	env  *pairs.List
+	root string // Root, absolute
+	core single.Client
+}
+
+const (
+	defaultProcs = 64
+	defaultGrace = 5 * time.Second
+)
+
+// RoundTrip runs the program, sends r and reads the head of its answer into res; see gateway.RoundTripper. Errors are
+// *gateway.Error. Before anything is run (PhaseRequest): gateway.ErrParam, gateway.ErrLengthRequired (ContentLength -1
+// with a body: give it one with gateway.Spool), fs.ErrNotExist for a script that is not there, fs.ErrPermission for one
+// that may not be run. Then: gateway.ErrNoResponse, a program that ends without a byte of output, gateway.ErrTruncated,
+// one that was killed or ends inside the head, gateway.ErrMalformed and gateway.ErrTooLarge, as of
+// gateway.ConsumeResponse.
+//
+// A program that does not read its input, or exits with a status other than 0, has answered all the same; the status is
+// res.AppStatus when Body has given io.EOF, which it does when the program has ended. One that closes its output and goes
+// on is ended after Grace. When ctx is done the program is ended. Close of the Body ends it too.
+//
+// r.Stderr, if it is set, gets what the program writes to standard error, as it is, from another goroutine, up to
+// the end of Body.
+func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
+	return c.single().RoundTrip(ctx, r, res)
+}
+
+// Stats returns the counters since the first use, and the gauges of now; Dialed counts the programs that were started.
+func (c *Client) Stats() gateway.Stats { return c.single().Stats() }
+
+// Close does nothing: nothing is kept. The Client can be used again.
+func (c *Client) Close() error { return nil }
+
+// single is what sends, made of the fields when it is first asked for.
+func (c *Client) single() *single.Client {
+	c.once.Do(func() {
+		s := &c.core
+		s.Protocol, s.Addr, s.MaxConns = "cgi", cmp.Or(c.Path, c.Root), cmp.Or(c.MaxProcs, defaultProcs)
+		s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
+		s.Observe, s.Prepare, s.Connect, s.Silence = c.Observe, c.prepare, c.connect, silence
+		if c.env, s.Fault = send.Env(c.Env); s.Fault == nil && c.Root != "" {
+			c.root, s.Fault = filepath.Abs(c.Root)
+		}
+	})
+	return &c.core
+}
+
+func (c *Client) grace() time.Duration { return cmp.Or(c.Grace, defaultGrace) }
+
+// prepare finds the script and builds its environment. Nothing of a head goes over its pipes.
+func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, plan any, err error) {
+	s, err := c.script(r)
+	if err != nil {
+		return dst, nil, err
+	}
+	env, err := c.environ(r, s)
+	if err != nil {
+		return dst, nil, err
+	}
+	return dst, &job{script: s, args: c.arguments(r), env: env, r: r}, nil
+}
+
+// connect starts the program.
+func (c *Client) connect(ctx context.Context, plan any) (single.Conn, error) {
+	return c.start(ctx, plan.(*job))
+}
+
+// silence waits for the end of a program that said nothing, and tells how it ended.
+func silence(conn single.Conn, _ int) string {
+	if state := conn.(*process).ended(); state != "" {
+		return "; " + state
+	}
+	return ""
+}
+
+// nph reports whether the script writes an HTTP response by itself.
+func (c *Client) nph(name string) bool {
+	return c.NPH && strings.HasPrefix(name[strings.LastIndexByte(name, '/')+1:], "nph-")
+}

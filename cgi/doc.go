@@ -1,0 +1,23 @@
+// Package cgi is CGI/1.1, RFC 3875: both ends, the script's and the web server's. Its wire is an environment and two
+// pipes, so that Reader and Writer of its siblings are not here.
+//
+// It has two floors. The bytes: AppendX and ConsumeX are pure functions over slices, for an environment block
+// (NAME=value and a NUL, as in /proc/self/environ) and for one as os/exec has it. The processes: [Client] is a
+// gateway.RoundTripper that runs a script for each request, [Server] calls a gateway.Handler for the one request that this
+// process was started for.
+//
+// A folder of scripts behind net/http:
+//
+//	site := &gatewayhttp.Proxy{Backend: &cgi.Client{Root: "/usr/lib/cgi-bin"}}
+//
+// A program that is a CGI script or a FastCGI application, as it is started:
+//
+//	handler := gatewayhttp.Handler(mux)
+//	if fastcgi.Started() {
+//		err = (&fastcgi.Server{Handler: handler}).Run(ctx, "fd:0")
+//	} else {
+//		err = (&cgi.Server{Handler: handler}).Serve(ctx)
+//	}
+//
+// Section numbers in this package are those of RFC 3875. Where real peers do otherwise a comment says which.
+package cgi

@@ -1,0 +1,297 @@
+package cgi
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/call"
+	"github.com/gatehouse-go/gatehouse/internal/plain"
+	"github.com/gatehouse-go/gatehouse/internal/single"
+	"github.com/gatehouse-go/gatehouse/internal/sock"
+)
+
+// job is a program that is to be run for a request.
+type job struct {
+	script script
+	args   []string
+	env    []string
+	r      *gateway.Request
+}
+
+// process is a program that runs, as the connection of an exchange.
+type process struct {
+	cmd    *exec.Cmd
+	stdin  *os.File
+	stdout *os.File
+	stderr *os.File
+	line   plain.StatusLine
+	grace  time.Duration
+	timer  *time.Timer // of Timeout
+	errs   *errorLog
+	over   chan struct{} // closed when the program has ended
+	silent chan struct{} // closed when nothing more comes over its STDERR
+
+	mu     sync.Mutex
+	late   bool        // Timeout is over
+	left   bool        // Grace after the end of the program is over, and its output is still open
+	linger *time.Timer // of that
+	closed bool
+}
+
+var (
+	_ single.Conn    = (*process)(nil)
+	_ single.Process = (*process)(nil)
+)
+
+// start runs a program.
+func (c *Client) start(ctx context.Context, j *job) (single.Conn, error) {
+	file := j.script.file
+	cmd := exec.Command(file, slices.Concat(c.Args, j.args)...) // not CommandContext: the exchange ends it, by the group
+	cmd.Env = j.env
+	if cmd.Dir = c.Dir; cmd.Dir == "" {
+		cmd.Dir = filepath.Dir(file)
+	}
+	isolate(cmd)
+	p := &process{
+		cmd: cmd, grace: c.grace(), line: plain.LineRefused,
+		over: make(chan struct{}), silent: make(chan struct{}),
+		errs: &errorLog{ctx: ctx, to: j.r.Stderr, lineTo: c.line},
+	}
+	if c.nph(file) {
+		p.line = plain.LineRequired
+	}
+	pipes, err := p.pipes()
+	if err == nil && c.Prepare != nil {
+		err = c.Prepare(ctx, cmd, j.r)
+	}
+	if err == nil {
+		err = cmd.Start()
+	}
+	for _, f := range pipes.theirs {
+		f.Close()
+	}
+	if err != nil {
+		for _, f := range pipes.ours {
+			f.Close()
+		}
+		return nil, err
+	}
+	go p.collect()
+	go p.wait()
+	if c.Timeout > 0 {
+		p.mu.Lock()
+		p.timer = time.AfterFunc(c.Timeout, p.expire)
+		p.mu.Unlock()
+	}
+	return p, nil
+}
+
+// pipes are the ends of the three pipes: ours are those of standard input, output and error.
+type pipes struct{ ours, theirs []*os.File }
+
+// pipes makes the pipes. They are not os/exec's: those would be read to their end before Wait returns, whoever holds
+// them, and know no deadlines.
+func (p *process) pipes() (ps pipes, err error) {
+	for i := range 3 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return ps, err
+		}
+		if i == 0 {
+			r, w = w, r
+		}
+		ps.ours, ps.theirs = append(ps.ours, r), append(ps.theirs, w)
+	}
+	p.stdin, p.stdout, p.stderr = ps.ours[0], ps.ours[1], ps.ours[2]
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = ps.theirs[0], ps.theirs[1], ps.theirs[2]
+	return ps, nil
+}
+
+// wait waits for the end of the program. What it left behind may hold its output open for Grace.
+func (p *process) wait() {
+	p.cmd.Wait()
+	close(p.over)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.linger = time.AfterFunc(p.grace, p.leave)
+	}
+}
+
+// leave takes the output for ended although somebody holds it open.
+func (p *process) leave() {
+	p.mu.Lock()
+	p.left = true
+	p.mu.Unlock()
+	p.stdout.Close()
+	p.stderr.Close()
+}
+
+// expire ends a program whose time is over.
+func (p *process) expire() {
+	p.mu.Lock()
+	p.late = true
+	p.mu.Unlock()
+	p.Close()
+}
+
+func (p *process) Read(b []byte) (int, error) {
+	n, err := p.stdout.Read(b)
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.late:
+		err = fmt.Errorf("program ended by Timeout: %w", os.ErrDeadlineExceeded)
+	case p.left:
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (p *process) Write(b []byte) (int, error) { return p.stdin.Write(b) }
+
+// CloseWrite says that the request's body is whole.
+func (p *process) CloseWrite() error { return p.stdin.Close() }
+
+func (p *process) SetReadDeadline(t time.Time) error { return p.stdout.SetReadDeadline(t) }
+
+func (p *process) StatusLine() plain.StatusLine { return p.line }
+
+// Close ends the exchange, and the program's group if the program runs.
+func (p *process) Close() error {
+	p.mu.Lock()
+	again := p.closed
+	p.closed = true
+	for _, timer := range []*time.Timer{p.timer, p.linger} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	p.mu.Unlock()
+	if again {
+		return nil
+	}
+	select {
+	case <-p.over:
+	default:
+		terminate(p.cmd)
+		go p.reap()
+	}
+	p.errs.end()
+	p.stdin.Close()
+	p.stdout.Close()
+	p.stderr.Close()
+	return nil
+}
+
+// reap kills what SIGTERM did not end, in all of the group.
+func (p *process) reap() {
+	const often = 50 * time.Millisecond
+	for end := time.Now().Add(p.grace); time.Now().Before(end); time.Sleep(often) {
+		if !alive(p.cmd) {
+			return
+		}
+	}
+	kill(p.cmd)
+}
+
+// Wait waits, Grace at the most, for the end of a program whose output has ended, and returns its exit status. One that
+// was killed did not finish its answer.
+func (p *process) Wait() (status uint32, err error) {
+	timer := time.NewTimer(p.grace)
+	defer timer.Stop()
+	select {
+	case <-p.over:
+	case <-timer.C:
+		return 0, nil
+	}
+	select {
+	case <-p.silent:
+	case <-timer.C:
+	}
+	state := p.cmd.ProcessState
+	if code := state.ExitCode(); code >= 0 {
+		return uint32(code), nil
+	}
+	return 0, fmt.Errorf("program: %s: %w", state, gateway.ErrTruncated)
+}
+
+// ended tells how a program ended that has closed its output, "" if it has not.
+func (p *process) ended() string {
+	select {
+	case <-p.over:
+		return "the program ended: " + p.cmd.ProcessState.String()
+	case <-time.After(p.grace):
+		return ""
+	}
+}
+
+// maxStderr is how many bytes of a run's STDERR are kept.
+const maxStderr = 64 << 10
+
+// errorLog is where a program's STDERR goes, until the exchange is over.
+type errorLog struct {
+	ctx    context.Context
+	to     io.Writer // as it is; nil stands for lines
+	lineTo func(ctx context.Context, line []byte)
+
+	mu    sync.Mutex
+	dead  bool
+	taken int
+	lines sock.Lines
+}
+
+func (s *errorLog) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keep := b[:min(len(b), maxStderr-s.taken)]
+	s.taken += len(keep)
+	switch {
+	case s.dead || len(keep) == 0:
+	case s.to != nil:
+		s.to.Write(keep)
+	default:
+		s.lines.Write(keep, s.line)
+	}
+	return len(b), nil // the rest is read all the same: the program must not wait for it
+}
+
+func (s *errorLog) line(b []byte) { s.lineTo(s.ctx, b) }
+
+// end says that nobody listens any more.
+func (s *errorLog) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.dead && s.to == nil {
+		s.lines.Flush(s.line)
+	}
+	s.dead = true
+}
+
+// collect reads the program's STDERR to its end.
+func (p *process) collect() {
+	defer close(p.silent)
+	io.Copy(p.errs, p.stderr)
+	p.errs.end()
+}
+
+// line gives a line of STDERR to whoever takes it.
+func (c *Client) line(ctx context.Context, line []byte) {
+	if c.Stderr != nil {
+		c.Stderr(ctx, line)
+		return
+	}
+	call.Logger(c.Logger).LogAttrs(ctx, slog.LevelWarn, "program", slog.String("addr", c.core.Addr), slog.String("stderr", string(line)))
+}

@@ -1,0 +1,18 @@
+//go:build !unix
+
+package cgi
+
+import (
+	"io/fs"
+	"os/exec"
+)
+
+func isolate(cmd *exec.Cmd) {}
+
+func terminate(cmd *exec.Cmd) { cmd.Process.Kill() }
+
+func kill(cmd *exec.Cmd) { cmd.Process.Kill() }
+
+func alive(cmd *exec.Cmd) bool { return cmd.ProcessState == nil }
+
+func executable(fi fs.FileInfo) bool { return true }

@@ -1,0 +1,26 @@
+//go:build unix
+
+package cgi
+
+import (
+	"io/fs"
+	"os/exec"
+	"syscall"
+)
+
+// isolate gives the program a process group of its own, so that what it starts ends with it.
+func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+// terminate asks the program's group to end.
+func terminate(cmd *exec.Cmd) { signal(cmd, syscall.SIGTERM) }
+
+// kill ends it.
+func kill(cmd *exec.Cmd) { signal(cmd, syscall.SIGKILL) }
+
+func signal(cmd *exec.Cmd, sig syscall.Signal) { syscall.Kill(-cmd.Process.Pid, sig) }
+
+// alive reports whether anybody is left of the group. Until then its number is not another's.
+func alive(cmd *exec.Cmd) bool { return syscall.Kill(-cmd.Process.Pid, 0) != syscall.ESRCH }
+
+// executable reports whether the mode lets anybody run the file.
+func executable(fi fs.FileInfo) bool { return fi.Mode()&0o111 != 0 }

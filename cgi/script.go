@@ -1,0 +1,237 @@
+package cgi
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/send"
+)
+
+// script is the program that answers a request.
+type script struct {
+	file  string // on this machine
+	name  string // its path below Root, "" if Path names it
+	found bool   // in PATH_INFO: name and info are to be sent in the place of what the request says
+	info  string // what follows it
+}
+
+var errNoScript = errors.New("no Path and no Root")
+
+// script finds the program for r.
+func (c *Client) script(r *gateway.Request) (script, error) {
+	switch {
+	case c.Path != "":
+		return script{file: c.Path}, nil
+	case c.root == "":
+		return script{}, fmt.Errorf("cgi: %w", errNoScript)
+	}
+	open := openDir(c.root, c.FollowLinks)
+	root, err := open()
+	if err != nil {
+		return script{}, fmt.Errorf("cgi: Root: %v", err) // not the request's fault: no fs.ErrNotExist
+	}
+	defer root.Close()
+	if name := r.ScriptFilename(); name != "" {
+		return c.named(root, name)
+	}
+	return c.search(root, r.PathInfo())
+}
+
+// dir is a folder that can be looked into.
+type dir interface {
+	Stat(name string) (fs.FileInfo, error)
+	Close() error
+}
+
+// openDir opens a folder out of which no link leads, or, if links are followed, any.
+func openDir(root string, follow bool) func() (dir, error) {
+	if follow {
+		return func() (dir, error) { return anywhere(root), nil }
+	}
+	return func() (dir, error) { return os.OpenRoot(root) }
+}
+
+// anywhere is a folder out of which links may lead.
+type anywhere string
+
+func (a anywhere) Stat(name string) (fs.FileInfo, error) {
+	return os.Stat(filepath.Join(string(a), filepath.FromSlash(name)))
+}
+
+func (a anywhere) Close() error { return nil }
+
+// named is the script that SCRIPT_FILENAME names: it must lie below Root.
+func (c *Client) named(root dir, name string) (script, error) {
+	rel, err := filepath.Rel(c.root, filepath.FromSlash(name))
+	if err != nil || !filepath.IsLocal(rel) {
+		return script{}, fmt.Errorf("cgi: SCRIPT_FILENAME is not below Root: %w", fs.ErrNotExist)
+	}
+	rel = filepath.ToSlash(rel)
+	if err := runnable(root, rel); err != nil {
+		return script{}, err
+	}
+	return script{file: filepath.Join(c.root, rel), name: "/" + rel}, nil
+}
+
+// search is the first file that a path names, element by element; what follows it is PATH_INFO.
+func (c *Client) search(root dir, info string) (script, error) {
+	for end := 1; end < len(info); {
+		next := strings.IndexByte(info[end:], '/')
+		if next < 0 {
+			next = len(info) - end
+		}
+		end += next
+		name := info[:end]
+		if path.Clean(name) != name || strings.ContainsAny(name, "\\\x00") {
+			break // "..", "//"
+		}
+		fi, err := root.Stat(name[1:])
+		if err != nil {
+			break
+		}
+		if !fi.IsDir() {
+			if err := runnable(root, name[1:]); err != nil {
+				return script{}, err
+			}
+			return script{file: filepath.Join(c.root, filepath.FromSlash(name)), name: name, found: true, info: info[end:]}, nil
+		}
+		end++
+	}
+	return script{}, fmt.Errorf("cgi: no script in the path: %w", fs.ErrNotExist)
+}
+
+// runnable reports whether a file below root may be run.
+func runnable(root dir, name string) error {
+	fi, err := root.Stat(name)
+	switch {
+	case err != nil:
+		return fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
+	case !fi.Mode().IsRegular():
+		return fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
+	case !executable(fi):
+		return fmt.Errorf("cgi: script: %w", fs.ErrPermission)
+	}
+	return nil
+}
+
+// environ is the environment for a script.
+func (c *Client) environ(r *gateway.Request, s script) ([]string, error) {
+	if r.Role > 1 {
+		return nil, fmt.Errorf("cgi: role %v: %w", r.Role, gateway.ErrParam)
+	}
+	head, err := send.New(r, c.env)
+	if err != nil {
+		return nil, fmt.Errorf("cgi: %w", err)
+	}
+	env := make([]string, 0, r.Params.Len()+8)
+	for name, value, ok := head.Next(); ok; name, value, ok = head.Next() {
+		if c.env.FindBytes(name) < 0 && (!passed(name) || s.replaces(name)) {
+			continue
+		}
+		env = append(env, string(name)+"="+string(value))
+	}
+	env = append(env, c.scriptEnv(r, s)...)
+	return c.inherit(env), nil
+}
+
+// replaces reports whether what the request says of the script is not so.
+func (s *script) replaces(name []byte) bool {
+	switch string(name) {
+	case "GATEWAY_INTERFACE":
+		return true
+	case "SCRIPT_NAME", "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_FILENAME":
+		return s.found
+	}
+	return false
+}
+
+// scriptEnv is what the script is told of itself.
+func (c *Client) scriptEnv(r *gateway.Request, s script) (env []string) {
+	add := func(name, value string) {
+		if c.env.FindBytes([]byte(name)) < 0 {
+			env = append(env, name+"="+value)
+		}
+	}
+	add("GATEWAY_INTERFACE", "CGI/1.1")
+	if !s.found {
+		return env
+	}
+	add("SCRIPT_NAME", r.ScriptName()+s.name)
+	add("PATH_INFO", s.info)
+	add("SCRIPT_FILENAME", s.file)
+	if s.info != "" {
+		add("PATH_TRANSLATED", filepath.Join(c.root, filepath.FromSlash(path.Clean(s.info)))) // section 4.1.6
+	}
+	return env
+}
+
+// inherit adds what is taken from this process's environment, unless it is configured.
+func (c *Client) inherit(env []string) []string {
+	for _, name := range append([]string{"PATH"}, c.InheritEnv...) {
+		value, ok := os.LookupEnv(name)
+		if ok && c.env.FindBytes([]byte(name)) < 0 {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
+// passed reports whether a request's param may be a variable of a program: its name is one, and means nothing to what
+// runs before the program does.
+func passed(name []byte) bool {
+	for i, b := range name {
+		if !('A' <= b && b <= 'Z' || b == '_' || '0' <= b && b <= '9' && i > 0) {
+			return false
+		}
+	}
+	s := string(name)
+	for _, p := range reserved {
+		if s == p || strings.HasSuffix(p, "*") && strings.HasPrefix(s, p[:len(p)-1]) {
+			return false
+		}
+	}
+	return true
+}
+
+// reserved are the names that tell a loader, a shell, an interpreter or git what to do.
+var reserved = []string{
+	"PATH", "HOME", "IFS", "ENV", "CDPATH", "SHELL", "SHELLOPTS", "PS4", "TMPDIR", "BASH*", "LD_*", "DYLD_*", "GCONV_PATH",
+	"MALLOC_*", "LOCPATH", "NLSPATH", "GIT_*", "PYTHON*", "PERL*", "RUBY*", "GEM_*", "NODE_*", "PHPRC", "PHP_INI_SCAN_DIR",
+	"LUA_*", "JAVA_*", "CLASSPATH", "GODEBUG", "GOTRACEBACK",
+}
+
+// arguments are the words of the query that become arguments, section 4.4: of GET and HEAD, from a query without "=".
+// If one of them could be taken for an option (F23), or cannot be decoded, there are none.
+func (c *Client) arguments(r *gateway.Request) []string {
+	method, query := r.Method(), r.Query()
+	if !c.QueryArgs || method != "GET" && method != "HEAD" || query == "" || strings.Contains(query, "=") {
+		return nil
+	}
+	var args []string
+	for word := range strings.SplitSeq(query, "+") {
+		arg, err := url.PathUnescape(word)
+		if err != nil || strings.HasPrefix(arg, "-") || !argument(arg) {
+			return nil
+		}
+		args = append(args, arg)
+	}
+	return args
+}
+
+// argument reports whether s has only bytes that no program takes for something else: php-cgi on Windows once made a "-"
+// of a byte over 0x7f.
+func argument(s string) bool {
+	for i := range len(s) {
+		if s[i] == 0 || s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
