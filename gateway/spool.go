@@ -89,7 +89,11 @@ func (s *Spool) fillFile(r *Request, head *bytes.Buffer, rest io.Reader, limit i
 		file.remove()
 		return nil, err
 	}
-	r.Body, r.ContentLength = io.NewSectionReader(file, 0, n), n
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		file.remove()
+		return nil, err
+	}
+	r.Body, r.ContentLength = f, n // the file itself: the kernel may send it
 	r.GetBody = func() (io.Reader, error) { return io.NewSectionReader(file, 0, n), nil }
 	return file, nil
 }
