@@ -11,6 +11,8 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/hook"
@@ -50,6 +52,7 @@ func errorStatus(err error) int {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := crossings.Get().(*crossing)
 	defer x.release()
+	defer x.endBody(w)
 	// Else net/http 1 takes what is left of the body for itself before it sends the first byte of an answer.
 	http.NewResponseController(w).EnableFullDuplex()
 	if err := p.roundTrip(x, w, r); err != nil {
@@ -81,15 +84,39 @@ type clientFault struct{ err error }
 func (f *clientFault) Error() string { return "client's body: " + f.err.Error() }
 func (f *clientFault) Unwrap() error { return f.err }
 
-// clientBody marks the errors of a client's body.
-type clientBody struct{ r io.Reader }
+// clientBody is a client's body: it marks its errors, and nothing reads it when the handler has returned. net/http
+// panics when the next request comes while somebody still reads the last one's body.
+type clientBody struct {
+	r       io.Reader
+	mu      sync.Mutex // held while r is read
+	closing atomic.Bool
+}
 
 func (b *clientBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closing.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := b.r.Read(p)
 	if err != nil && err != io.EOF {
 		err = &clientFault{err}
 	}
 	return n, err
+}
+
+// end ends the reading. A Read that waits for the client is interrupted; a connection on which that happens is not used
+// again.
+func (b *clientBody) end(w http.ResponseWriter) {
+	b.closing.Store(true)
+	if !b.mu.TryLock() {
+		http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+		for range 200 { // a body that is not net/http's may not notice
+			if time.Sleep(time.Millisecond); b.mu.TryLock() {
+				break
+			}
+		}
+	}
 }
 
 // setLength makes Content-Length say what the answer's ContentLength says.
@@ -107,7 +134,8 @@ func (p *Proxy) roundTrip(x *crossing, w http.ResponseWriter, r *http.Request) e
 		return err
 	}
 	if x.req.Body != nil {
-		x.req.Body = &clientBody{x.req.Body} // not of x: one that waits in Read may outlive it
+		x.body = &clientBody{r: x.req.Body}
+		x.req.Body = x.body
 	}
 	x.w = w
 	x.req.Interim = x.interim
@@ -148,6 +176,7 @@ type crossing struct {
 	req     gateway.Request
 	res     gateway.Response
 	w       http.ResponseWriter
+	body    *clientBody // nil if there is none
 	buf     []byte
 	interim func(status int, h *gateway.Header) error
 }
@@ -168,6 +197,13 @@ var crossings = sync.Pool{New: func() any {
 	}
 	return x
 }}
+
+func (x *crossing) endBody(w http.ResponseWriter) {
+	if x.body != nil {
+		x.body.end(w)
+		x.body = nil
+	}
+}
 
 func (x *crossing) release() {
 	const maxPooled = 128 << 10

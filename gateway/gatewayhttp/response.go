@@ -125,6 +125,9 @@ func traceInterim(ctx context.Context) func(int, *gateway.Header) error {
 		return nil
 	}
 	return func(status int, h *gateway.Header) error {
+		if status == http.StatusContinue {
+			return nil // it was for us, who had the body to send
+		}
 		header := make(http.Header)
 		addTo(header, h)
 		return trace.Got1xxResponse(status, textproto.MIMEHeader(header))

@@ -1,0 +1,444 @@
+package gatewayhttp_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/fastcgi"
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
+	"github.com/gatehouse-go/gatehouse/internal/hook"
+)
+
+// The tests here hold single lines: each was written because the line could be taken out and nothing failed.
+
+// rawHTTP sends request to h as it is and returns all that comes back.
+func rawHTTP(t *testing.T, h http.Handler, request string) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	s.Start()
+	defer s.Close()
+	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(c, request)
+	b, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// answers is a backend that answers with a head and body that are parsed as they are.
+func answers(head, body string) gateway.RoundTripper {
+	return gateway.RoundTripperFunc(func(_ context.Context, _ *gateway.Request, res *gateway.Response) error {
+		_, err := gateway.ConsumeResponse([]byte(head), res)
+		res.Body = io.NopCloser(strings.NewReader(body))
+		return err
+	})
+}
+
+func TestFrontEdges(t *testing.T) {
+	const ask = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+	t.Run("249 F30 an interim 100 goes no further", func(t *testing.T) {
+		b := raw(t, "Status: 100 Continue\r\n\r\nStatus: 200 OK\r\n\r\n", "x", true)
+		for name, h := range fronts(b, nil) {
+			if got := rawHTTP(t, h, ask); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") {
+				t.Errorf("%s: %q", name, got)
+			}
+		}
+	})
+	t.Run("300 the front end answers Expect", func(t *testing.T) {
+		app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Expect") != "" {
+				t.Error("Expect was passed on")
+			}
+			io.Copy(w, r.Body)
+		})
+		for name, h := range fronts(serve(t, app), nil) {
+			s := httptest.NewServer(h)
+			c, err := net.Dial("tcp", s.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.SetDeadline(time.Now().Add(10 * time.Second))
+			io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+			line, err := bufio.NewReader(c).ReadString('\n') // without a byte of the body
+			if line != "HTTP/1.1 100 Continue\r\n" {
+				t.Errorf("%s: %q, %v", name, line, err)
+			}
+			c.Close()
+			s.Close()
+		}
+	})
+	t.Run("083 a body that still comes when the answer is over", func(t *testing.T) {
+		app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", http.StatusForbidden) })
+		var mu sync.Mutex
+		var log bytes.Buffer
+		s := httptest.NewUnstartedServer(&gatewayhttp.Proxy{Backend: serve(t, app), Logger: quiet})
+		s.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return log.Write(p)
+		}), nil), slog.LevelError)
+		s.Start()
+		for range 5 {
+			c, err := net.Dial("tcp", s.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.SetDeadline(time.Now().Add(10 * time.Second))
+			io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\npart")
+			res, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(res.Body); res.StatusCode != 403 || string(b) != "no\n" || err != nil {
+				t.Errorf("%d %q, %v", res.StatusCode, b, err)
+			}
+			c.Close()
+		}
+		s.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		if log.Len() > 0 {
+			t.Errorf("net/http says %s", log.String())
+		}
+	})
+	t.Run("254 F29 fields that Connection names", func(t *testing.T) {
+		b := answers("Status: 200\r\nConnection: x-foo, content-length\r\nX-Foo: 1\r\nX-Bar: 2\r\nContent-Length: 1\r\n\r\n", "x")
+		for name, h := range fronts(b, nil) {
+			got := rawHTTP(t, h, ask)
+			if strings.Contains(got, "X-Foo") || !strings.Contains(got, "X-Bar: 2") || !strings.Contains(got, "Content-Length: 1\r\n") {
+				t.Errorf("%s: %q", name, got)
+			}
+		}
+		got, err := mapped(nil, get("/", "Connection", "x-foo", "X-Foo", "1", "X-Bar", "2"))
+		if err != nil || got["HTTP_X_FOO"] != "" || got["HTTP_X_BAR"] != "2" {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
+	t.Run("255 F28 orders to a web server", func(t *testing.T) {
+		head := "Status: 200\r\n"
+		names := []string{"X-Accel-Redirect", "X-Accel-Buffering", "X-Sendfile", "X-Sendfile2", "X-LIGHTTPD-send-file", "X-Reproxy-URL"}
+		for _, name := range names {
+			head += name + ": v\r\n"
+		}
+		for name, h := range fronts(answers(head+"\r\n", "x"), nil) {
+			got := strings.ToLower(rawHTTP(t, h, ask))
+			for _, n := range names {
+				if strings.Contains(got, strings.ToLower(n)) {
+					t.Errorf("%s: %s is passed on", name, n)
+				}
+			}
+		}
+	})
+	t.Run("256 fields that repeat with others between", func(t *testing.T) {
+		for name, h := range fronts(answers("Status: 200\r\nX: 1\r\nY: 2\r\nX: 3\r\nY: 4\r\n\r\n", ""), nil) {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+			if x, y := w.Header()["X"], w.Header()["Y"]; fmt.Sprint(x, y) != "[1 3] [2 4]" {
+				t.Errorf("%s: %v %v", name, x, y)
+			}
+		}
+	})
+	t.Run("119 261 statuses and lengths", func(t *testing.T) {
+		tr := &gatewayhttp.Transport{}
+		for _, c := range []struct {
+			method, head string
+			length       int64
+			status       string
+			body         bool
+		}{
+			{"GET", "Status: 204\r\nContent-Length: 5\r\n\r\n", 0, "204 No Content", false},
+			{"HEAD", "Status: 200\r\nContent-Length: 5\r\n\r\n", 5, "200 OK", false},
+			{"GET", "Status: 599\r\n\r\n", -1, "599 Unknown", true},
+		} {
+			tr.Backend = answers(c.head, "body")
+			res, err := tr.RoundTrip(httptest.NewRequest(c.method, "/", nil))
+			if err != nil || res.ContentLength != c.length || res.Status != c.status || c.body == (res.Body == http.NoBody) {
+				t.Errorf("%s %q: %v, %v", c.method, c.head, res, err)
+			}
+		}
+		w := httptest.NewRecorder()
+		(&gatewayhttp.Proxy{Backend: answers("Status: 204\r\nContent-Length: 5\r\n\r\n", "")}).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if _, ok := w.Header()["Content-Length"]; ok || w.Code != 204 {
+			t.Errorf("%d, %v", w.Code, w.Header())
+		}
+	})
+	t.Run("a ResponseWriter that cannot flush", func(t *testing.T) {
+		w := httptest.NewRecorder()
+		(&gatewayhttp.Proxy{Backend: answers("Status: 200\r\n\r\n", "body")}).ServeHTTP(struct{ http.ResponseWriter }{w}, httptest.NewRequest("GET", "/", nil))
+		if w.Body.String() != "body" {
+			t.Errorf("%q", w.Body.String())
+		}
+	})
+	t.Run("no pool holds what one large request needed", func(t *testing.T) {
+		large := 0
+		p := &gatewayhttp.Proxy{Backend: gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
+			if hook.Params(&r.Params).Cap() > 128<<10 || hook.Header(&res.Header).Cap() > 128<<10 {
+				large++
+			}
+			if r.Method() == "POST" {
+				res.Header.Add("X", strings.Repeat("v", 1<<20))
+			}
+			res.Status, res.Body = 200, io.NopCloser(strings.NewReader(""))
+			return nil
+		})}
+		for range 50 {
+			p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil))
+			p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+			big := httptest.NewRequest("GET", "/", nil)
+			big.Header.Set("X", strings.Repeat("v", 1<<20))
+			large--
+			p.ServeHTTP(httptest.NewRecorder(), big)
+			p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		}
+		if large != 0 {
+			t.Errorf("large memory was used again %d times", large)
+		}
+	})
+	t.Run("080 Refuse, and Stream", func(t *testing.T) {
+		app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b, err := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "%d %s %v", r.ContentLength, b, err)
+		})
+		c := serve(t, app)
+		c.UnknownLength = true
+		post := func(m *gatewayhttp.Mapping) (int, string) {
+			r := httptest.NewRequest("POST", "/", struct{ io.Reader }{strings.NewReader("hello")})
+			w := httptest.NewRecorder()
+			(&gatewayhttp.Proxy{Backend: c, Mapping: m, Logger: quiet}).ServeHTTP(w, r)
+			return w.Code, w.Body.String()
+		}
+		for policy, want := range map[gatewayhttp.BodyPolicy]string{
+			gatewayhttp.Spool: "200 5 hello <nil>", gatewayhttp.Stream: "200 -1 hello <nil>", gatewayhttp.Refuse: "411 Length Required\n",
+		} {
+			if status, body := post(&gatewayhttp.Mapping{Body: policy}); fmt.Sprint(status, " ", body) != want {
+				t.Errorf("policy %d: %d %q", policy, status, body)
+			}
+		}
+		// A client's request whose length is not known, through Transport.
+		r, _ := http.NewRequest("POST", "http://app/", struct{ io.Reader }{strings.NewReader("hello")})
+		res, err := (&gatewayhttp.Transport{Backend: c}).RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if b, _ := io.ReadAll(res.Body); string(b) != "5 hello <nil>" {
+			t.Errorf("%q", b)
+		}
+	})
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestMappingEdges(t *testing.T) {
+	t.Run("049 F40 PATH_TRANSLATED stays in the root", func(t *testing.T) {
+		r := get("/")
+		r.URL.Path = "/x.php/../../etc/passwd"
+		got, err := mapped(&gatewayhttp.Mapping{Root: "/srv/www"}, r)
+		if err != nil || got["PATH_TRANSLATED"] != "/srv/www/etc/passwd" || got["DOCUMENT_ROOT"] != "/srv/www" {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
+	t.Run("117 SCRIPT_FILENAME is a path", func(t *testing.T) {
+		got, err := mapped(&gatewayhttp.Mapping{Root: "/srv/www"}, get("/a.php/b?c"))
+		if err != nil || got["SCRIPT_FILENAME"] != "/srv/www/a.php" {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
+	t.Run("007 the order of fields", func(t *testing.T) {
+		for range 5 {
+			var p gateway.Params
+			r := get("/", "B", "1", "A", "2", "C", "3")
+			if err := new(gatewayhttp.Mapping).AddParams(&p, r); err != nil {
+				t.Fatal(err)
+			}
+			order := ""
+			for name := range p.All() {
+				if len(name) == len("HTTP_A") {
+					order += string(name[5:])
+				}
+			}
+			if order != "ABC" {
+				t.Fatalf("order %q", order)
+			}
+		}
+	})
+	t.Run("035 037 REMOTE_ADDR is always there", func(t *testing.T) {
+		r := get("/")
+		r.RemoteAddr = "@"
+		got, err := mapped(nil, r)
+		if addr, ok := got["REMOTE_ADDR"]; !ok || addr != "" || err != nil {
+			t.Errorf("%q %v, %v", addr, ok, err)
+		}
+	})
+	t.Run("024 hosts of a client's request", func(t *testing.T) {
+		r, _ := http.NewRequest("GET", "http://name:81/", nil)
+		r.Host = ""
+		got, err := mapped(nil, r)
+		if err != nil || got["SERVER_NAME"] != "name" || got["SERVER_PORT"] != "81" || got["HTTP_HOST"] != "name:81" {
+			t.Errorf("%v, %v", got, err)
+		}
+		r = get("/")
+		r.Host, r.URL.Host = "", ""
+		got, err = mapped(nil, r)
+		if _, ok := got["HTTP_HOST"]; ok || err != nil || got["SERVER_NAME"] != "localhost" {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
+	t.Run("050 F9 extensions", func(t *testing.T) {
+		for _, m := range []*gatewayhttp.Mapping{{Root: "/w", Split: []string{""}}, {Root: "/w", Split: []string{".é"}}} {
+			for _, path := range []string{"/a.É", "/a"} {
+				r := get("/")
+				r.URL.Path = path
+				if got, err := mapped(m, r); err == nil {
+					t.Errorf("%q: %v", path, got["SCRIPT_NAME"])
+				}
+			}
+		}
+	})
+}
+
+func TestHandlerEdges(t *testing.T) {
+	get := func(method string) *gateway.Request { return gatewaytest.NewRequest(method, "/", nil) }
+	t.Run("266 F28 names that are not canonical", func(t *testing.T) {
+		_, header, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+			for _, name := range []string{"x-accel-redirect", "X-sendfile", "X-Sendfile2", "x-reproxy-url", "status", "transfer-encoding"} {
+				w.Header()[name] = []string{"v"}
+			}
+			w.Header().Set("Proxy-Authenticate", "Basic")
+		}, get("GET"))
+		for name := range header {
+			if strings.ContainsAny(strings.ToLower(name[:1]), "xst") {
+				t.Errorf("%s is sent", name)
+			}
+		}
+		if err != nil || header["Proxy-Authenticate"] != "Basic;" {
+			t.Errorf("%v, %v", header, err)
+		}
+	})
+	t.Run("267 F25 a type of the handler's own", func(t *testing.T) {
+		_, header, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/x-own")
+			io.WriteString(w, "<html>")
+		}, get("GET"))
+		if err != nil || header["Content-Type"] != "text/x-own;" {
+			t.Errorf("%v, %v", header, err)
+		}
+	})
+	t.Run("268 271 lengths of bodies that are not sent", func(t *testing.T) {
+		for _, c := range []struct {
+			method string
+			status int
+		}{{"HEAD", 200}, {"GET", 304}} {
+			status, header, body, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Length", "10")
+				w.WriteHeader(c.status)
+			}, get(c.method))
+			if err != nil || status != c.status || header["Content-Length"] != "10;" || body != "" {
+				t.Errorf("%s: %d %v %q, %v", c.method, status, header, body, err)
+			}
+		}
+		_, _, body, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "one")
+			io.WriteString(w, "two")
+		}, get("HEAD"))
+		if err != nil || body != "" {
+			t.Errorf("%q, %v", body, err)
+		}
+		var w gatewaytest.Recorder
+		h := gatewayhttp.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "10")
+			io.WriteString(w, "short")
+		}))
+		if err := h.ServeGateway(&w, get("GET")); err == nil {
+			t.Error("a short body is no error")
+		}
+	})
+	t.Run("275 a status, then Flush", func(t *testing.T) {
+		status, _, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(404)
+			w.(http.Flusher).Flush()
+		}, get("GET"))
+		if err != nil || status != 404 {
+			t.Errorf("%d, %v", status, err)
+		}
+	})
+	t.Run("270 276 panics", func(t *testing.T) {
+		for name, h := range map[string]http.HandlerFunc{
+			"1000": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(1000) },
+			"x":    func(w http.ResponseWriter, r *http.Request) { panic("x") },
+		} {
+			var log bytes.Buffer
+			srv := &fastcgi.Server{Handler: gatewayhttp.Handler(h), Logger: slog.New(slog.NewTextHandler(&log, nil))}
+			c := &fastcgi.Client{Addr: gatewaytest.Start(t, srv), Logger: quiet}
+			var res gateway.Response
+			r := get("GET")
+			var errs bytes.Buffer
+			r.Stderr = &errs
+			if err := c.RoundTrip(t.Context(), r, &res); err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+			if res.Status != 500 || errs.Len() == 0 || !strings.Contains(log.String(), "panicked") {
+				t.Errorf("%s: %d, STDERR %q, log %q", name, res.Status, errs.String(), log.String())
+			}
+		}
+	})
+	t.Run("026 029 targets", func(t *testing.T) {
+		for _, uri := range []string{"/?\x01", "/?\x7f", "/secret\x01"} {
+			_, err := newRequest("REQUEST_METHOD", "GET", "REQUEST_URI", uri)
+			if !errors.Is(err, gateway.ErrParam) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%q: %v", uri, err)
+			}
+		}
+		r, err := newRequest("REQUEST_METHOD", "CONNECT", "REQUEST_URI", "name:443", "HTTP_HOST", "name:443")
+		if err != nil || r.URL.Scheme != "" || r.URL.Host != "name:443" {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+	t.Run("context.AfterFunc", func(t *testing.T) {
+		fired := make(chan struct{})
+		if _, _, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithCancel(r.Context())
+			context.AfterFunc(ctx, func() { close(fired) })
+			_ = cancel // the request's end is what fires
+		}, get("GET")); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-fired:
+		case <-time.After(10 * time.Second):
+			t.Error("nothing fired at the end of the request")
+		}
+	})
+	t.Run("nil is the default mux", func(t *testing.T) {
+		http.HandleFunc("/edge-of-the-default-mux", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "default") })
+		var w gatewaytest.Recorder
+		if err := gatewayhttp.Handler(nil).ServeGateway(&w, gatewaytest.NewRequest("GET", "/edge-of-the-default-mux", nil)); err != nil || w.Body.String() != "default" {
+			t.Errorf("%q, %v", w.Body.String(), err)
+		}
+	})
+}
