@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 )
@@ -135,11 +136,18 @@ var statuses = []struct {
 	{ErrNoResponse, 502},
 }
 
-// ErrorStatus is the HTTP status for an error of this module: 400, 411, 413, 431, 502, 503 or 504; 500 for any other error.
+// ErrorStatus is the HTTP status for an error of this module: 400, 411, 413, 431, 502, 503 or 504; 404 or 403 for a
+// script that is not there or may not be run (fs.ErrNotExist, fs.ErrPermission, before anything was sent); 500 for any
+// other error.
 func ErrorStatus(err error) int {
 	e, exchange := errors.AsType[*Error](err)
-	if exchange && e.Phase == PhaseWait {
+	switch {
+	case exchange && e.Phase == PhaseWait:
 		return 503
+	case exchange && e.Phase == PhaseRequest && errors.Is(err, fs.ErrNotExist):
+		return 404
+	case exchange && e.Phase == PhaseRequest && errors.Is(err, fs.ErrPermission):
+		return 403
 	}
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {

@@ -71,8 +71,9 @@ type ResponseWriter interface {
 	// SetWriteDeadline bounds the writes of this answer from now on; the zero time stands for the server's WriteTimeout.
 	SetWriteDeadline(t time.Time) error
 
-	// Hijack sends the head (101) and hands over the connection, bytes already buffered first; errors.ErrUnsupported
-	// in fastcgi and cgi.
+	// Hijack sends the head of a 101 with Header's fields (Upgrade and Connection are added) and hands over the
+	// connection, bytes already buffered first. It is the caller's to close, and lives on when the handler has
+	// returned. errors.ErrUnsupported in fastcgi and cgi, and where Request.Upgrade is "".
 	Hijack() (Stream, error)
 
 	embedWriter() // met by embedding a ResponseWriter or WriterBase, so that methods can be added

@@ -15,9 +15,15 @@ func (r *Request) Method() string { return r.Params.Get("REQUEST_METHOD") }
 // ScriptName is SCRIPT_NAME, section 4.1.13: the decoded path up to and with the script.
 func (r *Request) ScriptName() string { return r.Params.Get("SCRIPT_NAME") }
 
-// PathInfo is PATH_INFO, section 4.1.5: the decoded path after the script. It cannot tell "%2F" from "/"; URI can.
-// Nothing decodes it again.
-func (r *Request) PathInfo() string { return r.Params.Get("PATH_INFO") }
+// PathInfo is PATH_INFO, section 4.1.5: the decoded path after the script; or all of the path where neither it nor
+// SCRIPT_NAME was sent, as by nginx with scgi_params. It cannot tell "%2F" from "/"; URI can. Nothing decodes it again.
+func (r *Request) PathInfo() string {
+	info, sent := r.Params.Lookup("PATH_INFO")
+	if _, script := r.Params.Lookup("SCRIPT_NAME"); !sent && !script {
+		return r.Path()
+	}
+	return string(info)
+}
 
 // Query is QUERY_STRING, section 4.1.7, as it was sent, without "?".
 func (r *Request) Query() string { return r.Params.Get("QUERY_STRING") }
@@ -25,7 +31,7 @@ func (r *Request) Query() string { return r.Params.Get("QUERY_STRING") }
 // Path is the decoded path of the request: SCRIPT_NAME and PATH_INFO, or, if neither was sent, what DOCUMENT_URI or
 // REQUEST_URI say.
 func (r *Request) Path() string {
-	if path := r.ScriptName() + r.PathInfo(); path != "" {
+	if path := r.Params.Get("SCRIPT_NAME") + r.Params.Get("PATH_INFO"); path != "" {
 		return path
 	}
 	if uri := r.Params.Get("DOCUMENT_URI"); uri != "" {
@@ -56,7 +62,7 @@ func (r *Request) URI() string {
 // in the web server, or if one of them was forged: which of the two counts is the application's choice. It is true if
 // either was not sent.
 func (r *Request) PathAgrees() bool {
-	uri, decoded := r.Params.Get("REQUEST_URI"), r.ScriptName()+r.PathInfo()
+	uri, decoded := r.Params.Get("REQUEST_URI"), r.Params.Get("SCRIPT_NAME")+r.Params.Get("PATH_INFO")
 	if uri == "" || decoded == "" {
 		return true
 	}

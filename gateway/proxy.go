@@ -2,16 +2,20 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 
 	"github.com/gatehouse-go/gatehouse/internal/race"
+	"github.com/gatehouse-go/gatehouse/internal/tunnel"
 )
 
 // Proxy is a Handler that passes each request on. Params go in order and byte for byte, except: HTTP_PROXY,
-// HTTP_CONTENT_TYPE, HTTP_CONTENT_LENGTH, HTTP_TRANSFER_ENCODING, HTTP_TE, HTTP_TRAILER, HTTP_KEEP_ALIVE,
-// HTTP_CONNECTION and HTTP_UPGRADE are dropped, and so is SCGI; CONTENT_LENGTH follows ContentLength; a SERVER_PROTOCOL
-// of HTTP/2 or HTTP/3 gets its ".0". Of the answer the reason phrase is not carried.
+// HTTP_CONTENT_TYPE, HTTP_CONTENT_LENGTH, HTTP_TRANSFER_ENCODING, HTTP_TE, HTTP_TRAILER, HTTP_KEEP_ALIVE and, unless
+// upgrading, HTTP_CONNECTION and HTTP_UPGRADE are dropped, and so is SCGI; CONTENT_LENGTH follows ContentLength; a
+// SERVER_PROTOCOL of HTTP/2 or HTTP/3 gets its ".0". Of the answer the reason phrase is not carried.
+//
+// An answer of 101 to a request that asks for a WebSocket joins both connections until one of them ends.
 //
 // Each piece of the answer is sent on as it arrives. An answer that breaks off is cut, so that it cannot look whole.
 type Proxy struct {
@@ -33,6 +37,9 @@ func (p *Proxy) ServeGateway(w ResponseWriter, r *Request) error {
 		return err
 	}
 	defer x.res.Body.Close()
+	if x.res.Status == 101 {
+		return x.join()
+	}
 	x.res.settleLength()
 	w.Header().CopyFrom(&x.res.Header)
 	w.WriteHeader(x.res.Status)
@@ -89,6 +96,9 @@ func newPassage(w ResponseWriter, r *Request) *passage {
 	x.w = w
 	x.req.CopyFrom(r)
 	x.req.Params.list.DeleteFunc(notPassed)
+	if x.req.Upgrade == "" {
+		x.req.Params.list.DeleteFunc(ofUpgrade)
+	}
 	if v, _ := x.req.Params.Lookup("SERVER_PROTOCOL"); string(v) == "HTTP/2" || string(v) == "HTTP/3" {
 		x.req.Params.Set("SERVER_PROTOCOL", string(v)+".0")
 	}
@@ -110,10 +120,31 @@ func (x *passage) release() {
 func notPassed(name []byte) bool {
 	switch string(name) {
 	case "HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_TE",
-		"HTTP_TRAILER", "HTTP_KEEP_ALIVE", "HTTP_CONNECTION", "HTTP_UPGRADE", "SCGI":
+		"HTTP_TRAILER", "HTTP_KEEP_ALIVE", "SCGI":
 		return true
 	}
 	return false
+}
+
+// ofUpgrade names what asks for an upgrade.
+func ofUpgrade(name []byte) bool {
+	return string(name) == "HTTP_CONNECTION" || string(name) == "HTTP_UPGRADE"
+}
+
+// join copies between both connections after a 101. The end of one direction is passed on; the end of the backend's ends
+// the other, and so does an error.
+func (x *passage) join() error {
+	back, ok := x.res.Body.(Stream)
+	if !ok {
+		return fmt.Errorf("gateway: the backend's 101 has no stream: %w", ErrMalformed)
+	}
+	x.w.Header().CopyFrom(&x.res.Header)
+	front, err := x.w.Hijack()
+	if err != nil {
+		return err
+	}
+	tunnel.Join(front, back)
+	return nil
 }
 
 // copyBody sends on what arrives. It does not flush when the end came with the last bytes: then head, body and end

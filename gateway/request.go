@@ -41,7 +41,7 @@ type Request struct {
 	Modifier2     uint8                             // uwsgi: its meaning depends on Modifier1
 	Stderr        io.Writer                         // client: raw STDERR of this request; nil stands for Client.Stderr
 	Interim       func(status int, h *Header) error // client: a 1xx answer other than 101, h valid until it returns; nil stands for "drop"
-	Upgrade       string                            // client: the token asked for; "" makes a 101 an error
+	Upgrade       string                            // the token asked for; client: "" makes a 101 an error; server: "websocket", where Hijack can grant it
 	Peer, Local   netip.AddrPort                    // server: of the socket; zero for Unix sockets
 
 	context hook.ContextSource

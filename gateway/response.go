@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 
+	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/scan"
 )
@@ -17,12 +18,18 @@ type Response struct {
 	ContentLength int64         // of Body in bytes; -1 stands for unknown
 	Body          io.ReadCloser // never nil after RoundTrip; a Stream when Status is 101
 	AppStatus     uint32        // FastCGI appStatus or CGI exit status; set when Body has given io.EOF
+
+	local bool // the head may be a local redirect, RFC 3875 section 6.2.2
+}
+
+func init() {
+	hook.LocalRedirect = func(r any) bool { return r.(*Response).local }
 }
 
 // Reset makes r empty; it keeps its memory.
 func (r *Response) Reset() {
 	r.Header.Reset()
-	r.Status, r.ContentLength, r.Body, r.AppStatus = 0, 0, nil, 0
+	r.Status, r.ContentLength, r.Body, r.AppStatus, r.local = 0, 0, nil, 0, false
 }
 
 // settleLength makes the Content-Length field say what ContentLength says, where whoever changed one forgot the other.
@@ -124,8 +131,9 @@ func consumeHead(b []byte, r *Response) error {
 	}
 	if r.Status == 0 {
 		r.Status = 200
-		if l.FindFold("Location", 0) >= 0 {
+		if i := l.FindFold("Location", 0); i >= 0 {
 			r.Status = 302
+			r.local = l.Len() == 1 && bytes.HasPrefix(l.Value(i), []byte("/")) && r.ContentLength < 0
 		}
 	}
 	return nil

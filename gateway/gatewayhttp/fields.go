@@ -23,6 +23,21 @@ var hopByHop = map[string]bool{
 	"Upgrade":             true,
 }
 
+// upgrade is the token of a request that asks for a WebSocket; "" stands for none. No other protocol is passed through:
+// to one that a server on the way acts on by itself, h2c for one, requests could be smuggled (F31).
+func upgrade(r *http.Request) string {
+	token := r.Header.Get("Upgrade")
+	if r.ProtoMajor != 1 || !strings.EqualFold(token, "websocket") {
+		return ""
+	}
+	for name := range listed(r.Header["Connection"]) {
+		if name == "Upgrade" {
+			return token
+		}
+	}
+	return ""
+}
+
 // listed are the fields that Connection names.
 func listed(connection []string) iter.Seq[string] {
 	return func(yield func(string) bool) {

@@ -23,6 +23,10 @@ import (
 // gateway.Handler around this one where they are meant. A name that is no token or a value with a control byte makes the
 // answer a 500. WriteHeader of a 1xx is sent where the server's Interim allows it.
 //
+// It is an http.Hijacker for requests that ask for a WebSocket, where the server can hand its connection over (scgi,
+// uwsgi): what the handler writes to the connection begins with the head of an HTTP response, a 101 or a refusal, which
+// is sent as the protocol has it; it must be written before the handler returns.
+//
 // A panic with http.ErrAbortHandler cuts the answer without a word in the log.
 func Handler(h http.Handler) gateway.Handler {
 	if h == nil {
@@ -40,7 +44,7 @@ func (h handler) ServeGateway(w gateway.ResponseWriter, r *gateway.Request) erro
 		return err
 	}
 	defer in.ctx.params.end()
-	in.writer = responseWriter{w: w, header: make(http.Header), head: hr.Method == http.MethodHead, length: -1}
+	in.writer = responseWriter{w: w, r: r, header: make(http.Header), head: hr.Method == http.MethodHead, length: -1}
 	if err := in.writer.serve(h.h, hr); err != nil {
 		return err
 	}
@@ -52,6 +56,8 @@ var errAbort = fmt.Errorf("gatewayhttp: handler aborted: %w", gateway.ErrAborted
 // responseWriter is an http.ResponseWriter onto a gateway one.
 type responseWriter struct {
 	w       gateway.ResponseWriter
+	r       *gateway.Request
+	taken   *hijacked // by Hijack; nil if it was not
 	header  http.Header
 	status  int   // 0 until WriteHeader
 	sent    bool  // the head has been given to w
@@ -149,6 +155,9 @@ func (w *responseWriter) commit(p []byte) {
 
 // admit decides about n bytes of body.
 func (w *responseWriter) admit(n int) error {
+	if w.taken != nil {
+		return http.ErrHijacked
+	}
 	w.WriteHeader(http.StatusOK)
 	if !bodyAllowed(w.status) {
 		return http.ErrBodyNotAllowed
@@ -188,6 +197,9 @@ func (w *responseWriter) WriteString(s string) (int, error) {
 func (w *responseWriter) Flush() { w.FlushError() }
 
 func (w *responseWriter) FlushError() error {
+	if w.taken != nil {
+		return http.ErrHijacked
+	}
 	w.commit(nil)
 	return w.w.Flush()
 }
@@ -200,6 +212,9 @@ func (w *responseWriter) EnableFullDuplex() error { return nil }
 
 // finish ends the answer. One that lacks bytes its Content-Length promised is cut.
 func (w *responseWriter) finish() error {
+	if w.taken != nil {
+		return w.taken.finish()
+	}
 	w.commit(nil)
 	if w.length > w.written && !w.head && bodyAllowed(w.status) {
 		return errors.New("gatewayhttp: body shorter than its Content-Length")

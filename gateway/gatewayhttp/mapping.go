@@ -334,6 +334,11 @@ func (m *Mapping) request(req *gateway.Request, r *http.Request) error {
 	if err := m.AddParams(&req.Params, r); err != nil {
 		return err
 	}
+	req.Upgrade = upgrade(r)
+	if req.Upgrade != "" && !m.Minimal {
+		req.Params.Set("HTTP_UPGRADE", req.Upgrade)
+		req.Params.Set("HTTP_CONNECTION", "Upgrade")
+	}
 	req.ContentLength = r.ContentLength
 	switch {
 	case r.Body == nil || r.Body == http.NoBody:

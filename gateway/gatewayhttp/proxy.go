@@ -1,8 +1,10 @@
 package gatewayhttp
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -17,6 +19,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/race"
+	"github.com/gatehouse-go/gatehouse/internal/single"
+	"github.com/gatehouse-go/gatehouse/internal/tunnel"
 )
 
 // Proxy is an http.Handler straight onto a backend, as gateway.Proxy is a gateway.Handler. Each piece of the answer is
@@ -27,6 +31,7 @@ type Proxy struct {
 	Mapping        *Mapping
 	ModifyResponse func(*gateway.Response) error                   // changes the answer before its head is sent; its error goes to ErrorHandler
 	ErrorHandler   func(http.ResponseWriter, *http.Request, error) // of a request that has no answer; nil stands for Status and Logger
+	LocalRedirect  http.Handler                                    // serves what a Location with a path and nothing else asks for, RFC 3875 section 6.2.2; nil passes it on, as a 302
 	Logger         *slog.Logger                                    // nil stands for slog.Default
 }
 
@@ -59,7 +64,14 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.handleError(w, r, err)
 		return
 	}
-	defer x.res.Body.Close()
+	if p.redirected(x, w, r) {
+		return
+	}
+	defer func() { x.res.Body.Close() }()
+	if x.res.Status == http.StatusSwitchingProtocols {
+		p.join(x, w, r)
+		return
+	}
 	header := w.Header()
 	addTo(header, &x.res.Header)
 	setLength(header, &x.res)
@@ -76,6 +88,27 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// join makes a tunnel of a 101.
+func (p *Proxy) join(x *crossing, w http.ResponseWriter, r *http.Request) {
+	back, ok := x.res.Body.(gateway.Stream)
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if !ok || err != nil {
+		p.handleError(w, r, fmt.Errorf("gatewayhttp: 101 that cannot be passed on: %w", gateway.ErrMalformed))
+		return
+	}
+	header := make(http.Header)
+	addTo(header, &x.res.Header)
+	switched(header, &x.res.Header)
+	res := &http.Response{StatusCode: http.StatusSwitchingProtocols, ProtoMajor: 1, ProtoMinor: 1, Header: header}
+	conn.SetDeadline(time.Time{})
+	if err := res.Write(conn); err != nil {
+		conn.Close()
+		return
+	}
+	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+	tunnel.Join(single.NewStream(conn, bytes.Clone(early)), back)
 }
 
 // clientFault is an error of reading the client's body, so that it is not taken for the backend's.

@@ -56,7 +56,8 @@ type Transport struct {
 	Mapping *Mapping
 }
 
-// RoundTrip sends r and returns its answer; see http.RoundTripper. An application that answers while it still reads needs
+// RoundTrip sends r and returns its answer; see http.RoundTripper. The Body of a 101 to a request for a WebSocket is a
+// gateway.Stream. An application that answers while it still reads needs
 // a server that lets it: http.ResponseController.EnableFullDuplex before ReverseProxy, for HTTP/1.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := &exchange{body: r.Body}
@@ -79,6 +80,11 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		Request:       r,
 	}
 	addTo(res.Header, &x.res.Header)
+	if stream, ok := x.res.Body.(gateway.Stream); ok && x.res.Status == http.StatusSwitchingProtocols {
+		switched(res.Header, &x.res.Header)
+		res.Body, res.ContentLength = stream, 0 // an io.ReadWriteCloser, as http.Transport's
+		return res, nil
+	}
 	if r.Method == "HEAD" || !bodyAllowed(x.res.Status) {
 		x.Close()
 		res.Body = http.NoBody
@@ -87,6 +93,12 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	return res, nil
+}
+
+// switched adds what makes the head of a 101 one.
+func switched(dst http.Header, h *gateway.Header) {
+	dst.Set("Upgrade", h.Get("Upgrade"))
+	dst.Set("Connection", "Upgrade")
 }
 
 func statusText(status int) string {

@@ -33,6 +33,9 @@ var (
 	// Normalize joins and drops what stands more than once in a *gateway.Params, as Receive does.
 	Normalize func(p any) error
 
+	// LocalRedirect reports whether the head of a *gateway.Response was a Location with a path and nothing else.
+	LocalRedirect func(r any) bool
+
 	// SetContext gives a *gateway.Request its context; nil takes it away.
 	SetContext func(r any, c ContextSource)
 )

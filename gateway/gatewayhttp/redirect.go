@@ -1,0 +1,94 @@
+package gatewayhttp
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"path"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/hook"
+)
+
+// maxRedirects is how many local redirects may follow one another for one request.
+const maxRedirects = 10
+
+type redirectKey struct{}
+
+// redirected serves a local redirect, RFC 3875 section 6.2.2: a head that is a Location with a path and nothing else,
+// and no body. It reports whether it did; if not, x.res is as it was.
+func (p *Proxy) redirected(x *crossing, w http.ResponseWriter, r *http.Request) bool {
+	if p.LocalRedirect == nil || !hook.LocalRedirect(&x.res) {
+		return false
+	}
+	first := make([]byte, 512)
+	n, err := io.ReadFull(x.res.Body, first)
+	if n > 0 || err != io.EOF {
+		x.res.Body = &resumed{first[:n], err, x.res.Body}
+		return false
+	}
+	x.res.Body.Close()
+	next, err := localRequest(r, x.res.Header.Get("Location"))
+	if err != nil {
+		p.handleError(w, r, err)
+		return true
+	}
+	p.LocalRedirect.ServeHTTP(w, next)
+	return true
+}
+
+// localRequest is the request that a local redirect asks for: GET (HEAD stays HEAD), with no body, for a path that is
+// clean.
+func localRequest(r *http.Request, location string) (*http.Request, error) {
+	count, _ := r.Context().Value(redirectKey{}).(int)
+	if count == maxRedirects {
+		return nil, errLoop
+	}
+	u, err := url.ParseRequestURI(location)
+	if err != nil || u.Host != "" || u.Scheme != "" || !clean(u.Path) {
+		return nil, fmt.Errorf("gatewayhttp: local redirect: %w", gateway.ErrMalformed)
+	}
+	next := r.Clone(context.WithValue(r.Context(), redirectKey{}, count+1))
+	if next.Method != http.MethodHead {
+		next.Method = http.MethodGet
+	}
+	next.URL, next.RequestURI = u, u.RequestURI()
+	next.Body, next.GetBody, next.ContentLength, next.TransferEncoding = http.NoBody, nil, 0, nil
+	for _, name := range [...]string{"Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding", "Expect"} {
+		next.Header.Del(name)
+	}
+	return next, nil
+}
+
+// errLoop is a fault of the scripts: a 500.
+var errLoop = fmt.Errorf("gatewayhttp: more than %d local redirects", maxRedirects)
+
+// clean reports whether p is a path that no part of leads elsewhere.
+func clean(p string) bool {
+	c := path.Clean(p)
+	return p == c || p == c+"/"
+}
+
+// resumed is a body whose beginning has been read.
+type resumed struct {
+	first []byte
+	err   error // of reading that; io.ErrUnexpectedEOF: it was all
+	io.ReadCloser
+}
+
+func (b *resumed) Read(p []byte) (int, error) {
+	if len(b.first) > 0 {
+		n := copy(p, b.first)
+		b.first = b.first[n:]
+		return n, nil
+	}
+	switch b.err {
+	case nil:
+		return b.ReadCloser.Read(p)
+	case io.ErrUnexpectedEOF:
+		return 0, io.EOF
+	}
+	return 0, b.err
+}
