@@ -254,6 +254,9 @@ func TestClientEdges(t *testing.T) {
 	})
 	t.Run("120 DialTimeout and HeadTimeout", func(t *testing.T) {
 		c := &fastcgi.Client{DialTimeout: 20 * time.Millisecond, Dial: func(ctx context.Context) (net.Conn, error) {
+			if d, ok := ctx.Deadline(); !ok || time.Until(d) > time.Second {
+				t.Errorf("Dial may take until %v", d)
+			}
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}}

@@ -375,6 +375,7 @@ func (b *clientBody) Close() error {
 	defer cc.rmu.Unlock()
 	if b.cc.Load() == cc {
 		cc.finish(cc.answer.dropBuffered(&cc.rec))
+		b.end.Store(&errClosed) // also where all of the answer had come
 	}
 	return nil
 }

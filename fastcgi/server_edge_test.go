@@ -346,7 +346,7 @@ func TestServerReuse(t *testing.T) {
 			}
 			s.reply(1)
 			s.send(head(2, 1, true, "PATH_INFO", "/plain", "CONTENT_LENGTH", "6"))
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(40 * time.Millisecond) // the handler waits for it
 			s.send(stdin(2, "second") + stdin(2, ""))
 			r := s.reply(2)
 			if r.body() != "second <nil> <nil>" || r.end.AppStatus != 0 || r.stderr != "" || strings.Contains(fmt.Sprint(r.records), "STDERR") {

@@ -33,6 +33,7 @@ type Answer struct {
 	Bare    bool                                      // there may be less of a body than its length tells of: HEAD's
 
 	in   *inbuf.Buffer
+	seen bool  // a head, an interim one for all we know, has come
 	left int64 // of the body; -1 stands for "to the end of the input"
 	err  error // what Read returns from now on
 }
@@ -95,12 +96,13 @@ func (a *Answer) oneHead(res *gateway.Response, limit int) error {
 			return fmt.Errorf("answer's head begins with a status line and must not, or the other way round: %w", gateway.ErrMalformed)
 		}
 		if n > 0 {
+			a.seen = true
 			_, err := gateway.ConsumeResponse(a.in.Buffered()[:n], res)
 			a.in.Discard(n)
 			return err
 		}
 		if err := a.in.Fill(a.in.Len() + 1); err != nil {
-			if err == io.EOF && a.in.Len() == 0 {
+			if err == io.EOF && a.in.Len() == 0 && !a.seen {
 				return io.EOF
 			}
 			return broken(err)

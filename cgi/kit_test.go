@@ -1,0 +1,121 @@
+package cgi_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/gatehouse-go/gatehouse/cgi"
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
+)
+
+// This file is what the other tests are written with: this program as a CGI script, and scripts in sh.
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// TestMain is also the script of the tests that need one of ours: they start this program with the name of a handler.
+func TestMain(m *testing.M) {
+	name, ok := os.LookupEnv("GATEHOUSE_TEST_HANDLER")
+	if !ok {
+		os.Exit(m.Run())
+	}
+	os.Unsetenv("GATEHOUSE_TEST_HANDLER")
+	err := (&cgi.Server{Handler: conformance.Handlers[name], Logger: quiet}).Serve(context.Background())
+	if status, ok := errors.AsType[cgi.ExitStatus](err); ok {
+		os.Exit(int(status))
+	}
+	if err != nil {
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// noSleep keeps a program with the race detector from its second of sleep at the end.
+const noSleep = "GORACE=atexit_sleep_ms=0"
+
+// program is this program as a script that is a handler of the suite.
+func program(t testing.TB, handler string) *cgi.Client {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &cgi.Client{Path: path, Env: []string{"GATEHOUSE_TEST_HANDLER=" + handler, noSleep}, Logger: quiet}
+}
+
+// shell is a client of a script in sh.
+func shell(t testing.TB, script string) *cgi.Client {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return &cgi.Client{Path: path, Logger: quiet}
+}
+
+// answering is a client of a script that reads its input and answers with those bytes.
+func answering(t testing.TB, answer string) *cgi.Client {
+	t.Helper()
+	c := shell(t, "cat >/dev/null; cat \"$ANSWER\"\n")
+	file := filepath.Join(t.TempDir(), "answer")
+	if err := os.WriteFile(file, []byte(answer), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.Env = []string{"ANSWER=" + file}
+	return c
+}
+
+// run starts this program with an environment as it is, and returns what it prints.
+func run(t testing.TB, handler, stdin string, env ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	path, perr := os.Executable()
+	if perr != nil {
+		t.Fatal(perr)
+	}
+	cmd := exec.Command(path)
+	cmd.Env = append(env, "GATEHOUSE_TEST_HANDLER="+handler, noSleep)
+	cmd.Stdin = bytes.NewReader([]byte(stdin))
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	return out.String(), errs.String(), err
+}
+
+var errSent = errors.New("not run")
+
+// TestConformance is the suite that the siblings share.
+func TestConformance(t *testing.T) {
+	conformance.Run(t, conformance.Protocol{
+		Name: "cgi", Refuses: true, Stderr: true,
+		Serve:  func(t testing.TB, handler string) gateway.RoundTripper { return program(t, handler) },
+		Answer: func(t testing.TB, answer string) gateway.RoundTripper { return answering(t, answer) },
+		Ask: func(t testing.TB, handler, body string, nv ...string) string {
+			env := []string{"GATEWAY_INTERFACE=CGI/1.1"}
+			for i := 0; i < len(nv); i += 2 {
+				env = append(env, nv[i]+"="+nv[i+1])
+			}
+			out, _, _ := run(t, handler, body, env...)
+			return out
+		},
+		Sent: func(t testing.TB, r *gateway.Request) (*gateway.Params, error) {
+			p := new(gateway.Params)
+			c := &cgi.Client{Path: "/bin/true", Prepare: func(_ context.Context, cmd *exec.Cmd, _ *gateway.Request) error {
+				if err := cgi.ConsumeEnv(cmd.Env, p); err != nil {
+					t.Fatal(err)
+				}
+				return errSent
+			}}
+			err := c.RoundTrip(t.Context(), r, new(gateway.Response))
+			if !errors.Is(err, errSent) {
+				return nil, err
+			}
+			return p, nil
+		},
+	})
+}

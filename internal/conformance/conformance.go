@@ -1,0 +1,634 @@
+// Package conformance is the suite that the four protocols run, so that they stay siblings: what holds for all of them is
+// tested once, here, and what one has alone beside its code.
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
+)
+
+// Protocol is one of the four, as the suite uses it.
+type Protocol struct {
+	Name string
+
+	// Serve starts a server with the named handler of Handlers and returns a client of it.
+	Serve func(t testing.TB, handler string) gateway.RoundTripper
+
+	// Answer returns a client of an application that takes a request and answers it with those bytes, a head and a
+	// body, and ends.
+	Answer func(t testing.TB, answer string) gateway.RoundTripper
+
+	// Ask sends a server with the named handler a head of these params, name, value, name, value, as they are, and
+	// body. It returns the answer, its head as of a CGI program; "" if there is none.
+	Ask func(t testing.TB, handler, body string, params ...string) string
+
+	// Sent is what a client sends for r: what a server's wire has of its params, with no rule applied.
+	Sent func(t testing.TB, r *gateway.Request) (*gateway.Params, error)
+
+	Stderr        bool // STDERR and an exit status reach the client
+	UnknownLength bool // a body of unknown length is received
+	Refuses       bool // a request that breaks a rule is answered, and not only closed on
+}
+
+// Limit is how long a test waits for what should not take long at all.
+const Limit = 10 * time.Second
+
+// Outcome is what a client got.
+type Outcome struct {
+	Res  gateway.Response
+	Body string
+	Err  error // of RoundTrip or of the body
+}
+
+// Ask sends r through c and reads the whole answer.
+func Ask(t testing.TB, c gateway.RoundTripper, r *gateway.Request) *Outcome {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), Limit)
+	defer cancel()
+	o := new(Outcome)
+	if o.Err = c.RoundTrip(ctx, r, &o.Res); o.Err != nil {
+		return o
+	}
+	defer o.Res.Body.Close()
+	b, err := io.ReadAll(o.Res.Body)
+	o.Body, o.Err = string(b), err
+	return o
+}
+
+func request(method, target, body string) *gateway.Request {
+	return gatewaytest.NewRequest(method, target, []byte(body))
+}
+
+func get(target string) *gateway.Request { return request("GET", target, "") }
+
+// Run is the suite.
+func Run(t *testing.T, p Protocol) {
+	t.Run("sent", func(t *testing.T) { sent(t, p) })
+	t.Run("received", func(t *testing.T) { received(t, p) })
+	t.Run("bodies", func(t *testing.T) { bodies(t, p) })
+	t.Run("heads", func(t *testing.T) { heads(t, p) })
+	t.Run("handlers", func(t *testing.T) { handlers(t, p) })
+	t.Run("ends", func(t *testing.T) { ends(t, p) })
+}
+
+// sent is items 1 to 54 as a client meets them.
+func sent(t *testing.T, p Protocol) {
+	send := func(t *testing.T, nv ...string) (map[string]string, error) {
+		t.Helper()
+		r := new(gateway.Request)
+		for i := 0; i < len(nv); i += 2 {
+			r.Params.Add(nv[i], nv[i+1])
+		}
+		before := r.Params.Len()
+		params, err := p.Sent(t, r)
+		if r.Params.Len() != before {
+			t.Error("the caller's params were changed")
+		}
+		if err != nil {
+			return nil, err
+		}
+		got := make(map[string]string)
+		for name, value := range params.All() {
+			if _, twice := got[string(name)]; twice {
+				t.Errorf("012 %s is sent twice", name)
+			}
+			got[string(name)] = string(value)
+		}
+		return got, nil
+	}
+	for _, c := range []struct{ id, name, value string }{
+		{"001 an empty name", "", "v"},
+		{"002 NUL in a name", "A\x00B", "v"},
+		{"002 NUL in a value", "A", "v\x00w"},
+		{"003 CR in a name", "A\rB", "v"},
+		{"003 F18 LF in a field", "HTTP_X", "a\nb"},
+		{"003 CR in REQUEST_URI", "REQUEST_URI", "/\r"},
+		{"003 LF in QUERY_STRING", "QUERY_STRING", "a\nb"},
+		{"003 LF in CONTENT_TYPE", "CONTENT_TYPE", "a\nb"},
+		{"021 a method that is no token", "REQUEST_METHOD", "GE T"},
+		{"021 an empty method", "REQUEST_METHOD", ""},
+		{"022 F13 a protocol that is none", "SERVER_PROTOCOL", "HTTP/1.1 200 X\r\nInj: y"},
+		{"022 F13 a protocol without a minor version", "SERVER_PROTOCOL", "HTTP/2"},
+	} {
+		t.Run(c.id, func(t *testing.T) {
+			if _, err := send(t, c.name, c.value); !errors.Is(err, gateway.ErrParam) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	t.Run("003 047 044 what may be sent", func(t *testing.T) {
+		got, err := send(t, "SSL_CLIENT_CERT", "-----BEGIN\nx", "PATH_INFO", "/a\nb", "HTTP_X", "caf\xc3\xa9\xff", "HTTP_EMPTY", "", "SERVER_PROTOCOL", "HTTP/3.0")
+		if err != nil || got["SSL_CLIENT_CERT"] != "-----BEGIN\nx" || got["PATH_INFO"] != "/a\nb" || got["HTTP_X"] != "caf\xc3\xa9\xff" {
+			t.Errorf("%q, %v", got, err)
+		}
+		if v, ok := got["HTTP_EMPTY"]; !ok || v != "" {
+			t.Errorf("HTTP_EMPTY %q %v", v, ok)
+		}
+	})
+	t.Run("004 005 F1 HTTP_PROXY", func(t *testing.T) {
+		got, err := send(t, "HTTP_PROXY", "http://evil", "HTTP_X", "1")
+		if _, ok := got["HTTP_PROXY"]; ok || err != nil || got["HTTP_X"] != "1" {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
+	t.Run("009 F46 repeated fields", func(t *testing.T) {
+		got, err := send(t, "HTTP_X", "1", "HTTP_COOKIE", "a=1", "HTTP_X", "2", "HTTP_COOKIE", "b=2", "REMOTE_ADDR", "::1", "REMOTE_ADDR", "::1")
+		if err != nil || got["HTTP_X"] != "1, 2" || got["HTTP_COOKIE"] != "a=1; b=2" || got["REMOTE_ADDR"] != "::1" {
+			t.Errorf("%v, %v", got, err)
+		}
+		if _, err := send(t, "SCRIPT_NAME", "/a", "SCRIPT_NAME", "/b"); !errors.Is(err, gateway.ErrParam) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("012 F2 F43 CONTENT_LENGTH follows ContentLength", func(t *testing.T) {
+		for _, value := range []string{"99", "", "abc"} {
+			if got, err := send(t, "CONTENT_LENGTH", value); err != nil || got["CONTENT_LENGTH"] != "0" {
+				t.Errorf("%v, %v", got, err)
+			}
+		}
+	})
+	t.Run("043 F35 F47 caps", func(t *testing.T) {
+		var nv []string
+		for i := range gateway.MaxPairs + 1 {
+			nv = append(nv, fmt.Sprintf("N%d", i), "")
+		}
+		for name, nv := range map[string][]string{"pairs": nv, "name": {strings.Repeat("N", 8193), ""}, "value": {"V", strings.Repeat("v", 65537)}} {
+			if _, err := send(t, nv...); !errors.Is(err, gateway.ErrTooLarge) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+	t.Run("a role that the protocol has not", func(t *testing.T) {
+		r := get("/")
+		r.Role = 2
+		if _, err := p.Sent(t, r); p.Name != "fastcgi" && !errors.Is(err, gateway.ErrParam) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("079 080 199 220 F2 F33 lengths", func(t *testing.T) {
+		c := p.Serve(t, "echo")
+		for _, b := range []struct {
+			body   io.Reader
+			length int64
+			want   error
+		}{
+			{strings.NewReader("hell"), 5, io.ErrUnexpectedEOF},
+			{struct{ io.Reader }{strings.NewReader("hell")}, 5, io.ErrUnexpectedEOF},
+			{struct{ io.Reader }{strings.NewReader(strings.Repeat("b", 40000))}, 40001, io.ErrUnexpectedEOF},
+			{nil, 5, io.ErrUnexpectedEOF},
+			{strings.NewReader("hello!"), 5, nil},
+			{struct{ io.Reader }{strings.NewReader("hello!")}, 5, nil},
+			{struct{ io.Reader }{strings.NewReader(strings.Repeat("b", 40000))}, 39999, nil},
+			{strings.NewReader("hello"), -1, gateway.ErrLengthRequired},
+		} {
+			r := request("POST", "/", "")
+			r.Body, r.ContentLength, r.GetBody = b.body, b.length, nil
+			o := Ask(t, c, r)
+			if o.Err == nil && b.length == 39999 && p.Name != "fastcgi" && len(o.Body) == 39999 {
+				continue // the application had all that was promised before the rest was found
+			}
+			if o.Err == nil || b.want != nil && !errors.Is(o.Err, b.want) {
+				t.Errorf("length %d: %q, %v", b.length, o.Body, o.Err)
+			}
+		}
+		// Behind a Spool a body needs no length.
+		r := request("POST", "/", "")
+		r.Body, r.ContentLength, r.GetBody = struct{ io.Reader }{strings.NewReader(strings.Repeat("s", 100000))}, -1, nil
+		if o := Ask(t, &gateway.Spool{Backend: c}, r); o.Err != nil || o.Res.Header.Get("X-Length") != "100000" || len(o.Body) != 100000 {
+			t.Errorf("%d bytes, %v", len(o.Body), o.Err)
+		}
+	})
+}
+
+// received is items 1 to 54 as a server meets them.
+func received(t *testing.T, p Protocol) {
+	type pairs = []string
+	refused := func(t *testing.T, status string, nv ...string) {
+		t.Helper()
+		got := p.Ask(t, "params", "", append(pairs{"REQUEST_METHOD", "GET"}, nv...)...)
+		if !p.Refuses {
+			status = ""
+		}
+		if line, _, _ := strings.Cut(got, "\r\n"); line != status {
+			t.Errorf("%q: answered %.60q, want %q", nv, got, status)
+		}
+	}
+	const bad = "Status: 400 Bad Request"
+	for _, c := range []struct {
+		id string
+		nv pairs
+	}{
+		{"003 F8 CR in a field", pairs{"HTTP_X", "a\rb"}},
+		{"003 LF in REQUEST_URI", pairs{"REQUEST_URI", "/\n"}},
+		{"011 F46 two of another value", pairs{"SCRIPT_NAME", "/a", "SCRIPT_NAME", "/b"}},
+		{"011 F46 two HTTPS", pairs{"HTTPS", "on", "HTTPS", "off"}},
+		{"018 F2 a length with a sign", pairs{"CONTENT_LENGTH", "+5"}},
+		{"018 a length below nothing", pairs{"CONTENT_LENGTH", "-5"}},
+		{"018 a length with a space", pairs{"CONTENT_LENGTH", " 5"}},
+		{"018 two lengths in one", pairs{"CONTENT_LENGTH", "5, 5"}},
+		{"018 a length that fits nothing", pairs{"CONTENT_LENGTH", strings.Repeat("9", 20)}},
+	} {
+		if p.Name == "cgi" && len(c.nv) > 2 {
+			continue // an environment has each name once
+		}
+		t.Run(c.id, func(t *testing.T) { refused(t, bad, c.nv...) })
+	}
+	t.Run("043 F35 a value over the cap", func(t *testing.T) {
+		if p.Name == "uwsgi" || p.Name == "cgi" {
+			return // a packet holds no such value; no system passes one
+		}
+		refused(t, "Status: 431 Request Header Fields Too Large", "HTTP_X", strings.Repeat("v", 65537))
+	})
+	ask := func(t *testing.T, nv ...string) string {
+		t.Helper()
+		got := p.Ask(t, "params", "", nv...)
+		if !strings.HasPrefix(got, "Status: 200 OK\r\n") {
+			t.Fatalf("%q: answered %.60q", nv, got)
+		}
+		return got
+	}
+	contains := func(t *testing.T, got string, all ...string) {
+		t.Helper()
+		for _, want := range all {
+			if !strings.Contains(got, want) {
+				t.Errorf("no %q in %q", want, got)
+			}
+		}
+	}
+	t.Run("005 F1 HTTP_PROXY", func(t *testing.T) {
+		if got := ask(t, "HTTP_PROXY", "http://evil", "HTTP_X", "1"); strings.Contains(got, "evil") || !strings.Contains(got, `HTTP_X="1"`) {
+			t.Errorf("%q", got)
+		}
+	})
+	t.Run("010 044 045 047 what is received as it is", func(t *testing.T) {
+		got := ask(t, "REQUEST_METHOD", "get", "HTTP_EMPTY", "", "http_x", "low", "HTTP_X", "\xff\xc3\xa9", "PATH_INFO", "/a\nb%2F")
+		contains(t, got, `method "get"`, `HTTP_EMPTY=""`, `http_x="low"`, `HTTP_X="\xffé"`, `path "/a\nb%2F"`)
+	})
+	t.Run("010 F46 repeated fields", func(t *testing.T) {
+		if p.Name == "cgi" {
+			return // an environment has each name once
+		}
+		got := ask(t, "HTTP_COOKIE", "a=1", "HTTP_X", "1", "HTTP_COOKIE", "b=2", "HTTP_X", "2", "HTTPS", "on", "HTTPS", "on")
+		contains(t, got, `HTTP_COOKIE="a=1; b=2"`, `HTTP_X="1, 2"`, `HTTPS="on"`)
+		if strings.Count(got, "HTTPS=") != 1 {
+			t.Errorf("%q", got)
+		}
+	})
+	t.Run("015 HTTP_CONTENT_LENGTH is not the length", func(t *testing.T) {
+		contains(t, ask(t, "HTTP_CONTENT_LENGTH", "5"), "length 0,")
+	})
+	t.Run("019 no length", func(t *testing.T) {
+		contains(t, ask(t, "REQUEST_METHOD", "GET"), "length 0,")
+		if p.Name != "scgi" { // whose specification has digits
+			contains(t, ask(t, "CONTENT_LENGTH", ""), "length 0,")
+		}
+	})
+	t.Run("020 a length of -1", func(t *testing.T) {
+		if p.UnknownLength {
+			contains(t, ask(t, "CONTENT_LENGTH", "-1"), "length 0,") // nothing of it came
+			return
+		}
+		refused(t, bad, "CONTENT_LENGTH", "-1")
+	})
+	t.Run("188 027 no path but the URI's", func(t *testing.T) {
+		contains(t, ask(t, "REQUEST_METHOD", "GET", "REQUEST_URI", "/caf%C3%A9?q"), `path "/café"`)
+	})
+}
+
+// bodies carries bodies of every size to a handler and back.
+func bodies(t *testing.T, p Protocol) {
+	c := p.Serve(t, "echo")
+	body := bytes.Repeat([]byte("0123456789abcdef"), 1<<16+1)
+	for _, size := range []int{0, 1, 1000, 16 << 10, 16<<10 + 1, 65535, 65536, 131072, len(body)} {
+		t.Run(fmt.Sprintf("057 183 210 F3 %d bytes", size), func(t *testing.T) {
+			for name, src := range map[string]io.Reader{
+				"in memory": bytes.NewReader(body[:size]), "streamed": struct{ io.Reader }{bytes.NewReader(body[:size])},
+			} {
+				r := request("POST", "/", "")
+				r.Body, r.ContentLength, r.GetBody = src, int64(size), nil
+				if o := Ask(t, c, r); o.Err != nil || o.Body != string(body[:size]) || o.Res.Header.Get("X-Length") != fmt.Sprint(size) {
+					t.Errorf("%s: %d bytes, X-Length %s, %v", name, len(o.Body), o.Res.Header.Get("X-Length"), o.Err)
+				}
+			}
+		})
+	}
+	t.Run("145 222 a body that is not read", func(t *testing.T) {
+		c := p.Serve(t, "answers")
+		for range 3 {
+			if o := Ask(t, c, request("POST", "/unread", string(body[:200000]))); o.Err != nil || o.Body != "not read" {
+				t.Errorf("%q, %v", o.Body, o.Err)
+			}
+		}
+	})
+	t.Run("146 211 a body that is cut", func(t *testing.T) {
+		if got := p.Ask(t, "echo", "hel", "CONTENT_LENGTH", "5"); !strings.HasPrefix(got, "Status: 500") {
+			t.Errorf("answered %q", got)
+		}
+	})
+	t.Run("183 210 235 bytes beyond the length", func(t *testing.T) {
+		if got := p.Ask(t, "echo", "hello, and more", "CONTENT_LENGTH", "5"); !strings.HasSuffix(got, "\r\n\r\nhello") {
+			t.Errorf("answered %q", got)
+		}
+	})
+}
+
+// heads is items 238 to 262: what is made of an answer's head.
+func heads(t *testing.T, p Protocol) {
+	malformed, cut := gateway.ErrMalformed, gateway.ErrTruncated
+	for _, c := range []struct {
+		id, answer string
+		status     int
+		body       string
+		err        error
+	}{
+		{"238 CRLF", "Status: 404 Not Found\r\nX: 1\r\n\r\nb", 404, "b", nil},
+		{"238 LF", "Status: 404 Not Found\nX: 1\n\nb", 404, "b", nil},
+		{"238 both", "Status: 404 Not Found\r\nX: 1\r\n\nb", 404, "b", nil},
+		{"239 F18 a bare CR", "X: a\rb\r\n\r\n", 0, "", malformed},
+		{"240 F22 NUL", "X: a\x00b\r\n\r\n", 0, "", malformed},
+		{"240 a control byte", "X: \x01\r\n\r\n", 0, "", malformed},
+		{"241 a space in a name", "X Y: 1\r\n\r\n", 0, "", malformed},
+		{"241 a space before the colon", "X : 1\r\n\r\n", 0, "", malformed},
+		{"241 no name", ": 1\r\n\r\n", 0, "", malformed},
+		{"241 no colon", "X\r\n\r\n", 0, "", malformed},
+		{"242 a folded line", "X: 1\r\n 2\r\n\r\n", 0, "", malformed},
+		{"243 a space first", " X: 1\r\n\r\n", 0, "", malformed},
+		{"244 two digits", "Status: 42\r\n\r\n", 0, "", malformed},
+		{"244 four digits", "Status: 2000\r\n\r\n", 0, "", malformed},
+		{"244 letters", "Status: abc\r\n\r\n", 0, "", malformed},
+		{"244 no space", "Status: 200OK\r\n\r\n", 0, "", malformed},
+		{"244 999", "Status: 999 Odd\r\n\r\n", 999, "", nil},
+		{"245 no reason", "Status: 404\r\n\r\n", 404, "", nil},
+		{"246 two that differ", "Status: 200\r\nStatus: 404\r\n\r\n", 0, "", malformed},
+		{"246 two alike", "Status: 404\r\nStatus: 404 x\r\n\r\n", 404, "", nil},
+		{"248 no Status", "X: 1\r\n\r\nb", 200, "b", nil},
+		{"248 230 a Location", "Location: http://h/\r\n\r\n", 302, "", nil},
+		{"229 a Location and more", "Location: /x\r\nX: 1\r\n\r\n", 302, "", nil},
+		{"230 a Location and a Status", "Status: 307 Temporary Redirect\r\nLocation: /x\r\n\r\n", 307, "", nil},
+		{"249 F30 an interim answer first", "Status: 103 Early Hints\r\n\r\nStatus: 200 OK\r\n\r\nb", 200, "b", nil},
+		{"249 F30 an interim answer alone", "Status: 100 Continue\r\n\r\n", 0, "", nil},
+		{"250 175 F31 101 that nobody asked for", "Status: 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", 0, "", malformed},
+		{"251 F19 a length with a sign", "Content-Length: +5\r\n\r\nhello", 0, "", malformed},
+		{"251 F19 two lengths", "Content-Length: 5\r\nContent-Length: 3\r\n\r\nhello", 0, "", malformed},
+		{"251 two lengths in one", "Content-Length: 5, 5\r\n\r\nhello", 0, "", malformed},
+		{"251 two alike", "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 200, "hello", nil},
+		{"252 172 a body that is longer", "Content-Length: 3\r\n\r\nhello", 200, "hel", nil},
+		{"252 172 a body that is shorter", "Content-Length: 10\r\n\r\nhello", 200, "hello", cut},
+		{"253 173 F19 Transfer-Encoding", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 0, "", malformed},
+		{"259 an empty head", "\r\nbody", 200, "body", nil},
+		{"260 nothing", "", 0, "", nil},
+		{"232 text without a head", "just text", 0, "", nil},
+		{"087 an end inside the head", "Status: 200 OK\r\n", 0, "", nil},
+	} {
+		t.Run(c.id, func(t *testing.T) {
+			o := Ask(t, p.Answer(t, c.answer), get("/"))
+			failed := c.status == 0
+			if (o.Err != nil) != (failed || c.err != nil) || c.err != nil && !errors.Is(o.Err, c.err) {
+				t.Fatalf("%d %q, %v", o.Res.Status, o.Body, o.Err)
+			}
+			if !failed && (o.Res.Status != c.status || o.Body != c.body) {
+				t.Errorf("%d %q", o.Res.Status, o.Body)
+			}
+			if failed && (o.Res.Status != 0 || o.Res.Header.Len() > 0) {
+				t.Errorf("the response is not empty: %d", o.Res.Status)
+			}
+			if e, ok := errors.AsType[*gateway.Error](o.Err); o.Err != nil && (!ok || gateway.ErrorStatus(e) != 502) {
+				t.Errorf("%v is a %d", o.Err, gateway.ErrorStatus(o.Err))
+			}
+		})
+	}
+	t.Run("257 258 F17 the limit of 64 KiB", func(t *testing.T) {
+		fields := func(n int) string { return strings.Repeat("X: 012345678901\r\n", n) + "\r\n" } // 17 bytes each
+		if o := Ask(t, p.Answer(t, fields(900)), get("/")); o.Err != nil || o.Res.Header.Len() != 900 {
+			t.Errorf("%d fields, %v", o.Res.Header.Len(), o.Err)
+		}
+		for name, head := range map[string]string{
+			"fields": fields(1001), "bytes": strings.Repeat("X: "+strings.Repeat("v", 1000)+"\r\n", 70) + "\r\n", "no end": strings.Repeat("v", 70000),
+		} {
+			if o := Ask(t, p.Answer(t, head), get("/")); !errors.Is(o.Err, gateway.ErrTooLarge) {
+				t.Errorf("%s: %v", name, o.Err)
+			}
+		}
+	})
+	t.Run("247 256 262 fields", func(t *testing.T) {
+		o := Ask(t, p.Answer(t, "Status: 200\r\nDate: d\r\nSet-Cookie: a\r\nX: 1\r\nset-cookie: b\r\nX: 2\r\n\r\n"), get("/"))
+		var got []string
+		for name, value := range o.Res.Header.All() {
+			got = append(got, string(name)+"="+string(value))
+		}
+		if fmt.Sprint(got) != "[Date=d Set-Cookie=a X=1 set-cookie=b X=2]" || o.Err != nil {
+			t.Errorf("%v, %v", got, o.Err)
+		}
+	})
+	t.Run("118 119 261 lengths of bodies that do not come", func(t *testing.T) {
+		for _, c := range []struct{ method, status string }{{"HEAD", "200 OK"}, {"GET", "304 Not Modified"}, {"GET", "204 No Content"}} {
+			if o := Ask(t, p.Answer(t, "Status: "+c.status+"\r\nContent-Length: 5\r\n\r\n"), request(c.method, "/", "")); o.Err != nil || o.Res.ContentLength != 5 {
+				t.Errorf("%s %s: %d, %v", c.method, c.status, o.Res.ContentLength, o.Err)
+			}
+		}
+	})
+	t.Run("249 interim answers that are wanted", func(t *testing.T) {
+		r := get("/")
+		var got []int
+		r.Interim = func(status int, h *gateway.Header) error {
+			got = append(got, status)
+			return nil
+		}
+		if o := Ask(t, p.Answer(t, "Status: 103\r\nLink: a\r\n\r\nStatus: 103\r\n\r\nStatus: 200\r\n\r\n"), r); o.Err != nil || fmt.Sprint(got) != "[103 103]" {
+			t.Errorf("%v, %v", got, o.Err)
+		}
+	})
+}
+
+// handlers is items 263 to 276: what is made of a handler's answer.
+func handlers(t *testing.T, p Protocol) {
+	c := p.Serve(t, "answers")
+	for _, h := range []struct {
+		id, path string
+		status   int
+		body     string
+	}{
+		{"263 a status", "/404", 404, "not here"},
+		{"263 any status", "/fields", 207, ""},
+		{"264 F18 a name that is none", "/bad-name", 500, ""},
+		{"264 F18 a value with a line in it", "/bad-value", 500, ""},
+		{"270 a status that is none", "/bad-status", 500, ""},
+		{"269 F30 a 1xx as the status", "/interim-status", 500, ""},
+		{"270 two statuses", "/twice", 201, ""},
+		{"268 a length that is none", "/bad-length", 500, ""},
+		{"268 a body that is longer", "/long", 200, "abc"},
+		{"266 a Status field", "/own-status", 200, "own"},
+		{"275 Flush alone", "/flush", 202, ""},
+		{"157 an error", "/error", 500, ""},
+		{"157 an error with a status", "/param", 400, ""},
+		{"157 276 a panic", "/panic", 500, ""},
+		{"141 a megabyte at once", "/large-write", 200, strings.Repeat("\x00", 1<<20)},
+		{"204", "/204", 204, ""},
+		{"304 with a length", "/304", 304, ""},
+		{"273 a large head", "/large", 200, "large"},
+		{"269 an interim answer to who takes none", "/interim", 200, "none"},
+		{"187 F31 Hijack for nobody", "/hijack", 200, "none"},
+	} {
+		t.Run(h.id, func(t *testing.T) {
+			o := Ask(t, c, get(h.path))
+			if o.Err != nil || o.Res.Status != h.status || o.Body != h.body {
+				t.Errorf("%d, %d bytes %.40q, %v", o.Res.Status, len(o.Body), o.Body, o.Err)
+			}
+			if _, ok := o.Res.Header.Lookup("Injected"); ok {
+				t.Error("a field was injected")
+			}
+		})
+	}
+	t.Run("264 272 fields as they are", func(t *testing.T) {
+		o := Ask(t, c, get("/fields"))
+		var got []string
+		for name, value := range o.Res.Header.All() {
+			got = append(got, fmt.Sprintf("%s=%q", name, value))
+		}
+		if fmt.Sprint(got) != `[Set-Cookie="a=1" X-First="1" Set-Cookie="b=2" X-Bytes="café \xff" X-Empty=""]` {
+			t.Errorf("%v", got)
+		}
+	})
+	t.Run("271 HEAD", func(t *testing.T) {
+		if o := Ask(t, c, request("HEAD", "/head", "")); o.Err != nil || o.Res.ContentLength != 10 || o.Body != "" {
+			t.Errorf("%d %q, %v", o.Res.ContentLength, o.Body, o.Err)
+		}
+	})
+	for _, path := range []string{"/short", "/late"} {
+		t.Run("268 276 "+path[1:], func(t *testing.T) {
+			if o := Ask(t, c, get(path)); !errors.Is(o.Err, gateway.ErrTruncated) {
+				t.Errorf("%q, %v", o.Body, o.Err)
+			}
+		})
+	}
+	t.Run("142 an answer in pieces", func(t *testing.T) {
+		var res gateway.Response
+		if err := c.RoundTrip(t.Context(), get("/pieces"), &res); err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b := make([]byte, 100)
+		if n, err := res.Body.Read(b); string(b[:n]) != "piece 0\n" || err != nil {
+			t.Errorf("%q, %v", b[:n], err)
+		}
+		if rest, err := io.ReadAll(res.Body); string(rest) != "piece 1\npiece 2\n" || err != nil {
+			t.Errorf("%q, %v", rest, err)
+		}
+	})
+	t.Run("096 099 158 226 STDERR and the exit status", func(t *testing.T) {
+		r := get("/stderr")
+		var errs bytes.Buffer
+		r.Stderr = &errs
+		o := Ask(t, c, r)
+		if o.Err != nil || o.Body != "said" {
+			t.Fatalf("%q, %v", o.Body, o.Err)
+		}
+		if p.Stderr && (errs.String() != "a word\n" || o.Res.AppStatus != 7) {
+			t.Errorf("STDERR %q, status %d", errs.String(), o.Res.AppStatus)
+		}
+	})
+}
+
+// ends is what a client sees of contexts that end, bodies that are closed, and backends that are not there.
+func ends(t *testing.T, p Protocol) {
+	c := p.Serve(t, "answers")
+	inFlight := func(t *testing.T) {
+		t.Helper()
+		s, ok := c.(interface{ Stats() gateway.Stats })
+		for i := 0; ok && s.Stats().InFlight > 0; i++ {
+			if time.Sleep(time.Millisecond); i == 1000 {
+				t.Fatalf("%+v", s.Stats())
+			}
+		}
+	}
+	t.Run("102 225 292 a context that ends in the body", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var res gateway.Response
+		if err := c.RoundTrip(ctx, get("/wait"), &res); err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		io.ReadFull(res.Body, make([]byte, 5))
+		time.AfterFunc(20*time.Millisecond, cancel)
+		_, err := io.ReadAll(res.Body)
+		if e, ok := errors.AsType[*gateway.Error](err); !ok || e.Phase != gateway.PhaseBody || !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		inFlight(t)
+	})
+	t.Run("102 292 a context that has ended", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		var res gateway.Response
+		if err := c.RoundTrip(ctx, get("/404"), &res); !errors.Is(err, context.Canceled) || res.Status != 0 {
+			t.Errorf("%d, %v", res.Status, err)
+		}
+		inFlight(t)
+	})
+	t.Run("a body that is closed early", func(t *testing.T) {
+		for _, path := range []string{"/wait", "/large-write", "/404"} {
+			var res gateway.Response
+			if err := c.RoundTrip(t.Context(), get(path), &res); err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			res.Body.Close()
+			if n, err := res.Body.Read(make([]byte, 1)); n > 0 || err == nil || err == io.EOF {
+				t.Errorf("%s: read %d, %v after Close", path, n, err)
+			}
+		}
+		inFlight(t)
+	})
+	t.Run("a Close while a Read waits", func(t *testing.T) {
+		var res gateway.Response
+		if err := c.RoundTrip(t.Context(), get("/wait"), &res); err != nil {
+			t.Fatal(err)
+		}
+		io.ReadFull(res.Body, make([]byte, 5))
+		body := res.Body
+		read := make(chan error, 1)
+		go func() {
+			_, err := body.Read(make([]byte, 1))
+			read <- err
+		}()
+		time.Sleep(20 * time.Millisecond)
+		body.Close()
+		if err := <-read; err == nil || err == io.EOF {
+			t.Errorf("the Read gave %v", err)
+		}
+		inFlight(t)
+	})
+}
+
+// Play sends input to a server over c, closes that direction, and returns all that comes back.
+func Play(t testing.TB, c Conn, input string) string {
+	t.Helper()
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(Limit))
+	go func() {
+		io.WriteString(c, input)
+		c.CloseWrite()
+	}()
+	b, err := io.ReadAll(c)
+	if err != nil && !strings.Contains(err.Error(), "reset") {
+		t.Errorf("reading the answer: %v", err)
+	}
+	return string(b)
+}
+
+// Conn is a connection one of whose directions can end.
+type Conn interface {
+	io.ReadWriteCloser
+	CloseWrite() error
+	SetDeadline(t time.Time) error
+}

@@ -1,0 +1,150 @@
+package conformance
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+)
+
+// Handlers are the applications of the suite, by name: that of CGI runs in another process, and is told which to be.
+var Handlers = map[string]gateway.Handler{
+	"echo":    gateway.HandlerFunc(echo),
+	"params":  gateway.HandlerFunc(params),
+	"answers": gateway.HandlerFunc(answers),
+}
+
+// echo answers with the body, once it has read all of it.
+func echo(w gateway.ResponseWriter, r *gateway.Request) error {
+	var body []byte
+	if r.Body != nil {
+		var err error
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return err
+		}
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("X-Length", fmt.Sprint(r.ContentLength))
+	_, err := w.Write(body)
+	return err
+}
+
+// params answers with every param, a line each: the name, "=", and the value quoted.
+func params(w gateway.ResponseWriter, r *gateway.Request) error {
+	for name, value := range r.Params.All() {
+		if _, err := fmt.Fprintf(w, "%s=%q\n", name, value); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "length %d, method %q, path %q\n", r.ContentLength, r.Method(), r.PathInfo())
+	return err
+}
+
+// answers answers as the path says.
+func answers(w gateway.ResponseWriter, r *gateway.Request) error {
+	h := w.Header()
+	switch r.PathInfo() {
+	case "/fields":
+		h.Add("Set-Cookie", "a=1")
+		h.Add("X-First", "1")
+		h.Add("Set-Cookie", "b=2")
+		h.Add("X-Bytes", "caf\xc3\xa9 \xff")
+		h.Add("X-Empty", "")
+		w.WriteHeader(207)
+	case "/large":
+		for i := range 90 {
+			h.Add(fmt.Sprintf("X-Field-%02d", i), strings.Repeat("v", 95))
+		}
+		io.WriteString(w, "large")
+	case "/404":
+		w.WriteHeader(404)
+		io.WriteString(w, "not here")
+	case "/twice":
+		w.WriteHeader(201)
+		w.WriteHeader(404)
+	case "/error":
+		return errors.New("an error of the handler")
+	case "/param":
+		return gateway.ErrParam
+	case "/panic":
+		panic("on purpose")
+	case "/late":
+		h.Set("Content-Length", "100")
+		io.WriteString(w, "part")
+		w.Flush()
+		return errors.New("too late")
+	case "/bad-name":
+		h.Set("Bad Name", "v")
+	case "/bad-value":
+		h.Set("X", "a\r\nInjected: 1")
+	case "/bad-status":
+		w.WriteHeader(99)
+	case "/interim-status":
+		w.WriteHeader(103)
+	case "/bad-length":
+		h.Set("Content-Length", "+5")
+		io.WriteString(w, "hello")
+	case "/long":
+		h.Set("Content-Length", "3")
+		if _, err := io.WriteString(w, "abcd"); err == nil {
+			return nil
+		}
+		_, err := io.WriteString(w, "abc")
+		return err
+	case "/short":
+		h.Set("Content-Length", "10")
+		w.Flush()
+		io.WriteString(w, "short")
+	case "/own-status":
+		h.Set("Status", "404 Not Found")
+		io.WriteString(w, "own")
+	case "/flush":
+		w.WriteHeader(202)
+		return w.Flush()
+	case "/pieces":
+		for i := range 3 {
+			fmt.Fprintf(w, "piece %d\n", i)
+			w.Flush()
+			time.Sleep(30 * time.Millisecond)
+		}
+	case "/stderr":
+		io.WriteString(w.Stderr(), "a word\n")
+		w.SetAppStatus(7)
+		io.WriteString(w, "said")
+	case "/large-write":
+		_, err := w.Write(make([]byte, 1<<20))
+		return err
+	case "/204":
+		w.WriteHeader(204)
+	case "/304":
+		h.Set("Content-Length", "10")
+		w.WriteHeader(304)
+	case "/head":
+		h.Set("Content-Length", "10")
+	case "/unread":
+		io.WriteString(w, "not read")
+	case "/wait":
+		io.WriteString(w, "begun")
+		w.Flush()
+		select {
+		case <-r.Context().Done():
+		case <-time.After(10 * time.Second):
+		}
+	case "/interim":
+		if err := w.WriteInterim(103, nil); !errors.Is(err, errors.ErrUnsupported) {
+			return fmt.Errorf("an interim answer that nobody allowed: %v", err)
+		}
+		io.WriteString(w, "none")
+	case "/hijack":
+		if _, err := w.Hijack(); !errors.Is(err, errors.ErrUnsupported) {
+			return fmt.Errorf("a connection that nobody asked for: %v", err)
+		}
+		io.WriteString(w, "none")
+	default:
+		return gateway.ErrParam
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+package scgi_test
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
+	"github.com/gatehouse-go/gatehouse/scgi"
+)
+
+// This file is what the other tests are written with: heads as bytes, a server that is played bytes, and a client that is
+// answered bytes.
+
+var quiet = slog.New(slog.DiscardHandler)
+
+const limit = conformance.Limit
+
+// head is a request's head of these params, as they are, with CONTENT_LENGTH and SCGI where they belong.
+func head(nv ...string) string {
+	length, rest := "0", ""
+	for i := 0; i < len(nv); i += 2 {
+		if nv[i] == "CONTENT_LENGTH" {
+			length = nv[i+1]
+		} else {
+			rest += nv[i] + "\x00" + nv[i+1] + "\x00"
+		}
+	}
+	return netstring("CONTENT_LENGTH\x00" + length + "\x00SCGI\x001\x00" + rest)
+}
+
+func netstring(s string) string { return strconv.Itoa(len(s)) + ":" + s + "," }
+
+func dial(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(limit))
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// play sends input to a server and returns all that it answers.
+func play(t testing.TB, s *scgi.Server, input string) string {
+	t.Helper()
+	if s.Logger == nil {
+		s.Logger = quiet
+	}
+	return conformance.Play(t, dial(t, gatewaytest.Start(t, s)), input)
+}
+
+// script starts an application that hands each connection to f.
+func script(t testing.TB, f func(c net.Conn)) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() {
+		l.Close()
+		<-done
+	})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.SetDeadline(time.Now().Add(limit))
+			go func() {
+				defer c.Close()
+				f(c)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// answering starts an application that reads a request and answers with those bytes.
+func answering(t testing.TB, answer string) (addr string) {
+	return script(t, func(c net.Conn) {
+		var r gateway.Request
+		if scgi.NewReader(c).ReadRequest(&r) != nil {
+			return
+		}
+		if r.Body != nil {
+			io.Copy(io.Discard, r.Body)
+		}
+		io.WriteString(c, answer)
+	})
+}
+
+func fromBytes(b string) (*gateway.Request, error) {
+	r := new(gateway.Request)
+	return r, scgi.NewReader(strings.NewReader(b)).ReadRequest(r)
+}
+
+// TestConformance is the suite that the siblings share.
+func TestConformance(t *testing.T) {
+	conformance.Run(t, conformance.Protocol{
+		Name: "scgi", Refuses: true,
+		Serve: func(t testing.TB, handler string) gateway.RoundTripper {
+			return &scgi.Client{Addr: gatewaytest.Start(t, &scgi.Server{Handler: conformance.Handlers[handler], Logger: quiet})}
+		},
+		Answer: func(t testing.TB, answer string) gateway.RoundTripper {
+			return &scgi.Client{Addr: answering(t, answer)}
+		},
+		Ask: func(t testing.TB, handler, body string, nv ...string) string {
+			return play(t, &scgi.Server{Handler: conformance.Handlers[handler]}, head(nv...)+body)
+		},
+		Sent: func(t testing.TB, r *gateway.Request) (*gateway.Params, error) {
+			b, err := scgi.AppendRequest(nil, r)
+			if err != nil {
+				return nil, err
+			}
+			p := new(gateway.Params)
+			if _, err = scgi.ConsumeRequest(b, p); err != nil {
+				t.Fatal(err)
+			}
+			return p, nil
+		},
+	})
+}

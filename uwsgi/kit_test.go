@@ -1,0 +1,132 @@
+package uwsgi_test
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
+	"github.com/gatehouse-go/gatehouse/uwsgi"
+)
+
+// This file is what the other tests are written with: heads as bytes, a server that is played bytes, and a client that is
+// answered bytes.
+
+var quiet = slog.New(slog.DiscardHandler)
+
+const limit = conformance.Limit
+
+// head is a packet of these vars, as they are, with modifiers 0.
+func head(nv ...string) string { return packet(0, 0, vars(nv...)) }
+
+func packet(modifier1, modifier2 byte, block string) string {
+	return string([]byte{modifier1, byte(len(block)), byte(len(block) >> 8), modifier2}) + block
+}
+
+func vars(nv ...string) string {
+	b := ""
+	for _, s := range nv {
+		b += string([]byte{byte(len(s)), byte(len(s) >> 8)}) + s
+	}
+	return b
+}
+
+func dial(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(limit))
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// play sends input to a server and returns all that it answers.
+func play(t testing.TB, s *uwsgi.Server, input string) string {
+	t.Helper()
+	if s.Logger == nil {
+		s.Logger = quiet
+	}
+	return conformance.Play(t, dial(t, gatewaytest.Start(t, s)), input)
+}
+
+// script starts an application that hands each connection to f.
+func script(t testing.TB, f func(c net.Conn)) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() {
+		l.Close()
+		<-done
+	})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.SetDeadline(time.Now().Add(limit))
+			go func() {
+				defer c.Close()
+				f(c)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// answering starts an application that reads a request and answers with those bytes.
+func answering(t testing.TB, answer string) (addr string) {
+	return script(t, func(c net.Conn) {
+		var r gateway.Request
+		if uwsgi.NewReader(c).ReadRequest(&r) != nil {
+			return
+		}
+		if r.Body != nil {
+			io.Copy(io.Discard, r.Body)
+		}
+		io.WriteString(c, answer)
+	})
+}
+
+func fromBytes(b string) (*gateway.Request, error) {
+	r := new(gateway.Request)
+	return r, uwsgi.NewReader(strings.NewReader(b)).ReadRequest(r)
+}
+
+// TestConformance is the suite that the siblings share.
+func TestConformance(t *testing.T) {
+	conformance.Run(t, conformance.Protocol{
+		Name: "uwsgi", Refuses: true,
+		Serve: func(t testing.TB, handler string) gateway.RoundTripper {
+			return &uwsgi.Client{Addr: gatewaytest.Start(t, &uwsgi.Server{Handler: conformance.Handlers[handler], Logger: quiet})}
+		},
+		Answer: func(t testing.TB, answer string) gateway.RoundTripper {
+			return &uwsgi.Client{Addr: answering(t, answer)}
+		},
+		Ask: func(t testing.TB, handler, body string, nv ...string) string {
+			return strings.Replace(play(t, &uwsgi.Server{Handler: conformance.Handlers[handler]}, head(nv...)+body), "HTTP/1.1 ", "Status: ", 1)
+		},
+		Sent: func(t testing.TB, r *gateway.Request) (*gateway.Params, error) {
+			b, err := uwsgi.AppendRequest(nil, r)
+			if err != nil {
+				return nil, err
+			}
+			p := new(gateway.Params)
+			if _, _, err = uwsgi.ConsumeRequest(b, p); err != nil {
+				t.Fatal(err)
+			}
+			return p, nil
+		},
+	})
+}
