@@ -145,6 +145,7 @@ func TestNothingAfterPartOfARecord(t *testing.T) {
 			w.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 			started <- struct{}{}
 			_, err := w.Write(make([]byte, 32<<20))
+			time.Sleep(300 * time.Millisecond) // what closes the connection is the write, not the handler's end
 			return err
 		}
 		time.Sleep(100 * time.Millisecond)

@@ -1,0 +1,470 @@
+package uwsgi_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
+	"github.com/gatehouse-go/gatehouse/uwsgi"
+)
+
+// TestCodecConformance is items 161 to 182 for the codec.
+func TestCodecConformance(t *testing.T) {
+	t.Run("161 the header, little-endian", func(t *testing.T) {
+		for _, h := range []uwsgi.PacketHeader{{}, {Modifier1: 30, Size: 0x1234, Modifier2: 7}, {Modifier1: 255, Size: 65535, Modifier2: 255}} {
+			b := uwsgi.AppendHeader(nil, h)
+			if got, n := uwsgi.ConsumeHeader(b); got != h || n != 4 {
+				t.Errorf("%+v: %+v, %d", h, got, n)
+			}
+			if b[1] != byte(h.Size) || b[2] != byte(h.Size>>8) {
+				t.Errorf("% x", b)
+			}
+			if _, n := uwsgi.ConsumeHeader(b[:3]); n != 0 {
+				t.Errorf("three bytes: %d", n)
+			}
+		}
+	})
+	t.Run("162 F16 vars of 65535 bytes and of one more", func(t *testing.T) {
+		fixed := "\x0e\x00CONTENT_LENGTH\x01\x000"
+		for extra, want := range map[int]error{0: nil, 1: gateway.ErrTooLarge} {
+			r := new(gateway.Request)
+			room := 65535 - len(fixed) - 2*(4+len("HTTP_X")) + extra
+			r.Params.Add("HTTP_X", strings.Repeat("v", room/2))
+			r.Params.Add("HTTP_Y", strings.Repeat("v", room-room/2))
+			b, err := uwsgi.AppendRequest([]byte("dst"), r)
+			if !errors.Is(err, want) || want != nil && string(b) != "dst" {
+				t.Errorf("%d more: %d bytes, %v", extra, len(b), err)
+			}
+			if want == nil && (len(b) != 3+4+65535 || b[4] != 0xff || b[5] != 0xff) {
+				t.Errorf("%d bytes, % x", len(b), b[:8])
+			}
+			var w bytes.Buffer
+			if err := uwsgi.NewWriter(&w).WriteRequest(r); want != nil && (err == nil || w.Len() > 0) {
+				t.Errorf("%d bytes were written", w.Len())
+			}
+		}
+	})
+	t.Run("163 names and values that fit nothing", func(t *testing.T) {
+		long := strings.Repeat("x", 65536)
+		for _, c := range []struct {
+			name, value string
+			err         error
+		}{{"", "v", gateway.ErrParam}, {long, "v", gateway.ErrTooLarge}, {"A", long, gateway.ErrTooLarge}, {"A\x00", "v", gateway.ErrParam}, {"A", "\x00", gateway.ErrParam}} {
+			if b, err := uwsgi.AppendParam([]byte("dst"), c.name, c.value); !errors.Is(err, c.err) || string(b) != "dst" {
+				t.Errorf("%d, %d: %v", len(c.name), len(c.value), err)
+			}
+		}
+		if b, err := uwsgi.AppendParam(nil, strings.Repeat("n", 300), "v"); err != nil || b[0] != 300%256 || b[1] != 1 {
+			t.Errorf("%v", err) // nginx once wrote such a length in one byte
+		}
+	})
+	t.Run("165 modifiers", func(t *testing.T) {
+		r := gatewaytest.NewRequest("GET", "/", nil)
+		b, err := uwsgi.AppendRequest(nil, r)
+		if err != nil || b[0] != 0 || b[3] != 0 {
+			t.Errorf("% x, %v", b[:4], err)
+		}
+		r.Modifier1, r.Modifier2 = uwsgi.ModifierPSGI, 3
+		b, err = uwsgi.AppendRequest(nil, r)
+		if err != nil || b[0] != 5 || b[3] != 3 {
+			t.Errorf("% x, %v", b[:4], err)
+		}
+		got, err := fromBytes(string(b))
+		if err != nil || got.Modifier1 != 5 || got.Modifier2 != 3 || got.Method() != "GET" {
+			t.Errorf("%d %d, %v", got.Modifier1, got.Modifier2, err)
+		}
+	})
+	t.Run("167 an unknown length", func(t *testing.T) {
+		r := gatewaytest.NewRequest("POST", "/", nil)
+		r.ContentLength = -1
+		if _, err := uwsgi.AppendRequest(nil, r); !errors.Is(err, gateway.ErrLengthRequired) {
+			t.Errorf("got %v", err)
+		}
+	})
+	for _, c := range []struct{ id, block string }{
+		{"179 no vars", ""},
+		{"180 001 a name of no length", "\x00\x00\x01\x00v"},
+		{"180 a name that runs over", "\xff\x00A"},
+		{"180 a value that runs over", "\x01\x00A\xff\x00v"},
+		{"180 no length of the value", "\x01\x00A"},
+		{"180 one byte of the length of the value", "\x01\x00A\x01"},
+		{"180 one byte behind the last", vars("A", "v") + "\x01"},
+		{"180 two bytes behind the last", vars("A", "v") + "\x01\x00"},
+	} {
+		t.Run(c.id, func(t *testing.T) {
+			if r, err := fromBytes(packet(0, 0, c.block)); !errors.Is(err, gateway.ErrMalformed) || r.Params.Len() > 0 {
+				t.Errorf("got %v", err)
+			}
+			var p gateway.Params
+			if _, n, err := uwsgi.ConsumeRequest([]byte(packet(0, 0, c.block)), &p); c.block != "" && (n != -1 || !errors.Is(err, gateway.ErrMalformed)) {
+				t.Errorf("ConsumeRequest: %d, %v", n, err)
+			}
+		})
+	}
+	t.Run("181 an empty value at the end", func(t *testing.T) {
+		r, err := fromBytes(head("A", "v", "B", ""))
+		if v, ok := r.Params.Lookup("B"); err != nil || !ok || len(v) > 0 {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("182 F35 more vars than the cap", func(t *testing.T) {
+		if _, err := fromBytes(packet(0, 0, strings.Repeat(vars("A", "v"), 1001))); !errors.Is(err, gateway.ErrTooLarge) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("183 293 one message after another, and every prefix", func(t *testing.T) {
+		first, second := head("A", "1", "CONTENT_LENGTH", "5"), head("A", "2")
+		for name, wrap := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "bytes": iotest.OneByteReader} {
+			r := uwsgi.NewReader(wrap(strings.NewReader(first + "hello" + second)))
+			var req gateway.Request
+			for i, want := range []string{"1", "2"} {
+				if err := r.ReadRequest(&req); err != nil || req.Params.Get("A") != want {
+					t.Errorf("%s: request %d: %v", name, i, err)
+				}
+			}
+			if err := r.ReadRequest(&req); err != io.EOF || r.Offset() != int64(len(first)+5+len(second)) {
+				t.Errorf("%s: %v at %d", name, err, r.Offset())
+			}
+		}
+		whole := first + "hello"
+		for i := range len(whole) {
+			r, err := fromBytes(whole[:i])
+			if err == nil {
+				_, err = io.ReadAll(r.Body)
+			}
+			if i == 0 && err != io.EOF || i > 0 && !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("%d bytes: %v", i, err)
+			}
+			var p gateway.Params
+			if _, n, err := uwsgi.ConsumeRequest([]byte(whole[:i]), &p); i < len(first) && (n != 0 || err != nil) {
+				t.Errorf("%d bytes: ConsumeRequest %d, %v", i, n, err)
+			}
+		}
+	})
+	t.Run("params alone", func(t *testing.T) {
+		r := gatewaytest.NewRequest("GET", "/a?b", nil)
+		b, err := uwsgi.AppendParams(nil, &r.Params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p gateway.Params
+		if n, err := uwsgi.ConsumeParams(append(b, "\x05\x00PA"...), &p); n != len(b) || err != nil || p.Len() != r.Params.Len() {
+			t.Errorf("%d, %v", n, err)
+		}
+		if n, err := uwsgi.ConsumeParams([]byte("\x00\x00"), &p); n != -1 || !errors.Is(err, gateway.ErrMalformed) || p.Len() != r.Params.Len() {
+			t.Errorf("%d, %v", n, err)
+		}
+		if name, value, n := uwsgi.ConsumeParam([]byte(vars("A", "v") + "rest")); string(name) != "A" || string(value) != "v" || n != 6 {
+			t.Errorf("%q %q %d", name, value, n)
+		}
+	})
+}
+
+// TestServerConformance is what a server of uwsgi does that is not in the shared suite.
+func TestServerConformance(t *testing.T) {
+	called := gateway.HandlerFunc(func(gateway.ResponseWriter, *gateway.Request) error { panic("the handler was called") })
+	ok := gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		_, err := w.Write([]byte{'m', '0' + r.Modifier1, '0' + r.Modifier2})
+		return err
+	})
+	t.Run("178 F49 modifiers", func(t *testing.T) {
+		for input, want := range map[string]string{packet(5, 2, vars("A", "v")): "", packet(0, 0, vars("A", "v")): "HTTP/1.1 200 OK\r\n\r\nm00"} {
+			if got := play(t, &uwsgi.Server{Handler: ok}, input); got != want {
+				t.Errorf("%q: answered %q", input, got)
+			}
+		}
+		s := &uwsgi.Server{Handler: ok, Modifiers: []uint8{uwsgi.ModifierPSGI}}
+		if got := play(t, s, packet(5, 2, vars("A", "v"))); got != "HTTP/1.1 200 OK\r\n\r\nm52" {
+			t.Errorf("answered %q", got)
+		}
+		s = &uwsgi.Server{Handler: called, Modifiers: []uint8{uwsgi.ModifierPSGI}}
+		if got := play(t, s, packet(0, 0, vars("A", "v"))); got != "" {
+			t.Errorf("answered %q", got)
+		}
+	})
+	t.Run("178 297 F49 closed on before the vars", func(t *testing.T) {
+		for _, input := range []string{"GET / HTTP/1.1\r\n", "\x16\x03\x01\x02", "PROXY TCP4 "} {
+			c := dial(t, gatewaytest.Start(t, &uwsgi.Server{Handler: called, Logger: quiet}))
+			io.WriteString(c, input) // and neither more nor an end
+			if b, _ := io.ReadAll(c); len(b) > 0 {
+				t.Errorf("%q: answered %q", input, b)
+			}
+		}
+	})
+	t.Run("176 178 pings", func(t *testing.T) {
+		if got := play(t, &uwsgi.Server{Handler: called}, packet(100, 0, "")); got != "" {
+			t.Errorf("answered %q", got)
+		}
+		if got := play(t, &uwsgi.Server{Handler: called, Ping: true}, packet(100, 0, "")); got != "\x64\x00\x00\x01" {
+			t.Errorf("answered %q", got)
+		}
+		if got := play(t, &uwsgi.Server{Handler: called, Ping: true}, packet(100, 1, "")); got != "" {
+			t.Errorf("answered %q", got)
+		}
+	})
+	t.Run("179 180 packets that are malformed", func(t *testing.T) {
+		for _, block := range []string{"", "\x00\x00\x01\x00v", vars("A", "v") + "\x01"} {
+			if got := play(t, &uwsgi.Server{Handler: called}, packet(0, 0, block)); got != "" {
+				t.Errorf("%q: answered %q", block, got)
+			}
+		}
+	})
+	t.Run("184 185 F13 the status line", func(t *testing.T) {
+		got := play(t, &uwsgi.Server{Handler: conformance.Handlers["answers"]}, head("PATH_INFO", "/404", "SERVER_PROTOCOL", "HTTP/1.0"))
+		if got != "HTTP/1.1 404 Not Found\r\n\r\nnot here" {
+			t.Errorf("answered %q", got)
+		}
+	})
+	t.Run("183 186 a second request", func(t *testing.T) {
+		one := head("PATH_INFO", "/404")
+		if got := play(t, &uwsgi.Server{Handler: conformance.Handlers["answers"]}, one+one); strings.Count(got, "404 Not Found") != 1 {
+			t.Errorf("answered %q", got)
+		}
+	})
+	t.Run("188 189 paths as nginx and Apache send them", func(t *testing.T) {
+		s := func() *uwsgi.Server { return &uwsgi.Server{Handler: conformance.Handlers["params"]} }
+		if got := play(t, s(), head("REQUEST_METHOD", "GET", "REQUEST_URI", "/a%20b?q")); !strings.Contains(got, `path "/a b"`) {
+			t.Errorf("answered %q", got)
+		}
+		got := play(t, s(), head("REQUEST_METHOD", "GET", "PATH_INFO", "/a b", "SCRIPT_NAME", "", "SCRIPT_FILENAME", "proxy:uwsgi://h:1/a b?q"))
+		if !strings.Contains(got, `path "/a b"`) {
+			t.Errorf("answered %q", got)
+		}
+		r, err := fromBytes(head("SCRIPT_FILENAME", "proxy:uwsgi://h:1/a?q"))
+		if err != nil || r.ScriptFilename() != "/a" {
+			t.Errorf("%q, %v", r.ScriptFilename(), err)
+		}
+	})
+	t.Run("174 187 upgrades keep what came early", func(t *testing.T) {
+		s := &uwsgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+			r.Context().Done() // a watcher reads
+			time.Sleep(20 * time.Millisecond)
+			c, err := w.Hijack()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			_, err = io.Copy(c, c)
+			return err
+		})}
+		c := dial(t, gatewaytest.Start(t, s))
+		io.WriteString(c, head("HTTP_UPGRADE", "websocket", "HTTP_CONNECTION", "keep-alive, Upgrade")+"early")
+		time.Sleep(50 * time.Millisecond)
+		io.WriteString(c, " and late")
+		c.CloseWrite()
+		b, err := io.ReadAll(c)
+		if got := string(b); err != nil || !strings.HasPrefix(got, "HTTP/1.1 101 Switching Protocols\r\n") || !strings.HasSuffix(got, "\r\n\r\nearly and late") ||
+			!strings.Contains(got, "Upgrade: websocket\r\n") || !strings.Contains(got, "Connection: Upgrade\r\n") {
+			t.Errorf("%q, %v", b, err)
+		}
+	})
+	t.Run("175 187 F31 upgrades that nobody asked for", func(t *testing.T) {
+		s := &uwsgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+			w.Header().Set("Upgrade", "h2c")
+			_, err := w.Hijack()
+			return err
+		})}
+		for _, nv := range [][]string{nil, {"HTTP_UPGRADE", "h2c", "HTTP_CONNECTION", "Upgrade"}, {"HTTP_UPGRADE", "websocket"}, {"HTTP_UPGRADE", "websocket", "HTTP_CONNECTION", "upgrade"}} {
+			got := play(t, s, head(append([]string{"A", "v"}, nv...)...))
+			if !strings.HasPrefix(got, "HTTP/1.1 50") {
+				t.Errorf("%q: answered %q", nv, got)
+			}
+			s = &uwsgi.Server{Handler: s.Handler}
+		}
+	})
+}
+
+// TestClientConformance is what a client of uwsgi does that is not in the shared suite.
+func TestClientConformance(t *testing.T) {
+	get := func() *gateway.Request { return gatewaytest.NewRequest("GET", "/", nil) }
+	t.Run("164 088 a silent close", func(t *testing.T) {
+		c := &uwsgi.Client{Addr: answering(t, "")}
+		o := conformance.Ask(t, c, get())
+		if !errors.Is(o.Err, gateway.ErrNoResponse) || strings.Contains(o.Err.Error(), "4096") {
+			t.Errorf("got %v", o.Err)
+		}
+		r := get()
+		r.Params.Add("HTTP_X", strings.Repeat("v", 5000))
+		o = conformance.Ask(t, c, r)
+		if !errors.Is(o.Err, gateway.ErrNoResponse) || !strings.Contains(o.Err.Error(), "buffer-size is 4096") {
+			t.Errorf("got %v", o.Err)
+		}
+	})
+	t.Run("162 F16 nothing is dialed for vars that do not fit", func(t *testing.T) {
+		c := &uwsgi.Client{Dial: func(context.Context) (net.Conn, error) {
+			t.Error("dialed")
+			return nil, io.EOF
+		}}
+		r := get()
+		r.Params.Add("HTTP_X", strings.Repeat("v", 40000))
+		r.Params.Add("HTTP_Y", strings.Repeat("v", 40000))
+		o := conformance.Ask(t, c, r)
+		if e, ok := errors.AsType[*gateway.Error](o.Err); !ok || e.Phase != gateway.PhaseRequest || gateway.ErrorStatus(e) != 431 {
+			t.Errorf("got %v", o.Err)
+		}
+	})
+	t.Run("168 one request a connection", func(t *testing.T) {
+		c := &uwsgi.Client{Addr: gatewaytest.Start(t, &uwsgi.Server{Handler: conformance.Handlers["echo"], Logger: quiet})}
+		for range 3 {
+			if o := conformance.Ask(t, c, get()); o.Err != nil {
+				t.Error(o.Err)
+			}
+		}
+		if s := c.Stats(); s.Dialed != 3 || s.Reused != 0 || s.Idle != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+	for _, c := range []struct {
+		id, answer string
+		status     int
+		body       string
+	}{
+		{"169 a status line", "HTTP/1.0 404 NOT FOUND\r\nX: 1\r\n\r\nb", 404, "b"},
+		{"169 fields", "Status: 404 x\r\nX: 1\r\n\r\nb", 404, "b"},
+		{"171 HTTP/2.0", "HTTP/2.0 202 A\r\nX: 1\r\n\r\nb", 202, "b"},
+		{"171 HTTP/3.0 without a reason", "HTTP/3.0 202\r\nX: 1\r\n\r\nb", 202, "b"},
+		{"170 F20 a version that is none", "HTTP/1.1x 200 OK\r\nX: 1\r\n\r\nb", 0, ""},
+		{"170 F20 HTTPS", "HTTPS/1 200 OK\r\nX: 1\r\n\r\nb", 0, ""},
+		{"170 F20 a field that begins so", "HT: v\r\nX: 1\r\n\r\nb", 200, "b"},
+		{"170 F20 HTTP and the end", "HTTP", 0, ""},
+		{"173 F19 chunks and a length", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\nb", 0, ""},
+	} {
+		t.Run(c.id, func(t *testing.T) {
+			for i := 0; i <= len(c.answer); i += 1 + len(c.answer)/9 {
+				addr := script(t, func(conn net.Conn) {
+					var r gateway.Request
+					uwsgi.NewReader(conn).ReadRequest(&r)
+					io.WriteString(conn, c.answer[:i])
+					time.Sleep(time.Millisecond)
+					io.WriteString(conn, c.answer[i:])
+				})
+				o := conformance.Ask(t, &uwsgi.Client{Addr: addr}, get())
+				if (o.Err != nil) != (c.status == 0) || o.Res.Status != c.status || o.Body != c.body {
+					t.Errorf("cut at %d: %d %q, %v", i, o.Res.Status, o.Body, o.Err)
+				}
+			}
+		})
+	}
+	t.Run("174 a 101 and what came with it", func(t *testing.T) {
+		addr := script(t, func(c net.Conn) {
+			var r gateway.Request
+			uwsgi.NewReader(c).ReadRequest(&r)
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\r\nearly")
+			io.Copy(c, c)
+		})
+		c := &uwsgi.Client{Addr: addr, MaxConns: 1, HeadTimeout: limit, IdleTimeout: time.Nanosecond}
+		r := get()
+		r.Upgrade = "websocket"
+		var res gateway.Response
+		if err := c.RoundTrip(t.Context(), r, &res); err != nil || res.Status != 101 {
+			t.Fatalf("%d, %v", res.Status, err)
+		}
+		s, ok := res.Body.(gateway.Stream)
+		if !ok {
+			t.Fatalf("a Body of type %T", res.Body)
+		}
+		io.WriteString(s, " and late")
+		s.CloseWrite()
+		if b, err := io.ReadAll(s); string(b) != "early and late" || err != nil {
+			t.Errorf("%q, %v", b, err)
+		}
+		s.Close()
+		s.Close()
+		if st := c.Stats(); st.InFlight != 0 || st.Failed != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+	t.Run("175 F31 a 101 to another token", func(t *testing.T) {
+		for asked, answered := range map[string]string{"": "websocket", "websocket": "h2c", "WebSocket": ""} {
+			answer := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: " + answered + "\r\n\r\n"
+			r := get()
+			r.Upgrade = asked
+			if o := conformance.Ask(t, &uwsgi.Client{Addr: answering(t, answer)}, r); !errors.Is(o.Err, gateway.ErrMalformed) {
+				t.Errorf("%q, %q: %v", asked, answered, o.Err)
+			}
+		}
+	})
+	t.Run("176 Ping", func(t *testing.T) {
+		s := &uwsgi.Server{Ping: true, Logger: quiet}
+		if warning, err := (&uwsgi.Client{Addr: gatewaytest.Start(t, s)}).Ping(t.Context()); warning != "" || err != nil {
+			t.Errorf("%q, %v", warning, err)
+		}
+		pong := func(answer string) *uwsgi.Client {
+			return &uwsgi.Client{HeadTimeout: 50 * time.Millisecond, Addr: script(t, func(c net.Conn) {
+				b := make([]byte, 4)
+				if io.ReadFull(c, b); string(b) != "\x64\x00\x00\x00" {
+					t.Errorf("pinged with % x", b)
+				}
+				io.WriteString(c, answer)
+				if answer == "" {
+					io.Copy(io.Discard, c)
+				}
+			})}
+		}
+		if warning, err := pong(packet(100, 1, "full")).Ping(t.Context()); warning != "full" || err != nil {
+			t.Errorf("%q, %v", warning, err)
+		}
+		for answer, want := range map[string]error{"\x64\x00\x00\x00": gateway.ErrMalformed, "\x64\x05\x00\x01ab": gateway.ErrTruncated, "\x64": io.ErrUnexpectedEOF} {
+			if _, err := pong(answer).Ping(t.Context()); !errors.Is(err, want) {
+				t.Errorf("%q: %v", answer, err)
+			}
+		}
+		if e, _ := errors.AsType[*gateway.Error](second(pong("").Ping(t.Context()))); e == nil || !e.Timeout() {
+			t.Errorf("no answer: %v", e)
+		}
+		if _, err := (&uwsgi.Client{Addr: gatewaytest.Start(t, &uwsgi.Server{Logger: quiet})}).Ping(t.Context()); !errors.Is(err, gateway.ErrNoResponse) {
+			t.Errorf("got %v", err)
+		}
+		if e, _ := errors.AsType[*gateway.Error](second((&uwsgi.Client{Addr: "127.0.0.1:1"}).Ping(t.Context()))); e == nil || e.Phase != gateway.PhaseDial {
+			t.Errorf("got %v", e)
+		}
+	})
+	t.Run("177 F21 uwsgi over TLS", func(t *testing.T) {
+		ts := httptest.NewUnstartedServer(nil)
+		ts.StartTLS() // for its certificate
+		defer ts.Close()
+		l, err := tls.Listen("tcp", "127.0.0.1:0", ts.TLS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &uwsgi.Server{Handler: conformance.Handlers["echo"], Logger: quiet}
+		go s.Serve(l)
+		defer s.Close()
+		roots := x509.NewCertPool()
+		roots.AddCert(ts.Certificate())
+		dialer := &tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "example.com"}}
+		c := &uwsgi.Client{Dial: func(ctx context.Context) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", l.Addr().String())
+		}}
+		body := strings.Repeat("secret", 50000)
+		if o := conformance.Ask(t, c, gatewaytest.NewRequest("POST", "/", []byte(body))); o.Err != nil || o.Body != body {
+			t.Errorf("%d bytes, %v", len(o.Body), o.Err)
+		}
+		// What was sent in the clear is no request and no answer.
+		plain := dial(t, l.Addr().String())
+		io.WriteString(plain, head("A", "v"))
+		if b, _ := io.ReadAll(plain); bytes.Contains(b, []byte("HTTP")) {
+			t.Errorf("answered %q", b)
+		}
+		clear := answering(t, "HTTP/1.1 200 OK\r\n\r\ninjected")
+		c = &uwsgi.Client{Dial: func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", clear) }}
+		if o := conformance.Ask(t, c, get()); o.Err == nil {
+			t.Errorf("an answer in the clear: %q", o.Body)
+		}
+	})
+}
+
+// second is the error of a result.
+func second(_ string, err error) error { return err }
