@@ -22,28 +22,12 @@ import (
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
 	"github.com/gatehouse-go/gatehouse/internal/race"
 )
 
 // typical is a request with 27 params, about 900 bytes, as a browser sends it through nginx.
-func typical(body []byte) *gateway.Request {
-	r := new(gateway.Request)
-	for _, nv := range [][2]string{
-		{"QUERY_STRING", "page=2&sort=name"}, {"REQUEST_METHOD", "GET"}, {"CONTENT_TYPE", ""}, {"SCRIPT_NAME", "/index.php"},
-		{"REQUEST_URI", "/articles/list?page=2&sort=name"}, {"DOCUMENT_URI", "/index.php"}, {"DOCUMENT_ROOT", "/srv/www/example"},
-		{"SERVER_PROTOCOL", "HTTP/1.1"}, {"REQUEST_SCHEME", "https"}, {"HTTPS", "on"}, {"GATEWAY_INTERFACE", "CGI/1.1"},
-		{"SERVER_SOFTWARE", "nginx/1.22.1"}, {"REMOTE_ADDR", "203.0.113.77"}, {"REMOTE_PORT", "51234"}, {"SERVER_ADDR", "192.0.2.10"},
-		{"SERVER_PORT", "443"}, {"SERVER_NAME", "www.example.com"}, {"SCRIPT_FILENAME", "/srv/www/example/index.php"},
-		{"HTTP_HOST", "www.example.com"}, {"HTTP_USER_AGENT", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"},
-		{"HTTP_ACCEPT", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}, {"HTTP_ACCEPT_LANGUAGE", "en-US,en;q=0.5"},
-		{"HTTP_ACCEPT_ENCODING", "gzip, deflate, br"}, {"HTTP_COOKIE", "session=0123456789abcdef0123456789abcdef"},
-		{"HTTP_REFERER", "https://www.example.com/articles"}, {"HTTP_CONNECTION", "keep-alive"}, {"CONTENT_LENGTH", ""},
-	} {
-		r.Params.Add(nv[0], nv[1])
-	}
-	r.SetBody(body)
-	return r
-}
+func typical(body []byte) *gateway.Request { return conformance.Typical(body) }
 
 // loop gives the same bytes again and again.
 type loop struct {

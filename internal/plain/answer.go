@@ -173,9 +173,19 @@ func (a *Answer) Ended() bool { return a.err == io.EOF }
 
 // Discard reads to the end of the answer.
 func (a *Answer) Discard() error {
-	var scrap [4 << 10]byte
 	for a.err == nil {
-		a.Read(scrap[:])
+		n := a.in.Len()
+		if a.left >= 0 {
+			n = int(min(int64(n), a.left))
+			a.left -= int64(n)
+		}
+		a.in.Discard(n)
+		a.Bare = a.Bare && n == 0
+		if a.left == 0 {
+			a.err = io.EOF
+		} else if err := a.in.Fill(1); err != nil {
+			a.fail(err)
+		}
 	}
 	if a.err == io.EOF {
 		return nil

@@ -39,10 +39,14 @@ func (b *Body) Read(p []byte) (int, error) {
 
 // Discard reads to the end of the body.
 func (b *Body) Discard() error {
-	var scrap [4 << 10]byte
 	for {
-		if _, err := b.Read(scrap[:]); err == io.EOF {
+		n := int(min(b.Left, int64(b.In.Len())))
+		b.In.Discard(n)
+		if b.Left -= int64(n); b.Left == 0 {
 			return nil
+		}
+		if err := b.In.Fill(1); err == io.EOF {
+			return ErrBodyCut
 		} else if err != nil {
 			return err
 		}

@@ -1,0 +1,269 @@
+package conformance
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/race"
+)
+
+// Codec is the bytes and streams of a protocol whose cost is looked at. Reader and Writer are nil where it has none.
+type Codec struct {
+	Proto          string
+	AppendParam    func(dst []byte, name, value string) ([]byte, error)
+	ConsumeParam   func(b []byte) (name, value []byte, n int)
+	AppendParams   func(dst []byte, p *gateway.Params) ([]byte, error)
+	ConsumeParams  func(b []byte, p *gateway.Params) (n int, err error)
+	AppendRequest  func(dst []byte, r *gateway.Request) ([]byte, error)
+	ConsumeRequest func(b []byte, p *gateway.Params) error
+	Reader         func(src io.Reader) Reader
+	Writer         func(dst io.Writer) Writer
+}
+
+// Reader is that of a protocol.
+type Reader interface {
+	ReadRequest(req *gateway.Request) error
+	ReadResponse(res *gateway.Response) error
+}
+
+// Writer is that of a protocol.
+type Writer interface {
+	WriteRequest(req *gateway.Request) error
+	WriteResponse(res *gateway.Response) error
+}
+
+// Typical is a request with 27 params, about 900 bytes, as a browser sends it through nginx.
+func Typical(body []byte) *gateway.Request {
+	r := new(gateway.Request)
+	for _, nv := range [][2]string{
+		{"QUERY_STRING", "page=2&sort=name"}, {"REQUEST_METHOD", "GET"}, {"CONTENT_TYPE", ""}, {"SCRIPT_NAME", "/index.php"},
+		{"REQUEST_URI", "/articles/list?page=2&sort=name"}, {"DOCUMENT_URI", "/index.php"}, {"DOCUMENT_ROOT", "/srv/www/example"},
+		{"SERVER_PROTOCOL", "HTTP/1.1"}, {"REQUEST_SCHEME", "https"}, {"HTTPS", "on"}, {"GATEWAY_INTERFACE", "CGI/1.1"},
+		{"SERVER_SOFTWARE", "nginx/1.22.1"}, {"REMOTE_ADDR", "203.0.113.77"}, {"REMOTE_PORT", "51234"}, {"SERVER_ADDR", "192.0.2.10"},
+		{"SERVER_PORT", "443"}, {"SERVER_NAME", "www.example.com"}, {"SCRIPT_FILENAME", "/srv/www/example/index.php"},
+		{"HTTP_HOST", "www.example.com"}, {"HTTP_USER_AGENT", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"},
+		{"HTTP_ACCEPT", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}, {"HTTP_ACCEPT_LANGUAGE", "en-US,en;q=0.5"},
+		{"HTTP_ACCEPT_ENCODING", "gzip, deflate, br"}, {"HTTP_COOKIE", "session=0123456789abcdef0123456789abcdef"},
+		{"HTTP_REFERER", "https://www.example.com/articles"}, {"HTTP_CONNECTION", "keep-alive"}, {"CONTENT_LENGTH", ""},
+	} {
+		r.Params.Add(nv[0], nv[1])
+	}
+	r.SetBody(body)
+	return r
+}
+
+// loop gives the same bytes again and again, and counts its reads.
+type loop struct {
+	b         []byte
+	at, reads int
+}
+
+func (l *loop) Read(p []byte) (int, error) {
+	l.reads++
+	if l.at == len(l.b) {
+		l.at = 0
+	}
+	n := copy(p, l.b[l.at:])
+	l.at += n
+	return n, nil
+}
+
+// counter counts writes.
+type counter struct{ writes int }
+
+func (c *counter) Write(p []byte) (int, error) { c.writes++; return len(p), nil }
+
+func drain(t testing.TB, r io.Reader, scrap []byte) {
+	for {
+		if _, err := r.Read(scrap); err == io.EOF {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// answer is a response with body.
+func answer(body *bytes.Reader) *gateway.Response {
+	res := &gateway.Response{Status: 200, ContentLength: int64(body.Len()), Body: io.NopCloser(body)}
+	res.Header.Add("Content-Type", "text/html; charset=utf-8")
+	res.Header.Add("Set-Cookie", "a=1")
+	return res
+}
+
+// wire is what w writes.
+func wire(t testing.TB, c Codec, write func(w Writer) error) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := write(c.Writer(&b)); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// Allocations holds every function that is said not to allocate to that, with the typical request and 64 KiB of body.
+func Allocations(t *testing.T, c Codec) {
+	if race.Enabled {
+		t.Skip("builds with the race detector give out memory once")
+	}
+	check := func(name string, f func() error) {
+		t.Run(name, func(t *testing.T) {
+			run := func() {
+				if err := f(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run()
+			if n := testing.AllocsPerRun(200, run); n != 0 {
+				t.Errorf("%v allocations", n)
+			}
+		})
+	}
+	body := make([]byte, 64<<10)
+	req := Typical(body)
+	dst := make([]byte, 0, 1<<20)
+	content, err := c.AppendParams(nil, &req.Params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var params gateway.Params
+	check("AppendParam", func() error { _, err := c.AppendParam(dst, "NAME", "value"); return err })
+	check("ConsumeParam", func() error {
+		for b := content; len(b) > 0; {
+			_, _, n := c.ConsumeParam(b)
+			b = b[n:]
+		}
+		return nil
+	})
+	check("AppendParams", func() error { _, err := c.AppendParams(dst, &req.Params); return err })
+	check("ConsumeParams", func() error {
+		params.Reset()
+		_, err := c.ConsumeParams(content, &params)
+		return err
+	})
+	if c.Reader == nil {
+		return
+	}
+	head, err := c.AppendRequest(nil, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("AppendRequest", func() error { _, err := c.AppendRequest(dst, req); return err })
+	check("ConsumeRequest", func() error { return c.ConsumeRequest(head, &params) })
+	scrap := make([]byte, 32<<10)
+	r := c.Reader(&loop{b: wire(t, c, func(w Writer) error { return w.WriteRequest(Typical(body)) })})
+	var got gateway.Request
+	check("Reader.ReadRequest", func() error {
+		err := r.ReadRequest(&got)
+		if err == nil {
+			drain(t, got.Body, scrap)
+		}
+		return err
+	})
+	resBody := bytes.NewReader(body)
+	r = c.Reader(&loop{b: wire(t, c, func(w Writer) error { return w.WriteResponse(answer(bytes.NewReader(body))) })})
+	var gotRes gateway.Response
+	check("Reader.ReadResponse", func() error {
+		err := r.ReadResponse(&gotRes)
+		if err == nil {
+			drain(t, gotRes.Body, scrap)
+		}
+		return err
+	})
+	w := c.Writer(io.Discard)
+	check("Writer.WriteRequest", func() error {
+		req.SetBody(body)
+		return w.WriteRequest(req)
+	})
+	res := answer(resBody)
+	check("Writer.WriteResponse", func() error {
+		resBody.Reset(body)
+		return w.WriteResponse(res)
+	})
+	t.Run("one write for a head and a small body", func(t *testing.T) {
+		var count counter
+		w := c.Writer(&count)
+		if err := w.WriteRequest(Typical(body[:16<<10])); err != nil || count.writes != 1 {
+			t.Errorf("%d writes, %v", count.writes, err)
+		}
+		if err := w.WriteResponse(answer(bytes.NewReader(body[:16<<10]))); err != nil || count.writes != 2 {
+			t.Errorf("%d writes, %v", count.writes, err)
+		}
+	})
+}
+
+// BenchParams is ConsumeParams and AppendParams on the typical request.
+func BenchParams(b *testing.B, c Codec) {
+	req := Typical(nil)
+	content, _ := c.AppendParams(nil, &req.Params)
+	var p gateway.Params
+	b.Run("consume/proto="+c.Proto, func(b *testing.B) {
+		b.SetBytes(int64(len(content)))
+		b.ReportAllocs()
+		for b.Loop() {
+			p.Reset()
+			if _, err := c.ConsumeParams(content, &p); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	dst := make([]byte, 0, 64<<10)
+	b.Run("append/proto="+c.Proto, func(b *testing.B) {
+		b.SetBytes(int64(len(content)))
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := c.AppendParams(dst, &req.Params); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+var sizes = []int{0, 64 << 10}
+
+// BenchReadRequest reads the typical request, and its body.
+func BenchReadRequest(b *testing.B, c Codec) {
+	for _, size := range sizes {
+		b.Run(fmt.Sprintf("proto=%s/size=%d", c.Proto, size), func(b *testing.B) {
+			src := &loop{b: wire(b, c, func(w Writer) error { return w.WriteRequest(Typical(make([]byte, size))) })}
+			r := c.Reader(src)
+			var req gateway.Request
+			scrap := make([]byte, 32<<10)
+			b.SetBytes(int64(len(src.b)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := r.ReadRequest(&req); err != nil {
+					b.Fatal(err)
+				}
+				if req.Body != nil {
+					drain(b, req.Body, scrap)
+				}
+			}
+			b.ReportMetric(float64(src.reads)/float64(b.N), "reads/op")
+		})
+	}
+}
+
+// BenchWriteRequest writes the typical request, and its body.
+func BenchWriteRequest(b *testing.B, c Codec) {
+	for _, size := range sizes {
+		b.Run(fmt.Sprintf("proto=%s/size=%d", c.Proto, size), func(b *testing.B) {
+			body := make([]byte, size)
+			req := Typical(body)
+			var count counter
+			w := c.Writer(&count)
+			b.SetBytes(int64(900 + size))
+			b.ReportAllocs()
+			for b.Loop() {
+				req.SetBody(body)
+				if err := w.WriteRequest(req); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(count.writes)/float64(b.N), "writes/op")
+		})
+	}
+}
