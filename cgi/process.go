@@ -146,19 +146,22 @@ func (p *process) expire() {
 
 func (p *process) Read(b []byte) (int, error) {
 	n, err := p.stdout.Read(b)
-	if err == nil || err == io.EOF {
-		return n, err
+	if err == nil {
+		return n, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.late:
-		err = fmt.Errorf("program ended by Timeout: %w", os.ErrDeadlineExceeded)
+		err = errLate
 	case p.left:
 		err = io.EOF
 	}
 	return n, err
 }
+
+// errLate is what a program becomes whose time is over, however its end is seen.
+var errLate = fmt.Errorf("program ended by Timeout: %w", os.ErrDeadlineExceeded)
 
 func (p *process) Write(b []byte) (int, error) { return p.stdin.Write(b) }
 
@@ -224,6 +227,11 @@ func (p *process) Wait() (status uint32, err error) {
 	state := p.cmd.ProcessState
 	if code := state.ExitCode(); code >= 0 {
 		return uint32(code), nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.late {
+		return 0, errLate
 	}
 	return 0, fmt.Errorf("program: %s: %w", state, gateway.ErrTruncated)
 }
