@@ -1,6 +1,7 @@
 package uwsgi_test
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -129,4 +130,20 @@ func TestConformance(t *testing.T) {
 			return p, nil
 		},
 	})
+}
+
+// dialPipe connects to an application in memory that takes a request and answers with b.
+func dialPipe(b []byte) func(context.Context) (net.Conn, error) {
+	return func(context.Context) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		theirs.SetDeadline(time.Now().Add(limit))
+		go func() {
+			defer theirs.Close()
+			var r gateway.Request
+			if uwsgi.NewReader(theirs).ReadRequest(&r) == nil {
+				theirs.Write(b)
+			}
+		}()
+		return ours, nil
+	}
 }
