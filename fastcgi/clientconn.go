@@ -138,10 +138,7 @@ func (cc *clientConn) begin(x *attempt) {
 	cc.answer.stderr = cc.takeError
 	cc.ctx, cc.stderr = x.ctx, x.r.Stderr
 	cc.sendErr, cc.waiting, cc.limit = nil, true, time.Time{}
-	cc.out.Failed = nil
-	cc.out.Sent.Store(false)
-	cc.out.Final.Store(false)
-	cc.out.Content.Store(0)
+	cc.out.Begin()
 	cc.started, cc.asked = x.started, cc.client.clock().Now()
 	if x.ctx.Done() != nil {
 		cc.stop = context.AfterFunc(x.ctx, cc.cancel)
@@ -471,6 +468,7 @@ func (cc *clientConn) drop() {
 // settleSender waits for the goroutine that writes the body where it cannot be kept waiting: its bytes are in memory and
 // its connection is closed. One that waits for a Read of the caller's body is left behind; it will not read again.
 func (cc *clientConn) settleSender() {
+	cc.out.Stopped.Store(true)
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
 	for cc.sending && cc.inMemory {

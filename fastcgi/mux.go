@@ -493,12 +493,15 @@ func (c *serverConn) begin(h RecordHeader) error {
 	return nil
 }
 
-// mayBegin decides whether a request is taken; status is 0 if it is.
+// mayBegin decides whether a request is taken, and counts it; status is 0 if it is.
 func (c *serverConn) mayBegin(b Begin) (status int, end ProtocolStatus) {
 	switch s := c.s; {
 	case s.handler(b.Role) == nil:
 		return 501, UnknownRole
-	case c.closing, len(c.requests) >= maxPerConn, s.MaxRequests > 0 && s.active.Load() >= int64(s.MaxRequests):
+	case c.closing, len(c.requests) >= maxPerConn:
+		return 503, Overloaded
+	case s.active.Add(1) > int64(s.MaxRequests) && s.MaxRequests > 0:
+		s.active.Add(-1)
 		return 503, Overloaded
 	}
 	return 0, Complete
@@ -638,8 +641,9 @@ func (c *serverConn) remove(r *request) {
 	if i := slices.Index(c.requests, r); i >= 0 {
 		c.requests = slices.Delete(c.requests, i, i+1)
 		c.s.active.Add(-1)
-		if !r.ready {
+		if !r.ready { // no handler has it
 			c.heads--
+			r.dismiss()
 		}
 	}
 }
@@ -807,9 +811,8 @@ func (s *Server) newRequest(c *serverConn, id uint16, begin Begin) *request {
 	if r == nil || race.Enabled {
 		r = new(request)
 	}
-	s.active.Add(1)
 	h := s.handles.Get(int(s.active.Load()) - 1)
-	h.c = c
+	h.c.Store(c)
 	h.r.Store(r)
 	r.c, r.id, r.begin = c, id, begin
 	r.h, r.req = h, &h.req

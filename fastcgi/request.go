@@ -60,7 +60,7 @@ type request struct {
 // and only while the pointer still holds it.
 type handle struct {
 	gateway.WriterBase
-	c   *serverConn
+	c   atomic.Pointer[serverConn] // nil when r is: a slab keeps its handles for as long as one is used, and they no connection
 	r   atomic.Pointer[request]
 	req gateway.Request
 	res gateway.Response
@@ -143,7 +143,10 @@ func (r *request) abort(err error) (cancel func()) {
 // RequestContext makes the request's context.
 func (s *contextSource) RequestContext() context.Context {
 	h := (*handle)(s)
-	c := h.c
+	c := h.c.Load()
+	if c == nil {
+		return done
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := h.r.Load()
@@ -169,7 +172,10 @@ var done = func() context.Context {
 // Watch makes sure that somebody reads while the handler runs, so that an abort is seen.
 func (s *contextSource) Watch() {
 	h := (*handle)(s)
-	c := h.c
+	c := h.c.Load()
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r := h.r.Load(); r != nil && c.inline == r {
@@ -183,7 +189,10 @@ func (d *dataHandle) Read(p []byte) (int, error) { return (*handle)(d).readStrea
 
 // readStream reads content into p: what waits for it, or, where nobody else reads, straight from the connection.
 func (h *handle) readStream(t Type, p []byte) (int, error) {
-	c := h.c
+	c := h.c.Load()
+	if c == nil {
+		return 0, reply.ErrOver
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
@@ -192,7 +201,10 @@ func (h *handle) readStream(t Type, p []byte) (int, error) {
 			return 0, reply.ErrOver
 		}
 		s, q := r.queueOf(t)
-		r.skipBody = r.skipBody || t == TypeData
+		if t == TypeData && !r.skipBody {
+			r.skipBody = true
+			c.changed.Broadcast() // the leader may wait for room
+		}
 		switch {
 		case r.aborted.Load():
 			return 0, r.fault
@@ -382,15 +394,27 @@ func (r *request) replace(err error) {
 	r.commit(status)
 }
 
+// dismiss parts r from its handle, which is empty and dead from now on, and takes the memory for the next request.
+func (r *request) dismiss() {
+	h, body := r.h, r.req.Body
+	h.r.Store(nil)
+	h.c.Store(nil)
+	h.req.Reset()
+	h.req.Body = body // which is dead, and says so
+	hook.SetContext(&h.req, (*contextSource)(h))
+	h.res.Reset()
+	r.params.Take(hook.Params(&h.req.Params))
+	r.fields.Take(hook.Header(&h.res.Header))
+	r.params.Reset() // of what somebody may have added in between
+	r.fields.Reset()
+	r.h, r.req = nil, nil
+	r.ans.Reset(nil)
+}
+
 // recycle gives r back to the pool, unless it has grown large.
 func (r *request) recycle() {
 	s := r.c.s
-	r.req.Reset()
-	r.ans.Res.Reset()
-	r.params.Take(hook.Params(&r.req.Params))
-	r.fields.Take(hook.Header(&r.ans.Res.Header))
-	r.h, r.req = nil, nil
-	r.ans.Reset(nil)
+	r.dismiss()
 	small := r.params.Cap()+r.fields.Cap() <= outbuf.Keep && cap(r.out.B) <= outbuf.Keep &&
 		r.pending[0].Cap()+r.pending[1].Cap() <= outbuf.Keep
 	if race.Enabled || !small {

@@ -250,7 +250,10 @@ func (h *handle) SetAppStatus(status uint32) {
 }
 
 func (h *handle) SetReadDeadline(t time.Time) error {
-	c := h.c
+	c := h.c.Load()
+	if c == nil {
+		return reply.ErrOver
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := h.r.Load()
@@ -266,7 +269,10 @@ func (h *handle) SetReadDeadline(t time.Time) error {
 }
 
 func (h *handle) SetWriteDeadline(t time.Time) error {
-	c := h.c
+	c := h.c.Load()
+	if c == nil {
+		return reply.ErrOver
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := h.r.Load()

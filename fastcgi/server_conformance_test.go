@@ -315,7 +315,7 @@ func TestServerConformance(t *testing.T) {
 			k.w.Header().Set("X-Stale", "2")
 			k.w.WriteHeader(418)
 			k.w.SetAppStatus(99)
-			if k.params.Len() > 0 || k.r.Params.Get("HTTP_SECRET") != "" || k.r.Body != nil {
+			if k.params.Len() > 0 || k.r.Params.Get("HTTP_SECRET") != "" || k.r.Context().Err() == nil {
 				t.Errorf("a dead request reads %v", list(k.params))
 			}
 			k.params.Set("HTTP_SECRET", "stale")
@@ -337,8 +337,10 @@ func TestServerConformance(t *testing.T) {
 			if err := k.w.SetReadDeadline(time.Now()); err == nil {
 				t.Error("a dead writer sets deadlines")
 			}
-			if n, err := k.body.Read(make([]byte, 10)); n > 0 || err == nil {
-				t.Error("a dead body reads")
+			for _, body := range []io.Reader{k.body, k.r.Body} {
+				if n, err := body.Read(make([]byte, 10)); n > 0 || err == nil {
+					t.Error("a dead body reads")
+				}
 			}
 			if k.ctx.Err() == nil || r.Context() == k.ctx || r.Context().Err() != nil {
 				t.Error("the contexts are one")

@@ -206,7 +206,7 @@ func (s *streamWriter) once(src io.Reader, left int64) (n int, err error) {
 		size = int(min(left, outbuf.Chunk))
 	}
 	s.out.B = appendHeader(s.out.B, RecordHeader{Type: s.t, ID: s.id})
-	n, err = outbuf.ReadOnce(src, s.out.Grow(size))
+	n, err = s.out.ReadBody(src, s.out.Grow(size))
 	if n == 0 {
 		s.out.B = s.out.B[:start]
 		return 0, err

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 )
 
 // Direct is Proxy's inverse: a RoundTripper that calls h in this process, for routing and tests. h runs in a goroutine
 // of its own, on a copy of the request to which the rules of a received head have been applied; its context is done
-// when ctx is or when the answer's Body is closed, and from then on it can read no more of the request's body. The
+// when ctx is or when the answer's Body is closed, and from then on it can read no more of the request's body, but for a Read that has begun. The
 // lengths of both bodies are held to as on a wire. Interim answers and upgrades are not carried.
 func Direct(h Handler) RoundTripper { return direct{h} }
 
@@ -51,6 +52,7 @@ type directWriter struct {
 	cancel    context.CancelFunc
 	req       Request
 	over      atomic.Bool // the request's body and STDERR are the caller's alone again
+	input     sync.Mutex  // held by a Read of the body
 	pr        *io.PipeReader
 	pw        *io.PipeWriter
 	sent      Response // the head; Status is 0 until there is one
@@ -69,10 +71,10 @@ func newDirectWriter(ctx context.Context, r *Request) (*directWriter, error) {
 		return nil, err
 	}
 	if r.Body != nil {
-		w.req.Body = &directInput{w, r.Body, r.ContentLength}
+		w.req.Body = &directInput{w: w, r: r.Body, left: r.ContentLength}
 	}
 	if r.Data != nil {
-		w.req.Data = &directInput{w, r.Data, -1}
+		w.req.Data = &directInput{w: w, r: r.Data, left: -1}
 	}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	w.pr, w.pw = io.Pipe()
@@ -88,6 +90,8 @@ type directInput struct {
 }
 
 func (i *directInput) Read(p []byte) (int, error) {
+	i.w.input.Lock()
+	defer i.w.input.Unlock()
 	if i.w.over.Load() {
 		return 0, ErrAborted
 	}
@@ -111,6 +115,9 @@ func (w *directWriter) RequestContext() context.Context { return w.ctx }
 // end takes from the handler what belongs to the caller.
 func (w *directWriter) end() {
 	w.over.Store(true)
+	if w.input.TryLock() { // else a Read waits that had begun; no other will
+		w.input.Unlock()
+	}
 	w.cancel()
 	w.pr.Close()
 }

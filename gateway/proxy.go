@@ -59,13 +59,18 @@ func (p *Proxy) roundTrip(x *passage, r *Request) error {
 	if err := p.Backend.RoundTrip(r.Context(), &x.req, &x.res); err != nil {
 		return err
 	}
-	if p.ModifyResponse != nil {
-		if err := p.ModifyResponse(&x.res); err != nil {
-			x.res.Body.Close()
-			return err
-		}
+	if p.ModifyResponse == nil {
+		return nil
 	}
-	return nil
+	passed := false
+	defer func() {
+		if !passed { // an error, or a panic
+			x.res.Body.Close()
+		}
+	}()
+	err := p.ModifyResponse(&x.res)
+	passed = err == nil
+	return err
 }
 
 // passage is the memory of one request on its way through a Proxy.

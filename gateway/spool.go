@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math"
 	"os"
 )
 
@@ -71,7 +72,7 @@ func (s *Spool) limits() (bytes int64, memory int) {
 	if memory <= 0 {
 		memory = 64 << 10
 	}
-	return bytes, memory
+	return min(bytes, math.MaxInt64-1), memory // one more is read, to see that there is more
 }
 
 func (s *Spool) fillFile(r *Request, head *bytes.Buffer, rest io.Reader, limit int64) (*spoolFile, error) {

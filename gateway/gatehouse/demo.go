@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,45 +14,98 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatehouse-go/gatehouse/cgi"
 	"github.com/gatehouse-go/gatehouse/fastcgi"
+	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
 )
 
-// startDemo serves the demo application over FastCGI on a private Unix socket.
-func startDemo(ctx context.Context) (addr string, stop func(), err error) {
+// startDemo serves the demo application by every protocol, and puts HTTP before them: each below its own path, and
+// FastCGI at the root, too.
+func startDemo(ctx context.Context) (h http.Handler, stop func(), err error) {
 	dir, err := os.MkdirTemp("", "gatehouse-")
 	if err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
-	addr = "unix:" + filepath.Join(dir, "demo.sock")
-	srv := &fastcgi.Server{Handler: gatewayhttp.Handler(demo()), SocketMode: 0o600}
-	l, err := fastcgi.Listen(addr, srv.SocketMode)
-	if err != nil {
-		os.RemoveAll(dir)
-		return "", nil, err
-	}
-	go srv.Serve(l)
-	return addr, func() {
+	var running []server
+	stop = func() {
 		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		srv.Shutdown(limit)
+		for _, s := range running {
+			s.Shutdown(limit)
+		}
 		os.RemoveAll(dir)
-	}, nil
+	}
+	mux := http.NewServeMux()
+	for _, protocol := range []string{"fastcgi", "scgi", "uwsgi"} {
+		a := address{protocol, "unix:" + filepath.Join(dir, protocol+".sock")}
+		s, l, err := a.listen(gatewayhttp.Handler(demo(protocol)))
+		if err != nil {
+			stop()
+			return nil, nil, err
+		}
+		running = append(running, s)
+		go s.Serve(l)
+		client, err := a.client(clientOptions{keep: 4})
+		if err != nil {
+			stop()
+			return nil, nil, err
+		}
+		if protocol == "fastcgi" {
+			mux.Handle("/", &gatewayhttp.Proxy{Backend: client})
+		}
+		mux.Handle("/"+protocol+"/", below(protocol, client))
+	}
+	program, err := os.Executable()
+	if err != nil {
+		stop()
+		return nil, nil, err
+	}
+	mux.Handle("/cgi/", below("cgi", &cgi.Client{Path: program, Env: []string{isDemo + "=1"}}))
+	return mux, stop, nil
+}
+
+// below is a protocol's demo at its path.
+func below(protocol string, client gateway.RoundTripper) http.Handler {
+	return &gatewayhttp.Proxy{Mapping: &gatewayhttp.Mapping{Prefix: "/" + protocol}, Backend: client}
+}
+
+// listen makes a server of a and a listener for it.
+func (a address) listen(h gateway.Handler) (server, net.Listener, error) {
+	s, err := a.server(h)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := fastcgi.Listen(a.addr, 0o600)
+	return s, l, err
+}
+
+// runScript answers the request this program was started for as a CGI script of the demo.
+func runScript() int {
+	err := (&cgi.Server{Handler: gatewayhttp.Handler(demo("cgi"))}).Serve(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return exitFailed
+	}
+	return exitOK
 }
 
 // maxEcho is the largest body that /echo holds in memory.
 const maxEcho = 256 << 20
 
-func demo() http.Handler {
+// demo is the application, which may be mounted anywhere.
+func demo(protocol string) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", showPage)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { showPage(w, r, protocol) })
 	mux.HandleFunc("POST /echo", echo)
 	mux.HandleFunc("POST /upload", upload)
 	mux.HandleFunc("GET /stream", stream)
 	mux.HandleFunc("GET /error", func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "This application failed, as it was asked to.", http.StatusInternalServerError)
 	})
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.StripPrefix(gatewayhttp.Params(r).Get("SCRIPT_NAME"), mux).ServeHTTP(w, r)
+	})
 }
 
 var page = template.Must(template.New("page").Parse(`<!doctype html>
@@ -65,7 +119,8 @@ td, th { text-align: left; vertical-align: top; padding: .2rem .6rem; border-bot
 th { white-space: nowrap }
 </style>
 <h1>gatehouse</h1>
-<p>This page came through a FastCGI connection: from the proxy, an HTTP server, to an application on a Unix socket.</p>
+<p>This page came by way of {{.Protocol}}: from the proxy, an HTTP server, to an application of its own. The same by
+<a href="/fastcgi/">FastCGI</a>, <a href="/scgi/">SCGI</a>, <a href="/uwsgi/">uwsgi</a> and <a href="/cgi/">CGI</a>.</p>
 <ul>
 <li><a href="stream">An answer that arrives in pieces</a></li>
 <li><a href="missing">A 404</a> and <a href="error">a 500</a></li>
@@ -75,11 +130,11 @@ th { white-space: nowrap }
 </form>
 <h2>The params of this request</h2>
 <table>
-{{range .}}<tr><th>{{.Name}}</th><td>{{.Value}}</td></tr>
+{{range .Params}}<tr><th>{{.Name}}</th><td>{{.Value}}</td></tr>
 {{end}}</table>
 `))
 
-func showPage(w http.ResponseWriter, r *http.Request) {
+func showPage(w http.ResponseWriter, r *http.Request, protocol string) {
 	type param struct{ Name, Value string }
 	var params []param
 	for name, value := range gatewayhttp.Params(r).All() {
@@ -92,7 +147,10 @@ func showPage(w http.ResponseWriter, r *http.Request) {
 		return 1
 	})
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	page.Execute(w, params)
+	page.Execute(w, struct {
+		Protocol string
+		Params   []param
+	}{protocol, params})
 }
 
 // echo reads all of the body before it sends a byte: a web server may stop sending once the answer begins.

@@ -1,8 +1,10 @@
-// Command gatehouse puts HTTP in front of an application that speaks a gateway protocol, and asks such applications
-// from the command line.
+// Command gatehouse puts HTTP, or one gateway protocol, in front of an application that speaks another, and asks such
+// applications from the command line.
 //
 //	gatehouse proxy --to fastcgi://unix:/run/php/php-fpm.sock --root /srv/www
+//	gatehouse proxy --listen scgi://127.0.0.1:4000 --to uwsgi://127.0.0.1:3031
 //	gatehouse request fastcgi://127.0.0.1:9000 '/index.php?q=1' --root /srv/www
+//	gatehouse ping uwsgi://127.0.0.1:3031
 package main
 
 import (
@@ -15,12 +17,14 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
-const usage = `gatehouse talks CGI's protocols, FastCGI for now.
+const usage = `gatehouse talks CGI, FastCGI, SCGI and uwsgi.
 
-  gatehouse proxy    HTTP in front of an application
+  gatehouse proxy    HTTP, or one of the protocols, in front of an application
   gatehouse request  one request to an application, as curl does for HTTP
+  gatehouse ping     is a uwsgi server alive?
 
 Each has --help. "gatehouse proxy" alone starts an application of its own to try.
 `
@@ -36,7 +40,12 @@ const (
 	exitTruncated
 )
 
+const defaultTimeout = 30 * time.Second
+
 func main() {
+	if os.Getenv(isDemo) != "" {
+		os.Exit(runScript())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
@@ -52,11 +61,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return runProxy(ctx, args[1:], stdout, stderr)
 	case "request":
 		return runRequest(ctx, args[1:], stdin, stdout, stderr)
+	case "ping":
+		return runPing(ctx, args[1:], stdout, stderr)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, usage)
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "gatehouse: there is no command %q; there are proxy and request\n", args[0])
+	fmt.Fprintf(stderr, "gatehouse: there is no command %q; there are proxy, request and ping\n", args[0])
 	return exitUsage
 }
 
@@ -102,18 +113,4 @@ func nameValue(flag, s string) (name, value string, err error) {
 		return "", "", fmt.Errorf("--%s %q: want NAME=VALUE", flag, s)
 	}
 	return name, value, nil
-}
-
-// backendAddr takes the protocol off an address.
-func backendAddr(s string) (addr string, err error) {
-	protocol, addr, ok := strings.Cut(s, "://")
-	switch {
-	case !ok:
-		return "", fmt.Errorf("%q: want fastcgi://host:port or fastcgi://unix:/path", s)
-	case protocol != "fastcgi":
-		return "", fmt.Errorf("%q: this version speaks fastcgi://, not %s://", s, protocol)
-	case addr == "":
-		return "", fmt.Errorf("%q: no address after fastcgi://", s)
-	}
-	return addr, nil
 }

@@ -84,11 +84,25 @@ func ask(t *testing.T, method, url string, body io.Reader) (*http.Response, stri
 	return res, string(b)
 }
 
+// TestMain is also the CGI script of the demo.
+func TestMain(m *testing.M) {
+	if os.Getenv(isDemo) != "" {
+		os.Exit(runScript())
+	}
+	os.Exit(m.Run())
+}
+
 // TestDemo is the main job on a machine with nothing but Go.
 func TestDemo(t *testing.T) {
-	url := proxy(t)
+	root := proxy(t)
+	for protocol, path := range map[string]string{"fastcgi": "", "FastCGI below its path": "/fastcgi", "scgi": "/scgi", "uwsgi": "/uwsgi", "cgi": "/cgi"} {
+		t.Run(protocol, func(t *testing.T) { testDemo(t, root+path, path) })
+	}
+}
+
+func testDemo(t *testing.T, url, path string) {
 	res, page := ask(t, "GET", url+"/?q=1", nil)
-	if res.StatusCode != 200 || !strings.Contains(page, "QUERY_STRING</th><td>q=1</td>") || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
+	if res.StatusCode != 200 || !strings.Contains(page, "QUERY_STRING</th><td>q=1</td>") || !strings.Contains(page, "SCRIPT_NAME</th><td>"+path+"</td>") || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
 		t.Errorf("%d %s", res.StatusCode, page)
 	}
 	big := bytes.Repeat([]byte("0123456789abcdef"), 10<<20/16)
@@ -126,6 +140,38 @@ func TestDemo(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "gatehouse-body-*")); len(left) > 0 {
 		t.Errorf("%v is left", left)
+	}
+}
+
+// TestAnyToAny puts one protocol before another, with HTTP at one end and an application at the other.
+func TestAnyToAny(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n%s %s ' \"$REQUEST_METHOD\" \"$PATH_INFO\"; cat\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, front := range []string{"fastcgi", "scgi", "uwsgi"} {
+		back := proxy(t, "--listen", front+"://127.0.0.1:0", "--to", "cgi:"+script)
+		url := proxy(t, "--to", back)
+		if res, got := ask(t, "POST", url+"/x%20y?q", io.MultiReader(strings.NewReader("body"))); res.StatusCode != 200 || got != "POST /x y body" {
+			t.Errorf("%s: %d %q", front, res.StatusCode, got)
+		}
+		var out bytes.Buffer
+		if status := run(t.Context(), []string{"request", back, "/asked", "-d", "d"}, nil, &out, &out); status != exitOK || out.String() != "POST /asked d" {
+			t.Errorf("%s: %d %q", front, status, &out)
+		}
+		if front != "uwsgi" {
+			continue
+		}
+		out.Reset()
+		if status := run(t.Context(), []string{"ping", back}, nil, &out, &out); status != exitOK || out.String() != "alive\n" {
+			t.Errorf("%d %q", status, &out)
+		}
+	}
+	folder := proxy(t, "--to", "cgi:"+filepath.Dir(script))
+	for path, want := range map[string]int{"/script/x": 200, "/nowhere": 404} {
+		if res, _ := ask(t, "GET", folder+path, nil); res.StatusCode != want {
+			t.Errorf("%s: %d", path, res.StatusCode)
+		}
 	}
 }
 
@@ -226,7 +272,7 @@ func TestRequest(t *testing.T) {
 		{[]string{"fastcgi://" + refusing(t), "/"}, exitRefused, "", "OVERLOADED"},
 		{[]string{"fastcgi://unix:/nowhere/at/all", "/"}, exitDial, "", "dial unix:/nowhere/at/all"},
 		{[]string{addr}, exitUsage, "", "want an address and a target"},
-		{[]string{"http://x", "/"}, exitUsage, "", "speaks fastcgi://"},
+		{[]string{"http://x", "/"}, exitUsage, "", "does not speak http://"},
 		{[]string{"nonsense", "/"}, exitUsage, "", "want fastcgi://"},
 		{[]string{addr, "x"}, exitUsage, "", "want /path"},
 		{[]string{addr, "/", "--param", "x"}, exitUsage, "", "want NAME=VALUE"},
@@ -254,10 +300,17 @@ func TestUsage(t *testing.T) {
 		{[]string{"nonsense"}, exitUsage, "no command"},
 		{[]string{"proxy", "--help"}, exitOK, "--root"},
 		{[]string{"proxy", "nonsense"}, exitUsage, "is no flag"},
-		{[]string{"proxy", "--listen", "nonsense"}, exitFailed, "want http://"},
+		{[]string{"proxy", "--listen", "nonsense"}, exitFailed, "needs --to"},
 		{[]string{"proxy", "--listen", "http://nonsense"}, exitFailed, "want host:port"},
-		{[]string{"proxy", "--to", "http://x"}, exitFailed, "speaks fastcgi://"},
+		{[]string{"proxy", "--to", "http://x"}, exitFailed, "does not speak http://"},
 		{[]string{"proxy", "--to", "fastcgi://"}, exitFailed, "no address"},
+		{[]string{"proxy", "--listen", "nonsense", "--to", "scgi://127.0.0.1:1"}, exitFailed, "want fastcgi://, scgi:// or uwsgi://"},
+		{[]string{"proxy", "--listen", "cgi:/x", "--to", "scgi://127.0.0.1:1"}, exitFailed, "started by its web server"},
+		{[]string{"proxy", "--to", "cgi:/nowhere/at/all"}, exitFailed, "no such file"},
+		{[]string{"ping"}, exitUsage, "want one address"},
+		{[]string{"ping", "--help"}, exitOK, "ping plugin"},
+		{[]string{"ping", "scgi://127.0.0.1:1"}, exitUsage, "only uwsgi has pings"},
+		{[]string{"ping", "uwsgi://127.0.0.1:1"}, exitDial, "dial"},
 		{[]string{"proxy", "--env", "x"}, exitFailed, "want NAME=VALUE"},
 		{[]string{"proxy", "--root", "/nowhere/at/all"}, exitFailed, "is not a folder here"},
 	} {

@@ -14,18 +14,24 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
+	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
 )
 
-const proxyUsage = `gatehouse proxy puts HTTP in front of an application.
+const proxyUsage = `gatehouse proxy puts HTTP, or one gateway protocol, in front of an application that speaks another.
 
   gatehouse proxy --to fastcgi://unix:/run/php/php-fpm.sock --root /srv/www
-  gatehouse proxy --to fastcgi://127.0.0.1:9000
+  gatehouse proxy --to uwsgi://127.0.0.1:3031
+  gatehouse proxy --to cgi:/usr/lib/cgi-bin
+  gatehouse proxy --listen scgi://127.0.0.1:4000 --to fastcgi://127.0.0.1:9000
   gatehouse proxy
 
 With --root, paths that name a script (see --split) go to it, as PHP wants: SCRIPT_FILENAME is the root and the path.
 Scripts that are not there are a 404; what lies outside the root is not there. Without --root all of the path is
-PATH_INFO, as other applications want. Without --to an application of gatehouse's own is started on a private Unix socket.
+PATH_INFO, as other applications want. cgi: takes a program, or a folder of them. Where another protocol than HTTP is
+listened for, the web server before it says what is what: --root and its like are not for that.
+
+Without --to an application of gatehouse's own is started four times, once for each protocol, on private Unix sockets.
 `
 
 type proxyFlags struct {
@@ -38,15 +44,15 @@ type proxyFlags struct {
 func runProxy(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var o proxyFlags
 	f := newFlags("proxy", proxyUsage, stdout)
-	f.StringVar(&o.listen, "listen", "http://127.0.0.1:8080", "where to listen: http://host:port or http://unix:/path")
-	f.StringVar(&o.to, "to", "", "the application: fastcgi://host:port or fastcgi://unix:/path")
+	f.StringVar(&o.listen, "listen", "http://127.0.0.1:8080", "where to listen: http://, fastcgi://, scgi:// or uwsgi:// and host:port or unix:/path")
+	f.StringVar(&o.to, "to", "", "the application: fastcgi://, scgi:// or uwsgi:// and host:port or unix:/path, or cgi:/path")
 	f.StringVar(&o.root, "root", "", "the document root as the application sees it")
 	f.StringVar(&o.files, "files", "", `where to look for scripts before the application is asked; "none" for not at all (default: the root)`)
 	f.BoolVar(&o.followLinks, "follow-links", false, "follow links that lead out of the root")
 	f.StringVar(&o.index, "index", "index.php", "the script of a path that ends in /, with --root")
 	f.StringVar(&o.split, "split", ".php", "what a script's name ends with, several separated by commas, with --root; \"\" takes every path for a script")
-	f.IntVar(&o.keep, "keep", 0, "connections to keep; each holds a worker of php-fpm")
-	f.IntVar(&o.maxConns, "max-conns", 0, "connections at once; 0 for no bound")
+	f.IntVar(&o.keep, "keep", 0, "connections to keep, of FastCGI; each holds a worker of php-fpm")
+	f.IntVar(&o.maxConns, "max-conns", 0, "connections or programs at once; 0 for no bound (64 programs)")
 	f.Var(&o.env, "env", "NAME=VALUE to send with every request, PHP_VALUE for one; may stand several times")
 	rest, status := parse(f, args)
 	if status >= 0 {
@@ -67,22 +73,30 @@ func (o *proxyFlags) serve(ctx context.Context, stdout io.Writer) error {
 	if err := o.findRoot(); err != nil {
 		return err
 	}
-	addr, ok := strings.CutPrefix(o.listen, "http://")
-	if !ok {
-		return fmt.Errorf("--listen %q: want http://host:port or http://unix:/path", o.listen)
+	for _, e := range o.env {
+		if _, _, err := nameValue("env", e); err != nil {
+			return err
+		}
 	}
-	client, stop, err := o.backend(ctx)
+	if addr, ok := strings.CutPrefix(o.listen, "http://"); ok {
+		return o.serveHTTP(ctx, strings.TrimSuffix(addr, "/"), stdout)
+	}
+	return o.serveGateway(ctx, stdout)
+}
+
+// serveHTTP has HTTP in front.
+func (o *proxyFlags) serveHTTP(ctx context.Context, addr string, stdout io.Writer) error {
+	handler, stop, err := o.handler(ctx)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	l, err := fastcgi.Listen(strings.TrimSuffix(addr, "/"), 0)
+	l, err := listen(addr)
 	if err != nil {
-		return errors.New(strings.TrimPrefix(err.Error(), "fastcgi: "))
+		return err
 	}
 	o.announce(stdout, l.Addr())
-	proxy := &gatewayhttp.Proxy{Mapping: o.mapping(), Backend: client}
-	srv := &http.Server{Handler: proxy, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {
@@ -93,6 +107,77 @@ func (o *proxyFlags) serve(ctx context.Context, stdout io.Writer) error {
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return srv.Shutdown(limit)
+}
+
+func listen(addr string) (net.Listener, error) {
+	l, err := fastcgi.Listen(addr, 0)
+	if err != nil {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "fastcgi: "))
+	}
+	return l, nil
+}
+
+// serveGateway has another protocol in front.
+func (o *proxyFlags) serveGateway(ctx context.Context, stdout io.Writer) error {
+	if o.to == "" {
+		return fmt.Errorf("--listen %s needs --to", o.listen)
+	}
+	front, err := parseAddress(o.listen)
+	if err != nil {
+		return fmt.Errorf("--listen %w, or http://", err)
+	}
+	client, err := o.client()
+	if err != nil {
+		return err
+	}
+	srv, err := front.server(&gateway.Proxy{Backend: &gateway.Spool{Backend: client}})
+	if err != nil {
+		return fmt.Errorf("--listen %s: %w", o.listen, err)
+	}
+	l, err := listen(front.addr)
+	if err != nil {
+		return err
+	}
+	where := l.Addr().String()
+	if l.Addr().Network() == "unix" {
+		where = "unix:" + where
+	}
+	fmt.Fprintf(stdout, "listening on %s://%s\n", front.protocol, where)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return srv.Shutdown(limit)
+}
+
+// client is that of --to.
+func (o *proxyFlags) client() (gateway.RoundTripper, error) {
+	a, err := parseAddress(o.to)
+	if err != nil {
+		return nil, fmt.Errorf("--to %w", err)
+	}
+	return a.client(clientOptions{env: o.env, keep: o.keep, maxConns: o.maxConns, followLinks: o.followLinks})
+}
+
+// handler is what answers HTTP: --to, or applications of our own.
+func (o *proxyFlags) handler(ctx context.Context) (h http.Handler, stop func(), err error) {
+	if o.to == "" {
+		return startDemo(ctx)
+	}
+	client, err := o.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	proxy := &gatewayhttp.Proxy{Mapping: o.mapping(), Backend: client}
+	if strings.HasPrefix(o.to, "cgi:") {
+		proxy.LocalRedirect = proxy // RFC 3875 section 6.2.2
+	}
+	return proxy, func() {}, nil
 }
 
 // findRoot makes the folders absolute and makes sure that the one that is looked into is there.
@@ -118,23 +203,6 @@ func (o *proxyFlags) findRoot() error {
 		o.root = dir
 	}
 	return nil
-}
-
-// backend is the client for --to, or for an application of our own.
-func (o *proxyFlags) backend(ctx context.Context) (c *fastcgi.Client, stop func(), err error) {
-	for _, e := range o.env {
-		if _, _, err := nameValue("env", e); err != nil {
-			return nil, nil, err
-		}
-	}
-	c = &fastcgi.Client{Env: o.env, MaxIdle: o.keep, MaxConns: o.maxConns}
-	if o.to == "" {
-		c.Addr, stop, err = startDemo(ctx)
-		c.MaxIdle = max(c.MaxIdle, 4)
-		return c, stop, err
-	}
-	c.Addr, err = backendAddr(o.to)
-	return c, func() { c.Close() }, err
 }
 
 func (o *proxyFlags) mapping() *gatewayhttp.Mapping {
@@ -183,5 +251,6 @@ func (o *proxyFlags) announce(w io.Writer, addr net.Addr) {
 	fmt.Fprintf(w, "listening on http://%s\ntry: curl http://%s/\n", addr, addr)
 	if o.to == "" {
 		fmt.Fprintf(w, "     curl --data-binary @FILE http://%s/echo | sha256sum\n     curl -N http://%s/stream\n", addr, addr)
+		fmt.Fprintln(w, "the same by another protocol: below /fastcgi/, /scgi/, /uwsgi/ and /cgi/")
 	}
 }

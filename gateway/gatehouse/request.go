@@ -22,6 +22,9 @@ const requestUsage = `gatehouse request sends one request to an application and 
   gatehouse request fastcgi://unix:/run/php/php-fpm.sock '/index.php?q=1' --root /srv/www
   gatehouse request fastcgi://127.0.0.1:9000 /status --param SCRIPT_NAME=/status --param SCRIPT_FILENAME=/status
   gatehouse request fastcgi://127.0.0.1:9000 /form -d 'a=1&b=2' -v
+  gatehouse request uwsgi://127.0.0.1:3031 /
+  gatehouse request scgi://unix:/run/rtorrent.sock / -d @call.xml
+  gatehouse request cgi:/usr/lib/git-core/git-http-backend /repo.git/info/refs --env GIT_PROJECT_ROOT=/srv/git
 
 What the application says on STDERR is printed on standard error, a line each, behind "stderr: ".
 
@@ -32,9 +35,11 @@ request, 6 the answer broke off, 1 any other failure; 2 the command's words are 
 type requestFlags struct {
 	method, data, root string
 	headers, params    list
+	env                list
 	verbose, include   bool
 	timeout            time.Duration
-	addr, target       string
+	to                 address
+	target             string
 }
 
 func runRequest(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -43,11 +48,12 @@ func runRequest(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	f.StringVar(&o.method, "X", "", "the method (default GET, or POST with -d)")
 	f.StringVar(&o.data, "d", "", "the body; @FILE for a file's content, @- for standard input")
 	f.Var(&o.headers, "H", `a field, "Name: value"; may stand several times`)
+	f.Var(&o.env, "env", "NAME=VALUE for the application's configuration, GIT_PROJECT_ROOT or PHP_VALUE; may stand several times")
 	f.Var(&o.params, "param", "NAME=VALUE, sets a param; may stand several times")
 	f.StringVar(&o.root, "root", "", "the document root as the application sees it: makes the path that of a .php script")
-	f.BoolVar(&o.verbose, "v", false, "show every record and the answer's head on standard error")
+	f.BoolVar(&o.verbose, "v", false, "show the answer's head, and every record of FastCGI, on standard error")
 	f.BoolVar(&o.include, "i", false, "print the answer's head too")
-	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "of the whole request")
+	f.DurationVar(&o.timeout, "timeout", defaultTimeout, "of the whole request")
 	rest, status := parse(f, args)
 	if status >= 0 {
 		return status
@@ -57,7 +63,7 @@ func runRequest(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		return exitUsage
 	}
 	var err error
-	if o.addr, err = backendAddr(rest[0]); err != nil {
+	if o.to, err = parseAddress(rest[0]); err != nil {
 		fmt.Fprintf(stderr, "gatehouse request: %v\n", err)
 		return exitUsage
 	}
@@ -115,6 +121,11 @@ func (o *requestFlags) request(stdin io.Reader) (*gateway.Request, error) {
 	if err := (&gatewayhttp.Mapping{Root: o.root}).AddParams(&r.Params, hr); err != nil {
 		return nil, err
 	}
+	for _, e := range o.env {
+		if _, _, err := nameValue("env", e); err != nil {
+			return nil, err
+		}
+	}
 	for _, p := range o.params {
 		name, value, err := nameValue("param", p)
 		if err != nil {
@@ -139,15 +150,13 @@ func (o *requestFlags) body(stdin io.Reader) ([]byte, error) {
 
 // ask sends r and prints what comes.
 func (o *requestFlags) ask(ctx context.Context, r *gateway.Request, stdout, stderr io.Writer) int {
-	c := &fastcgi.Client{
-		Addr:   o.addr,
-		Stderr: func(_ context.Context, line []byte) { fmt.Fprintf(stderr, "stderr: %s\n", line) },
-	}
-	if o.verbose {
-		c.Dial = func(ctx context.Context) (net.Conn, error) { return dialSniffed(ctx, o.addr, stderr) }
+	c, err := o.client(stderr)
+	if err != nil {
+		fmt.Fprintf(stderr, "gatehouse request: %v\n", err)
+		return exitDial
 	}
 	var res gateway.Response
-	err := c.RoundTrip(ctx, r, &res)
+	err = c.RoundTrip(ctx, r, &res)
 	if err == nil {
 		err = o.print(&res, stdout, stderr)
 		res.Body.Close()
@@ -163,6 +172,15 @@ func (o *requestFlags) ask(ctx context.Context, r *gateway.Request, stdout, stde
 		return exitStatus
 	}
 	return exitOK
+}
+
+// client is that of the address; what the application says on STDERR is printed.
+func (o *requestFlags) client(stderr io.Writer) (gateway.RoundTripper, error) {
+	opts := clientOptions{env: o.env, stderr: func(_ context.Context, line []byte) { fmt.Fprintf(stderr, "stderr: %s\n", line) }}
+	if o.verbose && o.to.protocol == "fastcgi" {
+		opts.dial = func(ctx context.Context) (net.Conn, error) { return dialSniffed(ctx, o.to.addr, stderr) }
+	}
+	return o.to.client(opts)
 }
 
 func (o *requestFlags) print(res *gateway.Response, stdout, stderr io.Writer) error {

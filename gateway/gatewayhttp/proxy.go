@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -86,8 +87,23 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if r.Context().Err() == nil {
 			p.logger().Warn("answer cut", "error", err)
 		}
-		panic(http.ErrAbortHandler)
+		x.endBody(w)
+		cut(w, r)
 	}
+}
+
+// cut ends an answer so that it cannot look whole. To a client of HTTP/1.0 the end of the connection is the end of the
+// answer, unless it is a reset.
+func cut(w http.ResponseWriter, r *http.Request) {
+	if !r.ProtoAtLeast(1, 1) {
+		if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			if tcp, ok := c.(*net.TCPConn); ok {
+				tcp.SetLinger(0)
+			}
+			c.Close()
+		}
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // join makes a tunnel of a 101.
@@ -178,10 +194,14 @@ func (p *Proxy) roundTrip(x *crossing, w http.ResponseWriter, r *http.Request) e
 	if p.ModifyResponse == nil {
 		return nil
 	}
+	passed := false
+	defer func() {
+		if !passed { // an error, or a panic
+			x.res.Body.Close()
+		}
+	}()
 	err := p.ModifyResponse(&x.res)
-	if err != nil {
-		x.res.Body.Close()
-	}
+	passed = err == nil
 	return err
 }
 

@@ -21,8 +21,9 @@ const (
 
 // Errors of a body whose length was promised.
 var (
-	ErrShort = fmt.Errorf("gateway: body shorter than its length: %w", io.ErrUnexpectedEOF)
-	ErrLong  = errors.New("gateway: body longer than its length")
+	ErrShort   = fmt.Errorf("gateway: body shorter than its length: %w", io.ErrUnexpectedEOF)
+	ErrLong    = errors.New("gateway: body longer than its length")
+	ErrStopped = errors.New("gateway: body no longer wanted")
 )
 
 // Buffer gathers bytes and writes them. Its zero value must be Reset.
@@ -32,6 +33,7 @@ type Buffer struct {
 	Content atomic.Int64 // bytes of bodies that were written
 	Sent    atomic.Bool  // a byte may have left; others than the writer ask
 	Failed  error        // of a write; other errors are of what was to be written
+	Stopped atomic.Bool  // nobody wants what is still to be read of a body
 
 	dst    io.Writer
 	vector bool // dst takes several slices in one system call
@@ -44,14 +46,29 @@ func (o *Buffer) Reset(dst io.Writer) {
 	if cap(o.B) > Keep {
 		o.B = nil
 	}
-	o.dst, o.B, o.vector, o.Failed = dst, o.B[:0], false, nil
-	o.Sent.Store(false)
-	o.Final.Store(false)
-	o.Content.Store(0)
+	o.dst, o.B, o.vector = dst, o.B[:0], false
+	o.Begin()
 	switch dst.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		o.vector = true // through a wrapper net.Buffers makes a write of each slice
 	}
+}
+
+// Begin forgets what became of the last message.
+func (o *Buffer) Begin() {
+	o.Failed = nil
+	o.Sent.Store(false)
+	o.Final.Store(false)
+	o.Stopped.Store(false)
+	o.Content.Store(0)
+}
+
+// ReadBody reads from a body into what Grow gave, unless nobody wants it any more.
+func (o *Buffer) ReadBody(src io.Reader, p []byte) (int, error) {
+	if o.Stopped.Load() {
+		return 0, ErrStopped
+	}
+	return ReadOnce(src, p)
 }
 
 // Flush writes what was gathered.
@@ -128,7 +145,7 @@ func (o *Buffer) Grow(n int) []byte {
 
 // Probe makes sure that src has ended.
 func (o *Buffer) Probe(src io.Reader) error {
-	n, err := ReadOnce(src, o.Grow(1))
+	n, err := o.ReadBody(src, o.Grow(1))
 	switch {
 	case n > 0:
 		return ErrLong

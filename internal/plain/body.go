@@ -112,7 +112,7 @@ func copyBody(o *outbuf.Buffer, src io.Reader, length int64) error {
 		if left > 0 {
 			size = min(size, left)
 		}
-		n, err := outbuf.ReadOnce(src, o.Grow(int(size)))
+		n, err := o.ReadBody(src, o.Grow(int(size)))
 		o.B = o.B[:len(o.B)+n]
 		o.Content.Add(int64(n))
 		left = max(left-int64(n), -1)

@@ -98,7 +98,10 @@ func (c *conn) release() {
 	c.mu.Unlock()
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	body := c.req.Body
 	c.req.Reset()
+	c.req.Body = body // which is dead, and says so
+	hook.SetContext(&c.req, (*source)(c))
 	c.res.Reset()
 	if busy {
 		return
@@ -107,6 +110,8 @@ func (c *conn) release() {
 	c.in.Return()
 	c.mem.params.Take(hook.Params(&c.req.Params))
 	c.mem.fields.Take(hook.Header(&c.res.Header))
+	c.mem.params.Reset() // of what somebody may have added in between
+	c.mem.fields.Reset()
 	c.mem.out, c.out.B = c.out.B, nil
 	c.mem.queue.Reset()
 	c.s.giveMemory(c.mem)
@@ -256,6 +261,7 @@ func (c *conn) watch() {
 	c.setReadDeadline(time.Time{})
 	c.mem.queue.Add(c.in.Buffered())
 	c.in.Discard(c.in.Len())
+	c.changed.Broadcast() // a Read may have come before
 	for c.lost == nil && !c.stopped {
 		if c.mem.queue.Len() >= maxQueued {
 			c.changed.Wait()

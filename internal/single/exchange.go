@@ -326,6 +326,7 @@ func (x *exchange) drop() {
 // settleSender waits for the goroutine that writes the body where it cannot be kept waiting: its bytes are in memory and
 // its connection is closed. One that waits for a Read of the caller's body is left behind; it will not read again.
 func (x *exchange) settleSender() {
+	x.out.Stopped.Store(true)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for x.sending && x.inMemory {
