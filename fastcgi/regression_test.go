@@ -330,3 +330,133 @@ func TestReadRequestAfterTooLarge(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A Filter that took its time and then read Data alone once stood still with more STDIN before it than may wait.
+func TestFilterBehindStdin(t *testing.T) {
+	s := serve(t, &fastcgi.Server{Logger: quiet, Filter: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		r.Context().Done()
+		time.Sleep(50 * time.Millisecond)
+		b, err := io.ReadAll(r.Data)
+		fmt.Fprintf(w, "%s %v", b, err)
+		return nil
+	})})
+	s.send(head(1, fastcgi.Filter, true, "CONTENT_LENGTH", "120000", "FCGI_DATA_LENGTH", "4"))
+	go s.c.Write([]byte(stdin(1, strings.Repeat("i", 60000)) + stdin(1, strings.Repeat("i", 60000)) + stdin(1, "") +
+		rec(fastcgi.TypeData, 1, "data") + rec(fastcgi.TypeData, 1, "")))
+	if r := s.reply(1); r.body() != "data <nil>" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// What heads that never became requests had brought was once kept for as long as any other request of its slab lived.
+func TestRefusedHeadsAreFreed(t *testing.T) {
+	release := make(chan struct{})
+	srv := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		if r.PathInfo() == "/held" {
+			<-release
+		}
+		return nil
+	})
+	s := serve(t, srv)
+	addr := s.c.RemoteAddr().String()
+	for range 40 { // the slab grows
+		for range 50 {
+			s.must(1)
+		}
+	}
+	s.send(getPath(1, true, "/held"))
+	time.Sleep(20 * time.Millisecond)
+	var params string
+	for i := range 16 {
+		params += rec(fastcgi.TypeParams, 1, pairs("HTTP_X_"+strings.Repeat("x", i), strings.Repeat("v", 60000)))
+	}
+	live := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := live()
+	for i := range 60 {
+		c := connect(t, addr)
+		c.send(begin(1, 1, true) + params)
+		if i%2 == 0 {
+			c.send(rec(fastcgi.TypeAbort, 1, ""))
+			c.reply(1)
+		}
+		c.c.Close()
+	}
+	time.Sleep(50 * time.Millisecond)
+	if grown := live() - before; grown > 20<<20 {
+		t.Errorf("%d bytes are kept of 60 heads", grown)
+	}
+	close(release)
+	s.reply(1)
+}
+
+// A small body that comes slowly was once read on when nobody wanted it any more.
+func TestBodyIsNotReadOn(t *testing.T) {
+	addr := script(t, func(c net.Conn) {
+		var req gateway.Request
+		fastcgi.NewReader(c).ReadRequest(&req)
+		io.WriteString(c, answer(1, "Status: 403 Forbidden\r\n\r\nno"))
+		io.Copy(io.Discard, c)
+	})
+	var reads atomic.Int64
+	r := request(t, "POST", "")
+	r.GetBody, r.ContentLength = nil, 1000
+	r.Body = readerFunc(func(p []byte) (int, error) {
+		reads.Add(1)
+		time.Sleep(2 * time.Millisecond)
+		p[0] = 'b'
+		return 1, nil
+	})
+	// The head leaves before the body is whole only if something else makes it: a connection that is kept waiting.
+	c := &fastcgi.Client{Addr: addr, HeadTimeout: 50 * time.Millisecond, Logger: quiet}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	if err := c.RoundTrip(ctx, r, new(gateway.Response)); err == nil {
+		t.Error("an answer to a request that has not left")
+	}
+	had := reads.Load()
+	time.Sleep(50 * time.Millisecond)
+	if more := reads.Load() - had; more > 1 {
+		t.Errorf("%d reads after the end", more)
+	}
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// MaxRequests was once overshot by connections that began at the same moment.
+func TestMaxRequestsHolds(t *testing.T) {
+	var at, most atomic.Int64
+	srv := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		if n := at.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		time.Sleep(time.Millisecond)
+		at.Add(-1)
+		return nil
+	})
+	srv.MaxRequests = 1
+	first := serve(t, srv)
+	addr := first.c.RemoteAddr().String()
+	for range 5 {
+		var all []*session
+		for range 30 {
+			all = append(all, connect(t, addr))
+		}
+		for _, s := range all {
+			go s.c.Write([]byte(get(1, false)))
+		}
+		for _, s := range all {
+			s.rest()
+		}
+	}
+	if most.Load() != 1 {
+		t.Errorf("%d requests at once", most.Load())
+	}
+}

@@ -24,7 +24,8 @@ import (
 // by several goroutines at once.
 //
 // It takes several requests at once on one connection, up to 256. A handler that does not read its body holds nobody
-// up until 64 KiB of it have come; then the connection waits for it. A handler that fails after part of its answer has
+// up until 64 KiB of it have come; then the connection waits for it, and what lies behind that body, an abort or the end
+// of the connection, is not seen until it is read. A handler that fails after part of its answer has
 // left ends the connection, and with it the other requests there: only so can the web server see that the answer is cut.
 type Server struct {
 	Handler         gateway.Handler                                       // of Responder requests

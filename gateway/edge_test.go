@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -523,4 +524,30 @@ func TestHeadEdges(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A panic in ModifyResponse once left the answer open, and a limit on bodies that has no next once let none through.
+func TestPanicsAndLimits(t *testing.T) {
+	body := &closer{Reader: strings.NewReader("")}
+	func() {
+		defer func() { recover() }()
+		p := &gateway.Proxy{Backend: backend(200, body), ModifyResponse: func(*gateway.Response) error { panic("on purpose") }}
+		p.ServeGateway(new(front), gatewaytest.NewRequest("GET", "/", nil))
+	}()
+	if body.closed != 1 {
+		t.Errorf("closed %d times", body.closed)
+	}
+	r := gatewaytest.NewRequest("POST", "/", nil)
+	r.Body, r.ContentLength = strings.NewReader(strings.Repeat("b", 100000)), -1
+	length := int64(0)
+	b := gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
+		length = r.ContentLength
+		res.Status, res.Body = 200, ready{strings.NewReader("")}
+		return nil
+	})
+	var res gateway.Response
+	if err := (&gateway.Spool{Backend: b, MaxBytes: math.MaxInt64}).RoundTrip(t.Context(), r, &res); err != nil || length != 100000 {
+		t.Errorf("%d, %v", length, err)
+	}
+	res.Body.Close()
 }

@@ -24,7 +24,8 @@ func (f RoundTripperFunc) RoundTrip(ctx context.Context, r *Request, res *Respon
 
 // Handler is the application's end: it answers a request. w, r and every view of r are valid until ServeGateway returns;
 // after it w does nothing and r is empty, so that neither reaches another request, and the bytes of a view may be used
-// again (builds with the race detector overwrite them). r.Context may be kept. nil ends the answer. An error before any
+// again (builds with the race detector overwrite them). A goroutine that is inside a method of w or r while ServeGateway
+// returns is a data race, but for Read, Write and their like. r.Context may be kept. nil ends the answer. An error before any
 // byte of the answer has left becomes an answer of ErrorStatus; after that the answer is cut so that the peer can see
 // it. A panic does the same, and is logged.
 type Handler interface {

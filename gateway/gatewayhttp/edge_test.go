@@ -442,3 +442,68 @@ func TestHandlerEdges(t *testing.T) {
 		}
 	})
 }
+
+// TestCutToHTTP10: to a client of HTTP/1.0 only a reset tells a cut answer from a whole one.
+func TestCutToHTTP10(t *testing.T) {
+	b := raw(t, "Status: 200 OK\r\n\r\n", "part", false)
+	s := httptest.NewUnstartedServer(&gatewayhttp.Proxy{Backend: b, Logger: quiet})
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	s.Start()
+	defer s.Close()
+	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
+	if b, err := io.ReadAll(c); err == nil {
+		t.Errorf("%q looks whole", b)
+	}
+}
+
+// TestLocalRedirect is items 228 and 229.
+func TestLocalRedirect(t *testing.T) {
+	app := gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
+		head, body := "", ""
+		switch r.PathInfo() {
+		case "/local":
+			head = "Location: /target?q=1\r\n\r\n"
+		case "/fields":
+			head = "Location: /target\r\nX: 1\r\n\r\n"
+		case "/status":
+			head = "Status: 302 Found\r\nLocation: /target\r\n\r\n"
+		case "/body":
+			head, body = "Location: /target\r\n\r\n", "a body"
+		case "/loop":
+			head = "Location: /loop\r\n\r\n"
+		case "/away":
+			head = "Location: //host/x\r\n\r\n"
+		case "/unclean":
+			head = "Location: /a/../b\r\n\r\n"
+		default:
+			head, body = "Status: 200\r\n\r\n", fmt.Sprintf("%s %s %s %d %v", r.Method(), r.PathInfo(), r.Query(), r.ContentLength, r.Body != nil)
+		}
+		_, err := gateway.ConsumeResponse([]byte(head), res)
+		res.Body = io.NopCloser(strings.NewReader(body))
+		return err
+	})
+	p := &gatewayhttp.Proxy{Backend: app, Logger: quiet}
+	ask := func(method, path string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader("sent")))
+		return w
+	}
+	if w := ask("POST", "/local"); w.Code != 302 || w.Header().Get("Location") != "/target?q=1" {
+		t.Errorf("228 off: %d %v", w.Code, w.Header())
+	}
+	p.LocalRedirect = p
+	for path, want := range map[string]string{
+		"/local": "200 GET /target q=1 0 false", "/fields": "302 ", "/status": "302 ", "/body": "302 a body",
+		"/loop": "500 Internal Server Error\n", "/away": "502 Bad Gateway\n", "/unclean": "502 Bad Gateway\n",
+	} {
+		if w := ask("POST", path); fmt.Sprint(w.Code, " ", w.Body.String()) != want {
+			t.Errorf("228 229 F27 %s: %d %q", path, w.Code, w.Body.String())
+		}
+	}
+}
