@@ -16,6 +16,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
 )
 
 // This file is what the other tests are written with: records as bytes, a server that is played bytes, and a client
@@ -242,33 +243,7 @@ func (s *session) alive() {
 }
 
 // script starts an application that hands each connection to f.
-func script(t testing.TB, f func(c net.Conn)) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	t.Cleanup(func() {
-		l.Close()
-		<-done
-	})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.SetDeadline(time.Now().Add(limit))
-			go func() {
-				defer c.Close()
-				f(c)
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
+var script = conformance.Script
 
 // readRequest reads a whole request as an application does, and returns it with its body.
 func readRequest(r *fastcgi.Reader) (*gateway.Request, []byte, error) {

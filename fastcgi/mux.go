@@ -640,7 +640,9 @@ func (c *serverConn) abort(r *request) {
 func (c *serverConn) remove(r *request) {
 	if i := slices.Index(c.requests, r); i >= 0 {
 		c.requests = slices.Delete(c.requests, i, i+1)
-		c.s.active.Add(-1)
+		if !r.over {
+			c.s.active.Add(-1)
+		}
 		if !r.ready { // no handler has it
 			c.heads--
 			r.dismiss()

@@ -366,9 +366,9 @@ func TestRefusedHeadsAreFreed(t *testing.T) {
 	}
 	s.send(getPath(1, true, "/held"))
 	time.Sleep(20 * time.Millisecond)
-	var params string
+	var params strings.Builder
 	for i := range 16 {
-		params += rec(fastcgi.TypeParams, 1, pairs("HTTP_X_"+strings.Repeat("x", i), strings.Repeat("v", 60000)))
+		params.WriteString(rec(fastcgi.TypeParams, 1, pairs("HTTP_X_"+strings.Repeat("x", i), strings.Repeat("v", 60000))))
 	}
 	live := func() int64 {
 		runtime.GC()
@@ -380,7 +380,7 @@ func TestRefusedHeadsAreFreed(t *testing.T) {
 	before := live()
 	for i := range 60 {
 		c := connect(t, addr)
-		c.send(begin(1, 1, true) + params)
+		c.send(begin(1, 1, true) + params.String())
 		if i%2 == 0 {
 			c.send(rec(fastcgi.TypeAbort, 1, ""))
 			c.reply(1)

@@ -313,6 +313,7 @@ func (r *request) finish(err error) {
 	c.wmu.Lock()
 	c.mu.Lock()
 	r.over = true
+	c.s.active.Add(-1) // before the web server can know of the end
 	ctx := r.ctx
 	r.h.r.Store(nil)
 	left := c.reading && c.inline == r // the handler left a goroutine behind that still reads

@@ -1,6 +1,7 @@
 package fastcgi_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
@@ -32,12 +33,12 @@ func TestConformance(t *testing.T) {
 		},
 		Ask: func(t testing.TB, handler, body string, nv ...string) string {
 			s := serve(t, &fastcgi.Server{Handler: conformance.Handlers[handler]})
-			var content string
+			var content strings.Builder
 			for i := 0; i < len(nv); i += 2 {
-				content += pairs(nv[i], nv[i+1])
+				content.WriteString(pairs(nv[i], nv[i+1]))
 			}
 			s.send(begin(1, 1, false))
-			for rest := content; len(rest) > 0; {
+			for rest := content.String(); len(rest) > 0; {
 				n := min(len(rest), 65000)
 				s.send(rec(fastcgi.TypeParams, 1, rest[:n]))
 				rest = rest[n:]

@@ -2,7 +2,6 @@ package fastcgi_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"testing"
@@ -12,30 +11,12 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
 	"github.com/gatehouse-go/gatehouse/internal/vectors"
 )
 
 // verdict is the word that vectors have for an error.
-func verdict(err error) string {
-	switch {
-	case err == nil || err == io.EOF:
-		return "ok"
-	case errors.Is(err, gateway.ErrParam):
-		return "param"
-	case errors.Is(err, gateway.ErrTooLarge):
-		return "too large"
-	case errors.Is(err, gateway.ErrMalformed):
-		return "malformed"
-	case errors.Is(err, gateway.ErrAborted):
-		return "aborted"
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return "truncated"
-	}
-	if _, ok := errors.AsType[*fastcgi.End](err); ok {
-		return "refused"
-	}
-	return err.Error()
-}
+var verdict = conformance.Verdict
 
 // readRequests describes every request in src.
 func readRequests(src io.Reader) (read []string, err error) {

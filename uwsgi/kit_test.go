@@ -1,13 +1,9 @@
 package uwsgi_test
 
 import (
-	"context"
-	"io"
 	"log/slog"
-	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
@@ -30,23 +26,14 @@ func packet(modifier1, modifier2 byte, block string) string {
 }
 
 func vars(nv ...string) string {
-	b := ""
+	var b strings.Builder
 	for _, s := range nv {
-		b += string([]byte{byte(len(s)), byte(len(s) >> 8)}) + s
+		b.WriteString(string([]byte{byte(len(s)), byte(len(s) >> 8)}) + s)
 	}
-	return b
+	return b.String()
 }
 
-func dial(t testing.TB, addr string) *net.TCPConn {
-	t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.SetDeadline(time.Now().Add(limit))
-	t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn)
-}
+var dial, script = conformance.Dial, conformance.Script
 
 // play sends input to a server and returns all that it answers.
 func play(t testing.TB, s *uwsgi.Server, input string) string {
@@ -57,47 +44,9 @@ func play(t testing.TB, s *uwsgi.Server, input string) string {
 	return conformance.Play(t, dial(t, gatewaytest.Start(t, s)), input)
 }
 
-// script starts an application that hands each connection to f.
-func script(t testing.TB, f func(c net.Conn)) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	t.Cleanup(func() {
-		l.Close()
-		<-done
-	})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.SetDeadline(time.Now().Add(limit))
-			go func() {
-				defer c.Close()
-				f(c)
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
 // answering starts an application that reads a request and answers with those bytes.
 func answering(t testing.TB, answer string) (addr string) {
-	return script(t, func(c net.Conn) {
-		var r gateway.Request
-		if uwsgi.NewReader(c).ReadRequest(&r) != nil {
-			return
-		}
-		if r.Body != nil {
-			io.Copy(io.Discard, r.Body)
-		}
-		io.WriteString(c, answer)
-	})
+	return script(t, codec.Answering(answer))
 }
 
 func fromBytes(b string) (*gateway.Request, error) {
@@ -130,20 +79,4 @@ func TestConformance(t *testing.T) {
 			return p, nil
 		},
 	})
-}
-
-// dialPipe connects to an application in memory that takes a request and answers with b.
-func dialPipe(b []byte) func(context.Context) (net.Conn, error) {
-	return func(context.Context) (net.Conn, error) {
-		ours, theirs := net.Pipe()
-		theirs.SetDeadline(time.Now().Add(limit))
-		go func() {
-			defer theirs.Close()
-			var r gateway.Request
-			if uwsgi.NewReader(theirs).ReadRequest(&r) == nil {
-				theirs.Write(b)
-			}
-		}()
-		return ours, nil
-	}
 }

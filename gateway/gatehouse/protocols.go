@@ -26,7 +26,7 @@ const wantAddress = "want fastcgi://, scgi:// or uwsgi:// and host:port or unix:
 func parseAddress(s string) (a address, err error) {
 	if path, ok := strings.CutPrefix(s, "cgi:"); ok {
 		if path = strings.TrimPrefix(path, "//"); path == "" {
-			return a, fmt.Errorf("%q: no path after cgi:", s)
+			return a, fmt.Errorf("%q: no path after the colon", s)
 		}
 		return address{"cgi", path}, nil
 	}

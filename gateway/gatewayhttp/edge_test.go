@@ -136,12 +136,13 @@ func TestFrontEdges(t *testing.T) {
 		}
 	})
 	t.Run("255 F28 orders to a web server", func(t *testing.T) {
-		head := "Status: 200\r\n"
+		var head strings.Builder
+		head.WriteString("Status: 200\r\n")
 		names := []string{"X-Accel-Redirect", "X-Accel-Buffering", "X-Sendfile", "X-Sendfile2", "X-LIGHTTPD-send-file", "X-Reproxy-URL"}
 		for _, name := range names {
-			head += name + ": v\r\n"
+			head.WriteString(name + ": v\r\n")
 		}
-		for name, h := range fronts(answers(head+"\r\n", "x"), nil) {
+		for name, h := range fronts(answers(head.String()+"\r\n", "x"), nil) {
 			got := strings.ToLower(rawHTTP(t, h, ask))
 			for _, n := range names {
 				if strings.Contains(got, strings.ToLower(n)) {
@@ -274,14 +275,14 @@ func TestMappingEdges(t *testing.T) {
 			if err := new(gatewayhttp.Mapping).AddParams(&p, r); err != nil {
 				t.Fatal(err)
 			}
-			order := ""
+			var order strings.Builder
 			for name := range p.All() {
 				if len(name) == len("HTTP_A") {
-					order += string(name[5:])
+					order.WriteString(string(name[5:]))
 				}
 			}
-			if order != "ABC" {
-				t.Fatalf("order %q", order)
+			if order.String() != "ABC" {
+				t.Fatalf("order %q", order.String())
 			}
 		}
 	})

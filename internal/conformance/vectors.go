@@ -98,19 +98,6 @@ func Vectors(t *testing.T, c Codec) {
 	}
 }
 
-// seed gives a fuzz target the vectors of one side.
-func seed(f *testing.F, proto, side string) {
-	all, err := vectors.All(proto)
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, v := range all {
-		if v.Side == side {
-			f.Add(v.Bytes)
-		}
-	}
-}
-
 // FuzzReader reads messages of one side whole and in pieces, which must agree.
 func FuzzReader(f *testing.F, c Codec, side string) {
 	seed(f, c.Proto, side)

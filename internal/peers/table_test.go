@@ -33,12 +33,13 @@ func (r *results) add(peer, name string, ok bool) {
 func (r *results) text() string {
 	var b, why strings.Builder
 	b.WriteString("| peer |")
-	rule := "\n|---|"
+	var rule strings.Builder
+	rule.WriteString("\n|---|")
 	for _, c := range frontCases {
 		fmt.Fprintf(&b, " %s |", c.name)
-		rule += "---|"
+		rule.WriteString("---|")
 	}
-	b.WriteString(rule + "\n")
+	b.WriteString(rule.String() + "\n")
 	for _, peer := range slices.Sorted(maps.Keys(r.rows)) {
 		fmt.Fprintf(&b, "| %s |", peer)
 		for _, c := range frontCases {

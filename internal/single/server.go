@@ -178,9 +178,8 @@ func (c *conn) serve() error {
 	if c.s.Handler == nil {
 		return c.refuse(errNoHandler)
 	}
-	n := c.s.active.Add(1)
-	defer c.s.active.Add(-1)
-	if most := int64(c.s.MaxRequests); most > 0 && n > most {
+	if n, most := c.s.active.Add(1), int64(c.s.MaxRequests); most > 0 && n > most {
+		c.s.active.Add(-1)
 		return c.refuse(gateway.ErrRefused)
 	}
 	return c.run()

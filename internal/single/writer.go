@@ -314,6 +314,7 @@ func (c *conn) switchProtocols() error {
 
 // finish ends the answer and the connection.
 func (c *conn) finish(err error) error {
+	c.s.active.Add(-1) // before the peer can know of the end
 	c.wmu.Lock()
 	cut := c.complete(err)
 	c.mu.Lock()

@@ -1,0 +1,142 @@
+package conformance
+
+import (
+	"context"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/vectors"
+)
+
+// Dial connects to a server that is played by hand.
+func Dial(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(Limit))
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// Script starts an application that hands each connection to f.
+func Script(t testing.TB, f func(c net.Conn)) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() {
+		l.Close()
+		<-done
+	})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.SetDeadline(time.Now().Add(Limit))
+			go func() {
+				defer c.Close()
+				f(c)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// Answering is an application that reads a request with the protocol's Reader and answers with those bytes.
+func (c Codec) Answering(answer string) func(conn net.Conn) {
+	return func(conn net.Conn) {
+		var r gateway.Request
+		if c.Reader(conn).ReadRequest(&r) != nil {
+			return
+		}
+		if r.Body != nil {
+			io.Copy(io.Discard, r.Body)
+		}
+		io.WriteString(conn, answer)
+	}
+}
+
+// FuzzServer plays bytes to a server: it answers or closes, and then nothing is left.
+func FuzzServer(f *testing.F, proto string, serve func(ctx context.Context, c net.Conn) error) {
+	seed(f, proto, "request")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ours, theirs := net.Pipe()
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			serve(t.Context(), theirs)
+		}()
+		ours.SetDeadline(time.Now().Add(Limit))
+		go func() {
+			ours.Write(b)
+			time.Sleep(time.Millisecond)
+			ours.Close()
+		}()
+		io.Copy(io.Discard, ours)
+		select {
+		case <-over:
+		case <-time.After(Limit):
+			t.Fatal("the server does not end the connection")
+		}
+	})
+}
+
+// FuzzClient answers a client with bytes: it returns, and an answer that is whole is one that a Reader takes.
+func FuzzClient(f *testing.F, c Codec, client func(dial func(context.Context) (net.Conn, error)) gateway.RoundTripper) {
+	seed(f, c.Proto, "response")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		rt := client(func(context.Context) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			theirs.SetDeadline(time.Now().Add(Limit))
+			go func() {
+				defer theirs.Close()
+				c.Answering(string(b))(theirs)
+			}()
+			return ours, nil
+		})
+		o := Ask(t, rt, get("/"))
+		var res gateway.Response
+		err := c.Reader(&once{b: b}).ReadResponse(&res)
+		if o.Err == nil && (err != nil || res.Status != o.Res.Status) {
+			t.Fatalf("the client took what the reader did not: %v", err)
+		}
+		if s, ok := rt.(interface{ Stats() gateway.Stats }); ok && s.Stats().InFlight != 0 {
+			t.Fatalf("%+v", s.Stats())
+		}
+	})
+}
+
+// once gives its bytes and the end.
+type once struct{ b []byte }
+
+func (o *once) Read(p []byte) (int, error) {
+	if len(o.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, o.b)
+	o.b = o.b[n:]
+	return n, nil
+}
+
+// seed gives a fuzz target the vectors of one side.
+func seed(f *testing.F, proto, side string) {
+	all, err := vectors.All(proto)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, v := range all {
+		if v.Side == side {
+			f.Add(v.Bytes)
+		}
+	}
+}
