@@ -51,6 +51,10 @@ func app() http.Handler {
 		w.Header().Add("Set-Cookie", "b=2")
 		io.WriteString(w, "fields")
 	})
+	mux.HandleFunc("/path/", func(w http.ResponseWriter, r *http.Request) {
+		cookie := strings.ReplaceAll(r.Header.Get("Cookie"), ";b", "; b") // h2o joins without the space
+		fmt.Fprintf(w, "%s %s %s", r.URL.Path, r.RequestURI, cookie)
+	})
 	mux.HandleFunc("/500", func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "five hundred", http.StatusInternalServerError)
 	})
@@ -106,6 +110,9 @@ var frontCases = []struct {
 		}
 		return err
 	}},
+	{"cookies", pathCase("/path/", "/path/", "a=1", "b=2")},
+	{"bytes", pathCase("/path/caf%C3%A9", "/path/caf\xc3\xa9")},
+	{"slash", pathCase("/path/a%2Fb", "/path/a/b")},
 	{"404", statusCase("/nowhere", 404)},
 	{"500", statusCase("/500", 500)},
 	{"panic", statusCase("/panic", 500)},
@@ -127,6 +134,22 @@ var frontCases = []struct {
 		}
 		return err
 	}},
+}
+
+// pathCase asks for a path with cookies. The answer has the path decoded, as it was sent, and the cookies.
+func pathCase(path, decoded string, cookies ...string) func(t *testing.T, url string) error {
+	return func(t *testing.T, url string) error {
+		res, body, err := do("GET", url+path, nil, http.Header{"Cookie": cookies})
+		if err != nil {
+			return err
+		}
+		where, rest, _ := strings.Cut(string(body), " ")
+		uri, cookie, _ := strings.Cut(rest, " ")
+		if !strings.HasSuffix(where, decoded) || !strings.HasSuffix(uri, path) || cookie != strings.Join(cookies, "; ") {
+			return fmt.Errorf("status %d, %q", res.StatusCode, body)
+		}
+		return nil
+	}
 }
 
 func echoCase(body []byte, chunked bool) func(t *testing.T, url string) error {
@@ -184,9 +207,23 @@ var ownFault = map[string]string{
 	"apache-scgi/chunked10m":        "411",
 	"apache-cgid/chunked64k":        "it sends the body without CONTENT_LENGTH, which RFC 3875 section 4.1.2 has: without, there is none (item 235)",
 	"apache-cgid/chunked10m":        "it sends the body without CONTENT_LENGTH, which RFC 3875 section 4.1.2 has: without, there is none (item 235)",
+	"apache/cookies":                joined,
+	"apache/slash":                  "404, unless AllowEncodedSlashes is set",
+	"apache-reuse/cookies":          joined,
+	"apache-reuse/slash":            "404, unless AllowEncodedSlashes is set",
+	"apache-uwsgi/cookies":          joined,
+	"apache-uwsgi/slash":            "404, unless AllowEncodedSlashes is set",
+	"apache-scgi/cookies":           joined,
+	"apache-scgi/slash":             "404, unless AllowEncodedSlashes is set",
+	"apache-cgid/cookies":           joined,
+	"apache-cgid/slash":             "404, unless AllowEncodedSlashes is set",
+	"caddy/cookies":                 joined,
+	"uwsgi-http/cookies":            joined,
 	"uwsgi-http/chunked64k":         "it sends neither the length of the body nor its framing",
 	"uwsgi-http/chunked10m":         "it sends neither the length of the body nor its framing",
 }
+
+const joined = `it joins cookies with ", ", which no cookie may hold`
 
 // testFront runs the cases through a front end at url.
 func testFront(t *testing.T, name, url string) {
