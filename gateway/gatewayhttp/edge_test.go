@@ -122,6 +122,42 @@ func TestFrontEdges(t *testing.T) {
 			t.Errorf("net/http says %s", log.String())
 		}
 	})
+	t.Run("F2 what is left of a body is no request", func(t *testing.T) {
+		var paths []string
+		var mu sync.Mutex
+		app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			paths = append(paths, r.URL.Path)
+			http.Error(w, "no", http.StatusForbidden)
+		})
+		s := httptest.NewServer(&gatewayhttp.Proxy{Backend: serve(t, app), Logger: quiet})
+		defer s.Close()
+		for _, sent := range []int{0, 10, 5000} {
+			c, err := net.Dial("tcp", s.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.SetDeadline(time.Now().Add(10 * time.Second))
+			smuggled := strings.Repeat("GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n", 1000) // more than leaves with the head
+			fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s", len(smuggled), smuggled[:sent])
+			res, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, res.Body)
+			io.WriteString(c, smuggled[sent:])
+			if b, _ := io.ReadAll(c); len(b) > 0 {
+				t.Errorf("another answer: %.60q", b)
+			}
+			c.Close()
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if fmt.Sprint(paths) != "[/ / /]" {
+			t.Errorf("requests for %v", paths)
+		}
+	})
 	t.Run("254 F29 fields that Connection names", func(t *testing.T) {
 		b := answers("Status: 200\r\nConnection: x-foo, content-length\r\nX-Foo: 1\r\nX-Bar: 2\r\nContent-Length: 1\r\n\r\n", "x")
 		for name, h := range fronts(b, nil) {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,7 +59,7 @@ func errorStatus(err error) int {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := crossings.Get().(*crossing)
 	defer x.release()
-	defer x.endBody(w)
+	defer x.endBody(w, r)
 	// Else net/http 1 takes what is left of the body for itself before it sends the first byte of an answer.
 	http.NewResponseController(w).EnableFullDuplex()
 	if err := p.roundTrip(x, w, r); err != nil {
@@ -87,7 +88,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if r.Context().Err() == nil {
 			p.logger().Warn("answer cut", "error", err)
 		}
-		x.endBody(w)
+		x.endBody(w, r)
 		cut(w, r)
 	}
 }
@@ -133,11 +134,11 @@ type clientFault struct{ err error }
 func (f *clientFault) Error() string { return "client's body: " + f.err.Error() }
 func (f *clientFault) Unwrap() error { return f.err }
 
-// clientBody is a client's body: it marks its errors, and nothing reads it when the handler has returned. net/http
-// panics when the next request comes while somebody still reads the last one's body.
+// clientBody is a client's body: it marks its errors, and nothing reads it when the handler has returned.
 type clientBody struct {
 	r       io.Reader
 	mu      sync.Mutex // held while r is read
+	ended   bool       // r has given io.EOF
 	closing atomic.Bool
 }
 
@@ -148,24 +149,48 @@ func (b *clientBody) Read(p []byte) (int, error) {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	n, err := b.r.Read(p)
+	b.ended = b.ended || err == io.EOF
 	if err != nil && err != io.EOF {
 		err = &clientFault{err}
 	}
 	return n, err
 }
 
-// end ends the reading. A Read that waits for the client is interrupted; a connection on which that happens is not used
-// again.
-func (b *clientBody) end(w http.ResponseWriter) {
+// end ends the reading before the handler returns. A Read that waits for the client is interrupted. What is left of a
+// body in full duplex is more than net/http can deal with: it panics where it meets the end of it, and takes it for the
+// next request where a deadline has passed; so a connection of HTTP/1 on which something is left is closed after the
+// answer.
+func (b *clientBody) end(w http.ResponseWriter, r *http.Request) {
 	b.closing.Store(true)
-	if !b.mu.TryLock() {
-		http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
-		for range 200 { // a body that is not net/http's may not notice
-			if time.Sleep(time.Millisecond); b.mu.TryLock() {
-				break
-			}
-		}
+	locked := b.mu.TryLock()
+	if locked && (b.ended || r.ProtoMajor != 1) {
+		b.mu.Unlock()
+		return
 	}
+	http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+	for i := 0; !locked && i < 200; i++ { // a body that is not net/http's may not notice
+		time.Sleep(time.Millisecond)
+		locked = b.mu.TryLock()
+	}
+	if locked {
+		b.mu.Unlock()
+	}
+	if r.ProtoMajor == 1 {
+		closeAfterReply(w)
+	}
+}
+
+// closeAfterReply has net/http close w's connection when the answer has been sent, whose head may have left. That is what
+// http.MaxBytesReader does when there is more than it lets through; nothing else can.
+func closeAfterReply(w http.ResponseWriter) {
+	for {
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		w = wrapper.Unwrap()
+	}
+	http.MaxBytesReader(w, io.NopCloser(strings.NewReader("xx")), 1).Read(make([]byte, 2))
 }
 
 // setLength makes Content-Length say what the answer's ContentLength says.
@@ -251,9 +276,9 @@ var crossings = sync.Pool{New: func() any {
 	return x
 }}
 
-func (x *crossing) endBody(w http.ResponseWriter) {
+func (x *crossing) endBody(w http.ResponseWriter, r *http.Request) {
 	if x.body != nil {
-		x.body.end(w)
+		x.body.end(w, r)
 		x.body = nil
 	}
 }
