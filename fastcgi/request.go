@@ -319,6 +319,7 @@ func (r *request) finish(err error) {
 	left := c.reading && c.inline == r // the handler left a goroutine behind that still reads
 	c.changed.Broadcast()
 	c.mu.Unlock()
+	r.dismiss() // before the web server can know of the end
 	if cut {
 		c.c.Close()
 	} else {
@@ -415,7 +416,6 @@ func (r *request) dismiss() {
 // recycle gives r back to the pool, unless it has grown large.
 func (r *request) recycle() {
 	s := r.c.s
-	r.dismiss()
 	small := r.params.Cap()+r.fields.Cap() <= outbuf.Keep && cap(r.out.B) <= outbuf.Keep &&
 		r.pending[0].Cap()+r.pending[1].Cap() <= outbuf.Keep
 	if race.Enabled || !small {

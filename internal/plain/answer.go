@@ -168,9 +168,6 @@ func (a *Answer) fail(err error) {
 // Ready reports whether Read has something to give without waiting.
 func (a *Answer) Ready() bool { return a.err != nil || a.left == 0 || a.in.Len() > 0 }
 
-// Ended reports whether the body has given io.EOF.
-func (a *Answer) Ended() bool { return a.err == io.EOF }
-
 // Discard reads to the end of the answer.
 func (a *Answer) Discard() error {
 	for a.err == nil {

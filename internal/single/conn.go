@@ -91,27 +91,34 @@ func newConn(s *Server, ctx context.Context, c net.Conn) *conn {
 	return sc
 }
 
-// release gives back what the next connection can use. What a handler kept of the request is empty from now on.
+// dismiss empties what a handler may have kept of the request. c.wmu is held.
+func (c *conn) dismiss() {
+	body := c.req.Body
+	c.req.Reset()
+	c.req.Body = body // which is dead, and says so
+	hook.SetContext(&c.req, (*source)(c))
+	c.res.Reset()
+	c.mem.params.Take(hook.Params(&c.req.Params))
+	c.mem.fields.Take(hook.Header(&c.res.Header))
+	c.mem.params.Reset() // of what somebody may have added in between
+	c.mem.fields.Reset()
+}
+
+// release gives back what the next connection can use.
 func (c *conn) release() {
 	c.mu.Lock()
 	busy := c.reading || c.watching
 	c.mu.Unlock()
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	body := c.req.Body
-	c.req.Reset()
-	c.req.Body = body // which is dead, and says so
-	hook.SetContext(&c.req, (*source)(c))
-	c.res.Reset()
 	if busy {
 		return
 	}
+	if !c.over { // no handler had it
+		c.dismiss()
+	}
 	c.in.Reset(nil)
 	c.in.Return()
-	c.mem.params.Take(hook.Params(&c.req.Params))
-	c.mem.fields.Take(hook.Header(&c.res.Header))
-	c.mem.params.Reset() // of what somebody may have added in between
-	c.mem.fields.Reset()
 	c.mem.out, c.out.B = c.out.B, nil
 	c.mem.queue.Reset()
 	c.s.giveMemory(c.mem)

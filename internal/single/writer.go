@@ -322,6 +322,7 @@ func (c *conn) finish(err error) error {
 	ctx := c.cancelable
 	c.changed.Broadcast()
 	c.mu.Unlock()
+	c.dismiss() // before the peer can know of the end
 	if !cut && !c.hijacked {
 		err = c.send(nil)
 	}
