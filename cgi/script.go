@@ -82,7 +82,7 @@ func (c *Client) named(root dir, name string) (script, error) {
 
 // search is the first file that a path names, element by element; what follows it is PATH_INFO.
 func (c *Client) search(root dir, info string) (script, error) {
-	for end := 1; end < len(info); {
+	for end := 1; end < len(info) && info[0] == '/'; {
 		next := strings.IndexByte(info[end:], '/')
 		if next < 0 {
 			next = len(info) - end

@@ -18,7 +18,7 @@ import (
 	"strings"
 )
 
-//go:embed fastcgi scgi uwsgi
+//go:embed cgi fastcgi scgi uwsgi
 var files embed.FS
 
 // Vector is one file.
