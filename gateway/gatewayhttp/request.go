@@ -124,7 +124,7 @@ func (in *incoming) fields(hr *http.Request, r *gateway.Request) (v variables) {
 	buf.Grow(paramsSize(&r.Params))
 	count := 0
 	for name, value := range r.Params.All() {
-		if isField(name) {
+		if isField(name, value) {
 			writeFieldName(&buf, name)
 			count++
 		}
@@ -135,7 +135,7 @@ func (in *incoming) fields(hr *http.Request, r *gateway.Request) (v variables) {
 	values := make([]string, 0, count)
 	for name, value := range r.Params.All() {
 		var field string
-		if isField(name) {
+		if isField(name, value) {
 			n := fieldNameSize(name)
 			field, all = all[:n], all[n:]
 		}
@@ -173,11 +173,12 @@ func paramsSize(p *gateway.Params) (n int) {
 	return n
 }
 
-// isField reports whether a param is a field of the request. CONTENT_TYPE is; HTTP_CONTENT_TYPE and HTTP_CONTENT_LENGTH,
-// which nginx sends too, are not, and neither is HTTP_TRANSFER_ENCODING: the body has none (F37 names others to beware of).
-func isField(name []byte) bool {
+// isField reports whether a param is a field of the request. CONTENT_TYPE is, unless it is empty, as nginx sends it where
+// there was none; HTTP_CONTENT_TYPE and HTTP_CONTENT_LENGTH, which nginx sends too, are not, and neither is
+// HTTP_TRANSFER_ENCODING: the body has none (F37 names others to beware of).
+func isField(name, value []byte) bool {
 	if string(name) == "CONTENT_TYPE" {
-		return true
+		return len(value) > 0
 	}
 	if len(name) <= len("HTTP_") || string(name[:len("HTTP_")]) != "HTTP_" {
 		return false
