@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "take the surface over as it is")
 
-var packages = []string{"gateway", "gateway/gatewayhttp", "gateway/gatewaytest", "fastcgi", "scgi", "uwsgi", "cgi"}
+var packages = []string{"gateway", "gateway/gatewayhttp", "gateway/gatewaytest", "fastcgi", "scgi", "uwsgi", "cgi", "fuzz"}
 
 func TestSurface(t *testing.T) {
 	for _, pkg := range packages {

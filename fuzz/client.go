@@ -1,0 +1,163 @@
+package fuzz
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/plain"
+)
+
+// Client answers a client with bytes and fails a test unless Call, and the reading of what it returns, are over in Wait;
+// there is an error if b is cut; and the body is that of b, if b is a whole answer and no error says otherwise.
+//
+// Call sends a GET to addr, "host:port" on loopback, or of CGI the path of a program (in sh, so on Unix alone), and returns
+// the answer's body. The application behind addr reads a request whole, as far as it can, answers b and closes.
+type Client struct {
+	Protocol Protocol
+	Call     func(ctx context.Context, addr string) (io.ReadCloser, error)
+	Wait     time.Duration // 0 stands for 2 s
+}
+
+// Play answers one call with b, and each further connection that the call makes.
+func (c *Client) Play(t testing.TB, b []byte) {
+	t.Helper()
+	wait := c.Wait
+	if wait <= 0 {
+		wait = defaultWait
+	}
+	addr, stop := application(t, c.Protocol, b, wait)
+	defer stop()
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	defer cancel()
+	type result struct {
+		body []byte
+		err  error
+	}
+	over := make(chan result, 1)
+	go func() {
+		body, err := c.call(ctx, addr)
+		over <- result{body, err}
+	}()
+	select {
+	case r := <-over:
+		if ctx.Err() != nil {
+			t.Errorf("%s: the call was not over in time: %v\n%q", c.Protocol, r.err, clip(b))
+		} else if err := judgeAnswer(c.Protocol, b, r.body, r.err); err != nil {
+			t.Errorf("%s: %v\n%q", c.Protocol, err, clip(b))
+		}
+	case <-time.After(wait + defaultWait):
+		t.Fatalf("%s: the call does not return, not even when its context is done\n%q", c.Protocol, clip(b))
+	}
+}
+
+func (c *Client) call(ctx context.Context, addr string) ([]byte, error) {
+	body, err := c.Call(ctx, addr)
+	if err != nil || body == nil {
+		return nil, err
+	}
+	defer body.Close()
+	return io.ReadAll(body)
+}
+
+// judgeAnswer says what is wrong with what a client made of b.
+func judgeAnswer(p Protocol, b, body []byte, err error) error {
+	if err != nil {
+		return nil // a client may refuse what it likes
+	}
+	var res gateway.Response
+	r := newAnswers(p, bytes.NewReader(b))
+	want, readErr := []byte(nil), r.ReadResponse(&res)
+	if readErr == nil {
+		want, readErr = io.ReadAll(res.Body)
+	}
+	switch {
+	case readErr == io.EOF:
+		return errors.New("there was no answer, and it saw no error")
+	case res.Status == 204 || res.Status == 304: // what follows the head is nobody's
+	case errors.Is(readErr, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the answer was cut (%w), and it saw no error", readErr)
+	case readErr == nil && !bytes.Equal(want, body):
+		return fmt.Errorf("the body has %d bytes, and it gave %d that are not the same", len(want), len(body))
+	}
+	return nil
+}
+
+// newAnswers is a Reader of answers.
+func newAnswers(p Protocol, src io.Reader) reader {
+	if r := newReader(p, src); r != nil {
+		return r
+	}
+	r := new(plainReader)
+	r.Reset(src)
+	return r
+}
+
+type plainReader struct{ plain.Reader }
+
+func (r *plainReader) ReadRequest(*gateway.Request) error { return errors.ErrUnsupported }
+
+func (r *plainReader) ReadResponse(res *gateway.Response) error {
+	return r.Reader.ReadResponse(res, 0, "cgi")
+}
+
+// application starts what answers b.
+func application(t testing.TB, p Protocol, b []byte, wait time.Duration) (addr string, stop func()) {
+	t.Helper()
+	if p == CGI {
+		return program(t, b)
+	}
+	if newReader(p, nil) == nil {
+		t.Fatalf("fuzz: %q is no protocol", p)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.SetDeadline(time.Now().Add(wait))
+			go answerWith(p, conn.(*net.TCPConn), b)
+		}
+	}()
+	return l.Addr().String(), func() { l.Close() }
+}
+
+// answerWith reads a request and answers b. It takes what the client still sends: a reset would destroy the answer.
+func answerWith(p Protocol, conn *net.TCPConn, b []byte) {
+	defer conn.Close()
+	var r gateway.Request
+	if newReader(p, conn).ReadRequest(&r) == nil && r.Body != nil {
+		io.Copy(io.Discard, r.Body)
+	}
+	conn.Write(b)
+	conn.CloseWrite()
+	io.Copy(io.Discard, conn)
+}
+
+// program writes a script that answers b.
+func program(t testing.TB, b []byte) (path string, remove func()) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "fuzz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(dir, "script")
+	script := fmt.Sprintf("#!/bin/sh\nexec cat '%s/answer'\n", dir)
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "answer"), b, 0o600), os.WriteFile(path, []byte(script), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	return path, func() { os.RemoveAll(dir) }
+}

@@ -1,0 +1,204 @@
+package fuzz
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-go/gatehouse/cgi"
+	"github.com/gatehouse-go/gatehouse/fastcgi"
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/scgi"
+	"github.com/gatehouse-go/gatehouse/uwsgi"
+)
+
+// Decode is your decoder of one request head: its params, and the bytes it used; n below 0: it does not say. A map is
+// enough: order is not compared, and of a name that comes twice any value will do, or all of them joined. An error that
+// is io.ErrUnexpectedEOF says that b ends inside the head, any other that the head is refused. b is yours.
+type Decode func(b []byte) (params map[string]string, n int, err error)
+
+// Decoder fails t where theirs and ours disagree about b: accepted, refused or cut; params; n. What is compared are the
+// rules of the wire. Left to each decoder are what it makes of HTTP_PROXY, whether it refuses what breaks a rule of
+// params (a NUL, two different CONTENT_LENGTH) or exceeds a limit of ours, how early it refuses a head that is cut, and, of
+// FastCGI, input with records of several ids or of one that was not begun, and whether n has the padding of the head's last record.
+func Decoder(t testing.TB, p Protocol, b []byte, theirs Decode) {
+	t.Helper()
+	want := decode(p, b)
+	params, n, err := theirs(bytes.Clone(b))
+	got := verdictOf(err)
+	switch {
+	case want.free && (got != accepted || want.verdict != accepted):
+	case want.verdict == cut && got == refused:
+	case got != want.verdict:
+		t.Errorf("%s: it is %s, and should be %s (ours: %v, theirs: %v)\n%q", p, got, want.verdict, want.err, err, b)
+	case got != accepted:
+	case n >= 0 && (n > want.n || n < want.n-want.slack):
+		t.Errorf("%s: it used %d bytes, and should have used %d\n%q", p, n, want.n, b)
+	default:
+		compare(t, p, b, &want.params, params)
+	}
+}
+
+// verdict is what becomes of a head.
+type verdict string
+
+const (
+	accepted verdict = "accepted"
+	refused  verdict = "refused"
+	cut      verdict = "cut"
+)
+
+func verdictOf(err error) verdict {
+	switch {
+	case err == nil:
+		return accepted
+	case errors.Is(err, io.ErrUnexpectedEOF), err == io.EOF:
+		return cut
+	}
+	return refused
+}
+
+// head is what ours made of a request's head.
+type head struct {
+	params  gateway.Params
+	n       int
+	err     error
+	verdict verdict
+	slack   int  // bytes of n that say nothing, and may be left for later
+	free    bool // another decoder may refuse it, or accept it, for reasons of its own
+}
+
+// decode reads the head at the start of b by the rules of the wire, and notes what the rules of params say of it.
+func decode(p Protocol, b []byte) *head {
+	h := new(head)
+	switch p {
+	case CGI:
+		h.n, h.err = consumeEnviron(b, &h.params)
+	case FastCGI:
+		h.records(b)
+	case SCGI:
+		h.n, h.err = scgi.ConsumeRequest(b, &h.params)
+	case UWSGI:
+		_, h.n, h.err = uwsgi.ConsumeRequest(b, &h.params)
+	default:
+		h.err = errors.ErrUnsupported
+	}
+	switch {
+	case h.err == nil && h.n > 0:
+		h.verdict = accepted
+		h.free = h.free || breaksRule(p, b)
+	case h.err == nil:
+		h.verdict = cut
+	default:
+		h.verdict = refused
+		h.free = h.free || errors.Is(h.err, gateway.ErrTooLarge)
+	}
+	return h
+}
+
+// breaksRule reports whether a head that is right on the wire is refused for what its params are.
+func breaksRule(p Protocol, b []byte) bool {
+	r := newReader(p, bytes.NewReader(b))
+	if r == nil {
+		return true
+	}
+	return r.ReadRequest(new(gateway.Request)) != nil
+}
+
+// reader is the Reader of a protocol.
+type reader interface {
+	ReadRequest(req *gateway.Request) error
+	ReadResponse(res *gateway.Response) error
+}
+
+// newReader returns the Reader of p, nil if it has none.
+func newReader(p Protocol, src io.Reader) reader {
+	switch p {
+	case FastCGI:
+		return fastcgi.NewReader(src)
+	case SCGI:
+		return scgi.NewReader(src)
+	case UWSGI:
+		return uwsgi.NewReader(src)
+	}
+	return nil
+}
+
+// consumeEnviron reads an environment up to the NUL that ends it.
+func consumeEnviron(b []byte, p *gateway.Params) (n int, err error) {
+	for n < len(b) && b[n] != 0 {
+		_, _, size := cgi.ConsumeParam(b[n:])
+		if size == 0 {
+			return 0, nil
+		}
+		if size < 0 {
+			return -1, gateway.ErrMalformed
+		}
+		n += size
+	}
+	if n == len(b) {
+		return 0, nil
+	}
+	if _, err := cgi.ConsumeParams(b[:n], p); err != nil {
+		return -1, err
+	}
+	return n + 1, nil
+}
+
+// records reads a head of FastCGI. The padding of its last record may be missing.
+func (h *head) records(b []byte) {
+	_, _, h.n, h.err = fastcgi.ConsumeRequest(b, &h.params)
+	var first uint16
+	for at := 0; at < len(b) && (at < h.n || h.n <= 0); {
+		rec, n := fastcgi.ConsumeHeader(b[at:])
+		if n <= 0 {
+			return
+		}
+		h.slack = int(rec.Padding)
+		h.free = h.free || rec.ID != 0 && rec.ID != first && (first != 0 || rec.Type != fastcgi.TypeBegin)
+		first = cmp.Or(first, rec.ID)
+		at += n + int(rec.Length) + h.slack
+		h.free = h.free || h.n == 0 && rec.Type == fastcgi.TypeParams && rec.Length == 0 && at > len(b)
+	}
+}
+
+// compare fails t where theirs are not the params of ours.
+func compare(t testing.TB, p Protocol, b []byte, ours *gateway.Params, theirs map[string]string) {
+	t.Helper()
+	names := make(map[string]bool)
+	for name := range ours.All() {
+		names[string(name)] = true
+	}
+	for name := range names {
+		value, ok := theirs[name]
+		switch {
+		case name == "HTTP_PROXY":
+		case !ok:
+			t.Errorf("%s: %q is missing\n%q", p, name, b)
+		case !oneOf(ours, name, value):
+			t.Errorf("%s: %q has another value\n%q", p, name, b)
+		}
+	}
+	for name := range theirs {
+		if !names[name] {
+			t.Errorf("%s: %q was not sent\n%q", p, name, b)
+		}
+	}
+}
+
+// oneOf reports whether value is one that name has, or all of them joined.
+func oneOf(p *gateway.Params, name, value string) bool {
+	var all []string
+	for n, v := range p.All() {
+		if string(n) == name {
+			if string(v) == value {
+				return true
+			}
+			all = append(all, string(v))
+		}
+	}
+	return value == strings.Join(all, ", ") || value == strings.Join(all, "; ")
+}
