@@ -212,7 +212,11 @@ func (h *handle) WriteInterim(status int, header *gateway.Header) error {
 	}
 	r.out.B = b
 	r.closeRecord()
-	return r.send(nil)
+	if err := r.send(nil); err != nil {
+		return err
+	}
+	r.out.Sent.Store(false) // of the answer that counts nothing has left
+	return nil
 }
 
 func (h *handle) Stderr() io.Writer { return (*stderrHandle)(h) }

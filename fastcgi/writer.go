@@ -71,7 +71,8 @@ func (w *Writer) WriteRequest(r *gateway.Request) error {
 }
 
 // WriteResponse writes the head, body and end of res: STDOUT, the empty STDOUT, END_REQUEST with res.AppStatus. The
-// body must have res.ContentLength bytes unless that is -1, as for WriteRequest. It does not close res.Body.
+// body must have res.ContentLength bytes unless that is -1, as for WriteRequest. A nil Body is none, whatever the length:
+// the answer is to HEAD, or a 304. It does not close res.Body.
 func (w *Writer) WriteResponse(res *gateway.Response) error {
 	b := appendHeader(w.out.B[:0], RecordHeader{Type: TypeStdout, ID: w.id()})
 	b, err := gateway.AppendResponse(b, res)
@@ -84,10 +85,11 @@ func (w *Writer) WriteResponse(res *gateway.Response) error {
 	setLength(b, 0)
 	w.out.B = b
 	var body io.Reader // an io.ReadCloser that is nil would not be
+	length := int64(-1)
 	if res.Body != nil {
-		body = res.Body
+		body, length = res.Body, res.ContentLength
 	}
-	if err := w.out.stream(TypeStdout, w.id(), body, res.ContentLength); err != nil {
+	if err := w.out.stream(TypeStdout, w.id(), body, length); err != nil {
 		return err
 	}
 	w.out.B, _ = AppendEnd(w.out.B, w.id(), End{AppStatus: res.AppStatus})
@@ -140,12 +142,12 @@ func (o *output) streamWriter(t Type, id uint16) *streamWriter {
 // Write writes p as records. A small p stays in the buffer, a large one leaves with what is there.
 func (s *streamWriter) Write(p []byte) (int, error) {
 	total := len(p)
-	s.out.Content.Add(int64(total))
 	for len(p) > 0 {
 		n := min(len(p), maxStream)
 		s.out.B = appendHeader(s.out.B, RecordHeader{Type: s.t, ID: s.id, Length: uint16(n)})
 		if len(s.out.B)+n <= 2*outbuf.Small && n == len(p) {
 			s.out.B = append(s.out.B, p...)
+			s.out.Content.Add(int64(n))
 			return total, nil
 		}
 		var tail []byte
@@ -157,6 +159,7 @@ func (s *streamWriter) Write(p []byte) (int, error) {
 		if err := s.out.FlushWith(p[:n], tail); err != nil {
 			return total - len(p), err
 		}
+		s.out.Content.Add(int64(n))
 		p = p[n:]
 	}
 	return total, nil

@@ -136,8 +136,8 @@ func ofUpgrade(name []byte) bool {
 	return string(name) == "HTTP_CONNECTION" || string(name) == "HTTP_UPGRADE"
 }
 
-// join copies between both connections after a 101. The end of one direction is passed on; the end of the backend's ends
-// the other, and so does an error.
+// join copies between both connections after a 101. The end of one direction is passed on; when the backend's has come,
+// the other ends soon, and an error ends both.
 func (x *passage) join() error {
 	back, ok := x.res.Body.(Stream)
 	if !ok {

@@ -35,15 +35,15 @@ func (w *Writer) WriteRequest(r *gateway.Request) error {
 }
 
 // WriteResponse writes the head and body of res. The body must have res.ContentLength bytes unless that is -1, as for
-// WriteRequest; then closing the connection is what ends it. It does not close res.Body.
+// WriteRequest; then closing the connection is what ends it. A nil Body is none, whatever the length: the answer is to
+// HEAD, or a 304. It does not close res.Body.
 func (w *Writer) WriteResponse(res *gateway.Response) error {
 	var err error
 	if w.out.B, err = gateway.AppendResponse(w.out.B[:0], res); err != nil {
 		return err
 	}
-	var body io.Reader // an io.ReadCloser that is nil would not be
-	if res.Body != nil {
-		body = res.Body
+	if res.Body == nil {
+		return plain.Write(&w.out, nil, -1)
 	}
-	return plain.Write(&w.out, body, res.ContentLength)
+	return plain.Write(&w.out, res.Body, res.ContentLength)
 }

@@ -2,6 +2,7 @@ package uwsgi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -90,8 +91,8 @@ func silence(_ single.Conn, head int) string {
 	return ""
 }
 
-// Ping asks whether the peer lives, under ctx and DialTimeout: an answer of modifier1 100 and modifier2 1. The string is
-// its warning, "" if it gives none; of one over 4 KiB the beginning. uWSGI answers where its ping plugin is loaded.
+// Ping asks whether the peer lives: an answer of modifier1 100 and modifier2 1, within HeadTimeout, which here is 5 s where
+// it is 0, of a connection that was made within DialTimeout; ctx bounds both. The string is its warning, "" if it gives none; of one over 4 KiB the beginning. uWSGI answers where its ping plugin is loaded.
 // gateway.ErrNoResponse: it closed without a word, which may mean that it does not know pings. gateway.ErrMalformed: it
 // answered with something else.
 func (c *Client) Ping(ctx context.Context) (warning string, err error) {
@@ -104,25 +105,45 @@ func (c *Client) Ping(ctx context.Context) (warning string, err error) {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if c.HeadTimeout > 0 {
-		conn.SetDeadline(time.Now().Add(c.HeadTimeout))
+	timeout := c.HeadTimeout
+	if timeout <= 0 {
+		timeout = pingTimeout
 	}
-	if _, err = conn.Write(AppendHeader(nil, PacketHeader{Modifier1: ModifierPing})); err == nil {
-		warning, err = readPong(conn)
+	conn.SetDeadline(time.Now().Add(timeout))
+	phase := gateway.PhaseSend
+	n, err := conn.Write(AppendHeader(nil, PacketHeader{Modifier1: ModifierPing}))
+	in := &counted{r: conn}
+	if err == nil {
+		phase = gateway.PhaseHead
+		warning, err = readPong(in)
 	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return "", &gateway.Error{Phase: gateway.PhaseHead, Addr: c.Addr, Sent: true, Err: err}
+		return "", &gateway.Error{Phase: phase, Addr: c.Addr, Sent: n > 0, Received: in.n > 0, Err: err}
 	}
 	return warning, nil
+}
+
+const pingTimeout = 5 * time.Second
+
+// counted counts what is read.
+type counted struct {
+	r io.Reader
+	n int
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += n
+	return n, err
 }
 
 func readPong(r io.Reader) (warning string, err error) {
 	var b [headerSize]byte
 	if n, err := io.ReadFull(r, b[:]); err != nil {
-		if n == 0 {
+		if n == 0 && errors.Is(err, io.EOF) {
 			err = fmt.Errorf("%w (%w)", gateway.ErrNoResponse, err)
 		}
 		return "", fmt.Errorf("uwsgi: ping: %w", err)

@@ -105,7 +105,8 @@ func readVars(in *inbuf.Buffer, req *gateway.Request, h PacketHeader, limit int)
 // ReadResponse reads the next answer's head into res, which it resets first; see gateway.ConsumeResponse for what it
 // takes. Interim answers (1xx) are passed over. res.Body reads from r, gives content as it arrives and is valid until
 // the next call on r; Close drops the rest of the answer. Body gives io.EOF after Content-Length bytes, or, without
-// that, at the end of the input.
+// that, at the end of the input. An end before the first byte of a body is io.EOF too: nobody tells a Reader that the
+// request was HEAD.
 //
 // io.EOF: no answer follows. gateway.ErrTruncated: the answer broke off. gateway.ErrTooLarge: a head over MaxHeadBytes.
 // gateway.ErrMalformed: anything else that is no answer, 101 included.

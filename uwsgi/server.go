@@ -23,6 +23,9 @@ import (
 // It takes one request on each connection and closes it after the answer, whatever else comes. An answer begins with an
 // HTTP status line, as Apache wants it, of a version of our own, whatever the request says (F13). An answer that is cut
 // after part of it has left shows as a reset; on a Unix socket only a Content-Length shows it.
+//
+// What comes of a body while its handler does something else waits in memory up to 64 KiB; more waits in the connection,
+// and then the end of the peer, which lies behind it, is not seen before it is read.
 type Server struct {
 	Handler         gateway.Handler
 	MaxHeadBytes    int                                                   // of a request's vars; 0 stands for 65,535, all that a packet can hold

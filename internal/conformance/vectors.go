@@ -134,8 +134,9 @@ func FuzzConsumeRequest(f *testing.F, c Codec) {
 			t.Fatalf("%q cannot be read: %v", out, err)
 		}
 		for name, value := range req.Params.All() {
-			got, ok := again.Params.Lookup(string(name))
-			if string(name) != "CONTENT_LENGTH" && string(name) != "SCGI" && (!ok || !bytes.Equal(got, value)) {
+			switch got, ok := again.Params.Lookup(string(name)); {
+			case string(name) == "CONTENT_LENGTH" || string(name) == "SCGI" || string(name) == "HTTP_TRANSFER_ENCODING":
+			case !ok || !bytes.Equal(got, value):
 				t.Fatalf("%s: %q became %q", name, value, got)
 			}
 		}

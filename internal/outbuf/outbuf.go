@@ -36,7 +36,9 @@ type Buffer struct {
 	Stopped atomic.Bool  // nobody wants what is still to be read of a body
 
 	dst    io.Writer
-	vector bool // dst takes several slices in one system call
+	counts bool  // what is written is content,
+	head   int64 // after so many bytes
+	vector bool  // dst takes several slices in one system call
 	slices [3][]byte
 	vec    net.Buffers
 }
@@ -61,7 +63,11 @@ func (o *Buffer) Begin() {
 	o.Final.Store(false)
 	o.Stopped.Store(false)
 	o.Content.Store(0)
+	o.counts, o.head = false, 0
 }
+
+// Count counts as content what is written from now on, behind what was gathered.
+func (o *Buffer) Count() { o.counts, o.head = true, int64(len(o.B)) }
 
 // ReadBody reads from a body into what Grow gave, unless nobody wants it any more.
 func (o *Buffer) ReadBody(src io.Reader, p []byte) (int, error) {
@@ -76,16 +82,21 @@ func (o *Buffer) Flush() error {
 	if len(o.B) == 0 {
 		return nil
 	}
+	before := o.Sent.Swap(true) // while it is written, nobody can say that nothing has left
 	n, err := o.dst.Write(o.B)
-	o.wrote(int64(n), err)
+	o.wrote(before, int64(n), err)
 	race.Poison(o.B)
 	o.B = o.B[:0]
 	return err
 }
 
-func (o *Buffer) wrote(n int64, err error) {
-	if n > 0 {
-		o.Sent.Store(true)
+// wrote notes what a write did; before is whether something had left already.
+func (o *Buffer) wrote(before bool, n int64, err error) {
+	o.Sent.Store(before || n > 0)
+	if o.counts {
+		ahead := min(n, o.head)
+		o.head -= ahead
+		o.Content.Add(n - ahead)
 	}
 	if err != nil {
 		o.Failed = err
@@ -96,10 +107,7 @@ func (o *Buffer) wrote(n int64, err error) {
 func (o *Buffer) Dst() io.Writer { return o.dst }
 
 // Moved notes that n bytes of a body went to Dst by another way.
-func (o *Buffer) Moved(n int64, err error) {
-	o.Content.Add(n)
-	o.wrote(n, err)
-}
+func (o *Buffer) Moved(n int64, err error) { o.wrote(o.Sent.Load(), n, err) }
 
 // FlushWith writes what was gathered, p, which is not copied where that can be, and tail.
 func (o *Buffer) FlushWith(p, tail []byte) error {
@@ -112,8 +120,9 @@ func (o *Buffer) FlushWith(p, tail []byte) error {
 	}
 	o.slices[0], o.slices[1], o.slices[2] = o.B, p, tail
 	o.vec = o.slices[:]
+	before := o.Sent.Swap(true)
 	n, err := o.vec.WriteTo(o.dst)
-	o.wrote(n, err)
+	o.wrote(before, n, err)
 	clear(o.slices[:])
 	o.B = o.B[:0]
 	return err
@@ -124,8 +133,9 @@ func (o *Buffer) flushApart(p, tail []byte) error {
 	if err := o.Flush(); err != nil {
 		return err
 	}
+	before := o.Sent.Swap(true)
 	n, err := o.dst.Write(p)
-	o.wrote(int64(n), err)
+	o.wrote(before, int64(n), err)
 	if err != nil {
 		return err
 	}

@@ -115,12 +115,13 @@ func (a *Answer) beginsWell() bool {
 	return a.Line == LineOptional || line == (a.Line == LineRequired)
 }
 
-// broken is what becomes of an error inside an answer: an end that is none is a truncation, and so is a reset.
+// broken is what becomes of an error inside an answer: an end that is none is a truncation, and so is a reset, or the end
+// of TLS inside one of its records.
 func broken(err error) error {
 	switch {
 	case err == io.EOF:
 		return gateway.ErrTruncated
-	case errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w (%w)", gateway.ErrTruncated, err)
 	}
 	return err

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
-	"os"
 	"syscall"
 
 	"github.com/gatehouse-go/gatehouse/internal/inbuf"
@@ -57,6 +57,7 @@ func (b *Body) Discard() error {
 // 0. A small body leaves with the head in one write. outbuf.ErrShort and ErrLong: src has another length; no byte in
 // excess is written.
 func Write(o *outbuf.Buffer, src io.Reader, length int64) error {
+	o.Count()
 	switch {
 	case src == nil:
 		if length > 0 {
@@ -84,7 +85,6 @@ type last outbuf.Buffer
 
 func (l *last) Write(p []byte) (int, error) {
 	o := (*outbuf.Buffer)(l)
-	o.Content.Add(int64(len(p)))
 	if len(p) <= outbuf.Small {
 		o.B = append(o.B, p...)
 		return len(p), nil
@@ -114,7 +114,6 @@ func copyBody(o *outbuf.Buffer, src io.Reader, length int64) error {
 		}
 		n, err := o.ReadBody(src, o.Grow(int(size)))
 		o.B = o.B[:len(o.B)+n]
-		o.Content.Add(int64(n))
 		left = max(left-int64(n), -1)
 		switch {
 		case err == io.EOF && left > 0:
@@ -132,21 +131,31 @@ func copyBody(o *outbuf.Buffer, src io.Reader, length int64) error {
 	return o.Probe(src)
 }
 
-// Spliceable reports whether the kernel may move src into dst by itself.
-func Spliceable(dst io.Writer, src io.Reader) bool {
-	if _, tcp := dst.(*net.TCPConn); !tcp {
+// File is a file, or what io.Copy and package os make of one on its way to a ReadFrom.
+type File interface {
+	fs.File
+	io.Seeker
+	syscall.Conn
+}
+
+// RegularFile reports whether src is a file whose bytes are there, so that the kernel may move them without a wait.
+func RegularFile(src io.Reader) bool {
+	f, ok := src.(File)
+	if !ok {
 		return false
 	}
-	switch src.(type) {
-	case *os.File, *net.TCPConn, *net.UnixConn:
-		return true
-	}
-	return false
+	fi, err := f.Stat()
+	return err == nil && fi.Mode().IsRegular()
 }
 
 // splice has the kernel move src, where types allow that: then its bytes never enter this process.
 func splice(o *outbuf.Buffer, src io.Reader, length int64) (done bool, err error) {
-	if !Spliceable(o.Dst(), src) {
+	if _, tcp := o.Dst().(*net.TCPConn); !tcp {
+		return false, nil
+	}
+	switch src.(type) {
+	case File, *net.TCPConn, *net.UnixConn:
+	default:
 		return false, nil
 	}
 	from := src

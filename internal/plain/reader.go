@@ -56,7 +56,7 @@ func (r *Reader) ReadResponse(res *gateway.Response, limit int, protocol string)
 	if r.fault != nil {
 		return r.fault
 	}
-	if err := r.answer.Discard(); err != nil {
+	if err := r.answer.Discard(); err != nil && err != ErrClosed {
 		r.fault = err
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/hook"
@@ -47,10 +48,9 @@ func New(r *gateway.Request, env *pairs.List) (Head, error) {
 	return h, nil
 }
 
-// ContentLength is the value of CONTENT_LENGTH, unless it is configured; ok is false if it is not sent. Asked for first,
-// Next will not give it.
+// ContentLength is the value of CONTENT_LENGTH; ok is false if it is not sent. Asked for first, Next will not give it.
 func (h *Head) ContentLength() (value []byte, ok bool) {
-	if h.length < 0 || h.env.FindBytes(contentLength) >= 0 {
+	if h.length < 0 {
 		return nil, false
 	}
 	value = strconv.AppendInt(h.digits[:0], h.length, 10)
@@ -58,13 +58,16 @@ func (h *Head) ContentLength() (value []byte, ok bool) {
 	return value, true
 }
 
-var contentLength = []byte("CONTENT_LENGTH")
+var (
+	contentLength    = []byte("CONTENT_LENGTH")
+	transferEncoding = []byte("HTTP_TRANSFER_ENCODING") // never true: a body has none here, and who believes it reads chunks
+)
 
 // Next is the next pair; views, valid until the params change or Next is called again.
 func (h *Head) Next() (name, value []byte, ok bool) {
 	for ; h.next < h.list.Len(); h.next++ {
 		name = h.list.Name(h.next)
-		if h.env.Len() > 0 && h.env.FindBytes(name) >= 0 {
+		if bytes.Equal(name, transferEncoding) || h.env.Len() > 0 && h.env.FindBytes(name) >= 0 {
 			continue
 		}
 		if !bytes.Equal(name, contentLength) {
@@ -87,21 +90,22 @@ func (h *Head) Next() (name, value []byte, ok bool) {
 	return nil, nil, false
 }
 
-// Env makes pairs of "NAME=value" each; the last of a name counts.
+// Env makes pairs of "NAME=value" each; the last of a name counts. The rules are those of a request's params, and there is
+// no CONTENT_LENGTH among them: a request's own is the one that is true.
 func Env(env []string) (*pairs.List, error) {
 	if len(env) == 0 {
 		return nil, nil
 	}
-	l := new(pairs.List)
+	var r gateway.Request
 	for _, e := range env {
-		name, value, found := bytes.Cut([]byte(e), []byte("="))
-		if !found || len(name) == 0 || bytes.IndexByte([]byte(e), 0) >= 0 {
-			return nil, fmt.Errorf("gateway: Env needs NAME=value: %w", gateway.ErrParam)
+		name, value, found := strings.Cut(e, "=")
+		if !found || name == "" || name == "CONTENT_LENGTH" {
+			return nil, fmt.Errorf("gateway: Env needs NAME=value, and no CONTENT_LENGTH: %w", gateway.ErrParam)
 		}
-		if i := l.Find(string(name), 0); i >= 0 {
-			l.Delete(i)
-		}
-		pairs.Add(l, name, value)
+		r.Params.Set(name, value)
 	}
-	return l, nil
+	if _, err := hook.Send(&r); err != nil {
+		return nil, fmt.Errorf("gateway: Env: %w", err)
+	}
+	return hook.Params(&r.Params), nil
 }

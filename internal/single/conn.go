@@ -82,13 +82,20 @@ func newConn(s *Server, ctx context.Context, c net.Conn) *conn {
 		sc.in.Borrow()
 		return sc.in.Space()
 	}, sc.in.Return)
-	sc.mem = s.takeMemory()
-	hook.Params(&sc.req.Params).Take(&sc.mem.params)
-	hook.Header(&sc.res.Header).Take(&sc.mem.fields)
-	sc.out.B = sc.mem.out
 	sc.out.Reset(c)
 	sc.ans.Reset(&sc.res)
 	return sc
+}
+
+// equip gives a connection on which something has come the memory for it: one that is idle holds none.
+func (c *conn) equip() {
+	m := c.s.takeMemory()
+	c.mu.Lock()
+	c.mem = m
+	c.mu.Unlock()
+	hook.Params(&c.req.Params).Take(&m.params)
+	hook.Header(&c.res.Header).Take(&m.fields)
+	c.out.B = m.out[:0]
 }
 
 // dismiss empties what a handler may have kept of the request. c.wmu is held.
@@ -106,19 +113,21 @@ func (c *conn) dismiss() {
 
 // release gives back what the next connection can use.
 func (c *conn) release() {
-	c.mu.Lock()
-	busy := c.reading || c.watching
-	c.mu.Unlock()
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	if busy {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reading || c.watching {
+		return
+	}
+	c.in.Reset(nil)
+	c.in.Return()
+	if c.mem == nil {
 		return
 	}
 	if !c.over { // no handler had it
 		c.dismiss()
 	}
-	c.in.Reset(nil)
-	c.in.Return()
 	c.mem.out, c.out.B = c.out.B, nil
 	c.mem.queue.Reset()
 	c.s.giveMemory(c.mem)
@@ -158,8 +167,7 @@ func (c *conn) run() (err error) {
 	c.start()
 	err = reply.ErrGone
 	defer func() { err = c.finish(err) }()
-	c.s.group.Busy()
-	defer c.s.group.Done()
+	c.s.group.Busy() // until finish, or Hijack
 	err = reply.Serve(c.s.Handler, c, &c.req, c.s.Logger)
 	return err
 }
@@ -265,7 +273,7 @@ func (c *conn) Close() {
 func (c *conn) watch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.setReadDeadline(time.Time{})
+	c.c.SetReadDeadline(time.Time{})
 	c.mem.queue.Add(c.in.Buffered())
 	c.in.Discard(c.in.Len())
 	c.changed.Broadcast() // a Read may have come before
@@ -299,20 +307,15 @@ func (c *conn) loseLocked(err error) {
 	}
 }
 
-// stopWatch makes the watcher leave, and reports whether nobody reads any more.
-func (c *conn) stopWatch() bool {
+// stopReading makes the watcher leave, and a Read that the handler left behind. c.mu is held.
+func (c *conn) stopReading() {
 	c.stopped = true
 	c.changed.Broadcast()
-	if c.watching {
+	for c.watching || c.reading {
 		c.c.SetReadDeadline(time.Unix(1, 0))
-	}
-	for c.watching {
 		c.changed.Wait()
 	}
-	return !c.reading
 }
-
-func (c *conn) setReadDeadline(t time.Time) { c.c.SetReadDeadline(t) }
 
 // Read reads the request's body.
 func (b *body) Read(p []byte) (int, error) {
@@ -353,16 +356,18 @@ func (b *body) Read(p []byte) (int, error) {
 // readDirect reads the body straight from the connection. c.mu is held before and after.
 func (c *conn) readDirect(p []byte) (n int, err error) {
 	c.reading = true
-	c.setReadDeadline(c.readDeadline)
+	c.c.SetReadDeadline(c.readDeadline)
 	c.mu.Unlock()
 	n, err = c.in.Read(p)
 	c.mu.Lock()
 	c.reading = false
 	c.left -= int64(n)
 	c.changed.Broadcast()
-	late := errors.Is(err, os.ErrDeadlineExceeded) && !c.over
+	late := errors.Is(err, os.ErrDeadlineExceeded)
 	if err != nil && !late {
 		c.loseLocked(err)
+	}
+	if !late || c.over {
 		err = nil // Read says what of
 	}
 	if c.wanted {

@@ -170,7 +170,7 @@ func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 // switched makes the connection the answer's Body.
 func (x *exchange) switched(res *gateway.Response) error {
 	conn, ok := x.c.(net.Conn)
-	if !ok || x.sending {
+	if !ok || !x.sentSoon() {
 		return errNotStream
 	}
 	early := append([]byte(nil), x.in.Buffered()...)
@@ -187,6 +187,24 @@ func (x *exchange) switched(res *gateway.Response) error {
 	}
 	res.Body = s
 	return nil
+}
+
+// sentSoon waits for the goroutine that writes the body, of which the application, since it has switched, needs no more.
+func (x *exchange) sentSoon() bool {
+	wake := func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.sent.Broadcast()
+	}
+	limit := time.Now().Add(time.Second)
+	defer time.AfterFunc(time.Until(limit), wake).Stop()
+	defer context.AfterFunc(x.ctx, wake)()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for x.sending && x.ctx.Err() == nil && time.Now().Before(limit) {
+		x.sent.Wait()
+	}
+	return !x.sending
 }
 
 // cause makes of an error of reading what the caller can branch on. x.mu is held.

@@ -85,7 +85,11 @@ func (s *Server) Serve(l net.Listener) error {
 		MaxConns: or(s.MaxConns, DefaultMaxConns),
 		Peers:    s.Peers,
 		Logger:   s.Logger(),
-		Serve:    func(c net.Conn, ended func(error)) { ended(s.ServeConn(ctx, c)) },
+		Serve: func(c net.Conn, ended func(error)) {
+			err := reply.ErrGone // unless ServeConn returns: a handler may end its goroutine
+			defer func() { ended(err) }()
+			err = s.ServeConn(ctx, c)
+		},
 	})
 }
 
@@ -125,6 +129,7 @@ func or[T int | time.Duration](v, def T) T {
 func (c *conn) readHead() error {
 	s := c.s
 	if s.Process {
+		c.equip()
 		c.in.Borrow()
 		return s.ReadHead(&c.in, &c.req)
 	}
@@ -135,6 +140,7 @@ func (c *conn) readHead() error {
 	c.mu.Lock()
 	c.begun = true
 	c.mu.Unlock()
+	c.equip()
 	c.c.SetReadDeadline(time.Now().Add(or(s.ReadHeadTimeout, 10*time.Second)))
 	err := s.ReadHead(&c.in, &c.req)
 	if err == nil {
@@ -171,6 +177,7 @@ func (c *conn) serve() error {
 	if c.s.Special != nil {
 		if answer, taken := c.s.Special(&c.req); taken {
 			c.write(answer)
+			c.hangUp()
 			c.c.Close()
 			return nil
 		}

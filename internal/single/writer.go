@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -108,6 +109,10 @@ func (c *conn) send(p []byte) error {
 func (c *conn) armWrite() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.armWriteLocked()
+}
+
+func (c *conn) armWriteLocked() {
 	t := c.writeDeadline
 	if t.IsZero() {
 		t = time.Now().Add(or(c.s.WriteTimeout, time.Minute))
@@ -117,8 +122,14 @@ func (c *conn) armWrite() {
 
 // ReadFrom copies src: by the kernel where that can be, else through a buffer that is kept for it; io.Copy uses it.
 func (c *conn) ReadFrom(src io.Reader) (total int64, err error) {
-	if plain.Spliceable(c.c, src) {
-		return c.splice(src)
+	if _, tcp := c.c.(*net.TCPConn); tcp {
+		from := &io.LimitedReader{R: src, N: math.MaxInt64}
+		if l, ok := src.(*io.LimitedReader); ok {
+			from = l
+		}
+		if plain.RegularFile(from.R) {
+			return c.splice(from)
+		}
 	}
 	if b, ok := src.(io.WriterTo); ok && outbuf.InMemory(src) {
 		return b.WriteTo(writeOnly{c})
@@ -134,8 +145,9 @@ type readOnly struct{ io.Reader }
 
 var copyBuffers = sync.Pool{New: func() any { return new([outbuf.Chunk]byte) }}
 
-// splice has the kernel move src to the connection, a piece at a time so that each has the time of a write.
-func (c *conn) splice(src io.Reader) (total int64, err error) {
+// splice has the kernel move a file to the connection, a piece at a time so that each has the time of a write. A source
+// that keeps it waiting must not come here: the wait would be a part of that time.
+func (c *conn) splice(src *io.LimitedReader) (total int64, err error) {
 	if err := c.live(); err != nil {
 		return 0, err
 	}
@@ -148,15 +160,19 @@ func (c *conn) splice(src io.Reader) (total int64, err error) {
 	}
 	const piece = 1 << 20
 	for {
-		most := int64(piece)
+		most := min(int64(piece), src.N)
 		if promised := c.res.ContentLength; promised >= 0 {
 			most = min(most, promised-c.ans.Written)
 		}
-		if most == 0 {
+		switch {
+		case src.N <= 0:
+			return total, nil
+		case most == 0:
 			return total, c.out.Probe(src)
 		}
 		c.armWrite()
-		n, err := c.c.(*net.TCPConn).ReadFrom(io.LimitReader(src, most))
+		n, err := c.c.(*net.TCPConn).ReadFrom(io.LimitReader(src.R, most))
+		src.N -= n
 		c.out.Moved(n, nil)
 		c.ans.Written += n
 		total += n
@@ -199,7 +215,11 @@ func (c *conn) WriteInterim(status int, header *gateway.Header) error {
 		return err
 	}
 	c.out.B = b
-	return c.send(nil)
+	if err := c.send(nil); err != nil {
+		return err
+	}
+	c.out.Sent.Store(false) // of the answer that counts nothing has left
+	return nil
 }
 
 func (c *conn) Stderr() io.Writer { return (*stderr)(c) }
@@ -236,7 +256,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	}
 	c.readDeadline = t
 	if c.reading {
-		c.setReadDeadline(t)
+		c.c.SetReadDeadline(t)
 	}
 	c.changed.Broadcast()
 	return nil
@@ -249,9 +269,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 		return reply.ErrOver
 	}
 	c.writeDeadline = t
-	if !t.IsZero() {
-		c.c.SetWriteDeadline(t)
-	}
+	c.armWriteLocked()
 	return nil
 }
 
@@ -267,21 +285,36 @@ func (c *conn) Hijack() (gateway.Stream, error) {
 	case c.ans.Committed:
 		return nil, errors.New("gateway: Hijack after the head was settled")
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.left > 0 {
-		return nil, errors.New("gateway: Hijack with a body that is not read")
-	}
-	if !c.stopWatch() {
-		return nil, errors.New("gateway: Hijack while the body is being read")
-	}
-	if c.lost != nil {
-		return nil, c.lost
-	}
-	if err := c.switchProtocols(); err != nil {
+	s, err := c.takeOver()
+	if err != nil {
 		return nil, err
 	}
 	c.hijacked = true
+	c.s.group.Remove(c) // the server neither waits for it nor closes it
+	c.s.group.Done()
+	return s, nil
+}
+
+// takeOver ends all that reads, and sends the head.
+func (c *conn) takeOver() (gateway.Stream, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.left > 0:
+		return nil, errors.New("gateway: Hijack with a body that is not read")
+	case c.reading:
+		return nil, errors.New("gateway: Hijack while the body is being read")
+	}
+	c.stopReading()
+	err := c.lost
+	if err == nil {
+		err = c.switchProtocols()
+	}
+	if err != nil {
+		c.stopped = false // it remains a request, whose peer is looked after
+		c.watchLocked()
+		return nil, err
+	}
 	early := make([]byte, c.mem.queue.Len(), c.mem.queue.Len()+c.in.Len())
 	c.mem.queue.Take(early)
 	early = append(early, c.in.Buffered()...)
@@ -332,9 +365,11 @@ func (c *conn) finish(err error) error {
 	if ctx != nil {
 		ctx.Cancel(context.Canceled)
 	}
-	switch {
-	case hijacked:
+	if hijacked {
 		return nil
+	}
+	c.s.group.Done()
+	switch {
 	case cut:
 		c.reset()
 		return fmt.Errorf("answer cut: %w", err)
@@ -346,27 +381,39 @@ func (c *conn) finish(err error) error {
 	return nil
 }
 
-// end closes the connection after a whole answer.
+// end closes the connection after a whole answer. That no input is here says nothing about what is on its way, or in the
+// kernel; so unless the peer has ended its side, or is gone, it is hung up on.
 func (c *conn) end() {
+	if c.s.Process {
+		return // the process ends, and what reads its input with it
+	}
 	c.mu.Lock()
-	alone := c.stopWatch()
-	clean := c.left == 0 && c.in.Len() == 0 && c.mem.queue.Len() == 0 || c.lost != nil
+	c.stopReading()
+	over := c.lost != nil
 	c.mu.Unlock()
-	if alone && !clean {
+	if !over {
 		c.hangUp()
 	}
 	c.c.Close()
 }
 
-// reset closes the connection so that the peer takes the answer for what it is, part of one. On a Unix socket, which
-// knows no reset, only a Content-Length shows that.
+// reset closes the connection so that the peer takes the answer for what it is, part of one: a TCP connection with a
+// reset, TLS without its goodbye. On a Unix socket, which knows no reset, only a Content-Length shows that.
 func (c *conn) reset() {
-	if tcp, ok := c.c.(*net.TCPConn); ok {
+	conn := c.c
+	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = t.NetConn()
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
 		tcp.SetLinger(0)
 	}
+	conn.Close()
 	c.c.Close()
+	if c.s.Process {
+		return
+	}
 	c.mu.Lock()
-	c.stopWatch()
+	c.stopReading()
 	c.mu.Unlock()
 }
 

@@ -1,26 +1,34 @@
 // Package tunnel joins two connections after an upgrade.
 package tunnel
 
-import "io"
+import (
+	"io"
+	"time"
+)
 
 // Stream is a connection one of whose directions can end before the other.
 type Stream interface {
 	io.ReadWriteCloser
 	CloseWrite() error
+	SetDeadline(t time.Time) error
 }
 
-// Join copies between a and b until both directions have ended, and closes both. The end of one direction is passed on
-// with CloseWrite; an error ends both.
-func Join(a, b Stream) {
+// linger is how long a front end may still have something to say when the backend has ended.
+const linger = 5 * time.Second
+
+// Join copies between front and back until both directions have ended, and closes both. The end of one direction is
+// passed on with CloseWrite, and an error ends both; when the backend has ended, the front end has a while to end, too.
+func Join(front, back Stream) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		pass(a, b)
+		pass(front, back)
+		front.SetDeadline(time.Now().Add(linger))
 	}()
-	pass(b, a)
+	pass(back, front)
 	<-done
-	a.Close()
-	b.Close()
+	front.Close()
+	back.Close()
 }
 
 func pass(dst, src Stream) {
