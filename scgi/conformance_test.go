@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -156,10 +157,13 @@ func TestCodecConformance(t *testing.T) {
 		}
 	})
 	t.Run("202 070 nothing is allocated from a length", func(t *testing.T) {
-		r := scgi.NewReader(strings.NewReader("1000000:x"))
-		var req gateway.Request
-		if n := testing.AllocsPerRun(1, func() { r.ReadRequest(&req) }); n > 20 {
-			t.Errorf("%v allocations", n)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range 10 {
+			scgi.NewReader(strings.NewReader("1000000:x")).ReadRequest(new(gateway.Request))
+		}
+		if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 1<<20 {
+			t.Errorf("%d bytes for ten heads of which one byte came", after.TotalAlloc-before.TotalAlloc)
 		}
 	})
 	t.Run("params alone", func(t *testing.T) {
@@ -484,7 +488,7 @@ func TestClientConformance(t *testing.T) {
 	})
 	t.Run("090 169 214 a head cut at every byte", func(t *testing.T) {
 		for _, answer := range []string{"Status: 404 Not Found\r\nX: 1\r\n\r\nbody", "HTTP/1.1 404 Not Found\r\nX: 1\r\n\r\nbody"} {
-			for i := 1; i < len(answer); i += 3 {
+			for i := 1; i < len(answer); i++ {
 				addr := script(t, func(c net.Conn) {
 					var r gateway.Request
 					scgi.NewReader(c).ReadRequest(&r)

@@ -8,13 +8,16 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
 	"github.com/gatehouse-go/gatehouse/uwsgi"
@@ -84,6 +87,32 @@ func TestCodecConformance(t *testing.T) {
 		got, err := fromBytes(string(b))
 		if err != nil || got.Modifier1 != 5 || got.Modifier2 != 3 || got.Method() != "GET" {
 			t.Errorf("%d %d, %v", got.Modifier1, got.Modifier2, err)
+		}
+	})
+	t.Run("167 016 no coding of a body that has none", func(t *testing.T) {
+		r := gatewaytest.NewRequest("POST", "/", []byte("hello"))
+		r.Params.Add("HTTP_TRANSFER_ENCODING", "chunked")
+		if b, err := uwsgi.AppendRequest(nil, r); err != nil || bytes.Contains(b, []byte("TRANSFER")) {
+			t.Errorf("%q, %v", b, err)
+		}
+	})
+	t.Run("166 F12 UWSGI_* from configuration alone", func(t *testing.T) {
+		addr := gatewaytest.Start(t, &uwsgi.Server{Handler: conformance.Handlers["params"], Logger: quiet})
+		c := &uwsgi.Client{Addr: addr, Env: []string{"UWSGI_FILE=ours.py"}}
+		web := httptest.NewServer(&gatewayhttp.Proxy{Backend: c})
+		defer web.Close()
+		req, _ := http.NewRequest("GET", web.URL+"/?UWSGI_CHDIR=/x", nil)
+		for _, name := range []string{"Uwsgi_File", "UWSGI-FILE", "Uwsgi-Pyhome"} {
+			req.Header[name] = []string{"theirs.py"}
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b, _ := io.ReadAll(res.Body)
+		if got := string(b); !strings.Contains(got, "UWSGI_FILE=\"ours.py\"\n") || strings.Count(got, "\nUWSGI_") != 1 || strings.Contains(got, "=\"theirs.py\"\nUWSGI") {
+			t.Errorf("%s", got)
 		}
 	})
 	t.Run("167 an unknown length", func(t *testing.T) {
@@ -227,6 +256,15 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("answered %q", got)
 		}
 	})
+	t.Run("190 048 F14 F15 who may connect", func(t *testing.T) {
+		for prefix, want := range map[string]bool{"127.0.0.0/8": true, "::ffff:127.0.0.1/128": true, "192.0.2.0/24": false, "::1/128": false} {
+			s := &uwsgi.Server{Handler: called, Logger: quiet, Peers: []netip.Prefix{netip.MustParsePrefix(prefix)}}
+			got := conformance.PlayReset(t, dial(t, gatewaytest.Start(t, s)), head("REQUEST_METHOD", "GET"))
+			if (got != "") != want {
+				t.Errorf("%s: answered %q", prefix, got)
+			}
+		}
+	})
 	t.Run("183 186 a second request", func(t *testing.T) {
 		one := head("PATH_INFO", "/404")
 		if got := play(t, &uwsgi.Server{Handler: conformance.Handlers["answers"]}, one+one); strings.Count(got, "404 Not Found") != 1 {
@@ -342,7 +380,7 @@ func TestClientConformance(t *testing.T) {
 		{"173 F19 chunks and a length", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\nb", 0, ""},
 	} {
 		t.Run(c.id, func(t *testing.T) {
-			for i := 0; i <= len(c.answer); i += 1 + len(c.answer)/9 {
+			for i := 0; i <= len(c.answer); i++ {
 				addr := script(t, func(conn net.Conn) {
 					var r gateway.Request
 					uwsgi.NewReader(conn).ReadRequest(&r)
@@ -424,6 +462,16 @@ func TestClientConformance(t *testing.T) {
 		if e, _ := errors.AsType[*gateway.Error](second(pong("").Ping(t.Context()))); e == nil || !e.Timeout() {
 			t.Errorf("no answer: %v", e)
 		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		silent := pong("")
+		silent.HeadTimeout = 0
+		if _, err := silent.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the context: %v", err)
+		}
+		if e, _ := errors.AsType[*gateway.Error](second(pong("\x64").Ping(t.Context()))); e == nil || !e.Sent || !e.Received || e.Phase != gateway.PhaseHead {
+			t.Errorf("%+v", e)
+		}
 		if _, err := (&uwsgi.Client{Addr: gatewaytest.Start(t, &uwsgi.Server{Logger: quiet})}).Ping(t.Context()); !errors.Is(err, gateway.ErrNoResponse) {
 			t.Errorf("got %v", err)
 		}
@@ -458,7 +506,10 @@ func TestClientConformance(t *testing.T) {
 		if b, _ := io.ReadAll(plain); bytes.Contains(b, []byte("HTTP")) {
 			t.Errorf("answered %q", b)
 		}
-		clear := answering(t, "HTTP/1.1 200 OK\r\n\r\ninjected")
+		clear := script(t, func(c net.Conn) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\ninjected")
+			io.Copy(io.Discard, c)
+		})
 		c = &uwsgi.Client{Dial: func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", clear) }}
 		if o := conformance.Ask(t, c, get()); o.Err == nil {
 			t.Errorf("an answer in the clear: %q", o.Body)

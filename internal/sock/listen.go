@@ -137,11 +137,19 @@ func Allowed(peers []netip.Prefix, addr net.Addr) bool {
 	}
 	ip := AddrPort(addr).Addr()
 	for _, p := range peers {
-		if p.Contains(ip) {
+		if unmap(p).Contains(ip) {
 			return true
 		}
 	}
 	return false
+}
+
+// unmap makes a prefix of IPv4 in IPv6 one of IPv4, as the addresses that are compared with it are.
+func unmap(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p
 }
 
 // AddrPort is addr where it is of TCP, and zero where not.
