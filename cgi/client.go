@@ -24,33 +24,36 @@ import (
 // nothing to a loader, a shell or an interpreter: PATH, HOME, LD_*, GIT_*, PERL*, PYTHON* and their like are for Env alone.
 // No shell is involved.
 //
-// Its working directory is that of the program, section 7.2. It runs in a process group of its own, and when its exchange ends before it
-// does the group is sent SIGTERM, and after Grace SIGKILL; where the system knows no such signals it is killed.
+// Its working directory is that of the program, section 7.2. It runs in a process group of its own. When its exchange ends
+// before it does, or before its output has ended, the group is sent SIGTERM, and after Grace SIGKILL; where the system
+// knows no such signals it is killed.
 type Client struct {
-	Path         string                                                             // the program for every request; "" takes a script below Root
+	Path         string                                                             // the program for every request, relative to the working directory and never looked for in PATH; "" takes a script below Root
 	Root         string                                                             // SCRIPT_FILENAME if the request has one, else the first file that PATH_INFO names; confined with os.Root
 	Args         []string                                                           // after the program's name
 	Dir          string                                                             // "" stands for the program's own
 	Env          []string                                                           // "NAME=value", sent with every request; beats its params; the only way for GIT_*, PERL* and the like
 	InheritEnv   []string                                                           // names taken from this process; PATH is always
-	MaxProcs     int                                                                // at once; 0 stands for 64; more wait under their context
+	MaxProcs     int                                                                // at once, those included that are being ended; 0 stands for 64; more wait under their context
 	Timeout      time.Duration                                                      // of the whole run; 0 stands for none
-	HeadTimeout  time.Duration                                                      // from the request sent to the answer's head whole; 0 stands for none
+	HeadTimeout  time.Duration                                                      // from the start to the answer's head whole; 0 stands for none
 	IdleTimeout  time.Duration                                                      // between two reads of the output; 0 stands for none
 	NPH          bool                                                               // a script whose name begins with "nph-" writes an HTTP response, section 5; it is read and checked as one
-	QueryArgs    bool                                                               // words of a query without "=" become arguments, section 4.4, unless one begins with "-" or holds a byte over 0x7f
+	QueryArgs    bool                                                               // words of a query without "=" become arguments, section 4.4, unless one is empty, begins with "-" or a space, or holds a byte that is no printable ASCII
 	FollowLinks  bool                                                               // links may lead out of Root
 	Grace        time.Duration                                                      // from SIGTERM to SIGKILL, and for output that goes on after the program has ended; 0 stands for 5 s
-	Prepare      func(ctx context.Context, cmd *exec.Cmd, r *gateway.Request) error // last word: SysProcAttr, rlimits, cgroup; its error ends the request
+	Prepare      func(ctx context.Context, cmd *exec.Cmd, r *gateway.Request) error // last word, but for the process group: SysProcAttr, rlimits, cgroup; its error ends the request
 	MaxHeadBytes int                                                                // of an answer; 0 stands for 64 KiB
 	Stderr       func(ctx context.Context, line []byte)                             // a line of at most 4 KiB, controls escaped, valid until it returns; 64 KiB of a run at the most; nil stands for Logger
 	Observe      func(ctx context.Context, x *gateway.Exchange)                     // once per RoundTrip; x valid until it returns; Dial is the time to start the program
 	Logger       *slog.Logger                                                       // nil stands for slog.Default
 
-	once sync.Once
-	env  *pairs.List
-	root string // Root, absolute
-	core single.Client
+	once   sync.Once
+	env    *pairs.List
+	path   string // Path, absolute
+	root   string // Root, absolute
+	core   single.Client
+	reaper reaper
 }
 
 const (
@@ -69,8 +72,8 @@ const (
 // res.AppStatus when Body has given io.EOF, which it does when the program has ended. One that closes its output and goes
 // on is ended after Grace. When ctx is done the program is ended. Close of the Body ends it too.
 //
-// r.Stderr, if it is set, gets what the program writes to standard error, as it is, from another goroutine, up to
-// the end of Body.
+// r.Stderr, if it is set, gets the first 64 KiB of what the program writes to standard error, as they are, from another
+// goroutine, up to the end of Body.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
 	return c.single().RoundTrip(ctx, r, res)
 }
@@ -78,8 +81,12 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 // Stats returns the counters since the first use, and the gauges of now; Dialed counts the programs that were started.
 func (c *Client) Stats() gateway.Stats { return c.single().Stats() }
 
-// Close does nothing: nothing is kept. The Client can be used again.
-func (c *Client) Close() error { return nil }
+// Close waits for the programs whose exchange is over and that have not ended: until Grace, after which they are killed.
+// A program should do that before it exits. Exchanges that go on are left alone. The Client can be used again.
+func (c *Client) Close() error {
+	c.reaper.wait()
+	return nil
+}
 
 // single is what sends, made of the fields when it is first asked for.
 func (c *Client) single() *single.Client {
@@ -88,8 +95,12 @@ func (c *Client) single() *single.Client {
 		s.Protocol, s.Addr, s.MaxConns = "cgi", cmp.Or(c.Path, c.Root), cmp.Or(c.MaxProcs, defaultProcs)
 		s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
 		s.Observe, s.Prepare, s.Connect, s.Silence = c.Observe, c.prepare, c.connect, silence
-		if c.env, s.Fault = send.Env(c.Env); s.Fault == nil && c.Root != "" {
+		c.env, s.Fault = send.Env(c.Env)
+		if s.Fault == nil && c.Root != "" {
 			c.root, s.Fault = filepath.Abs(c.Root)
+		}
+		if s.Fault == nil && c.Path != "" {
+			c.path, s.Fault = filepath.Abs(c.Path)
 		}
 	})
 	return &c.core

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -39,11 +40,14 @@ type process struct {
 	errs   *errorLog
 	over   chan struct{} // closed when the program has ended
 	silent chan struct{} // closed when nothing more comes over its STDERR
+	gone   chan struct{} // closed when its exchange is over and nothing is left of its group that has not been killed
+	reaper *reaper
 
 	mu     sync.Mutex
 	late   bool        // Timeout is over
 	left   bool        // Grace after the end of the program is over, and its output is still open
-	linger *time.Timer // of that
+	eof    bool        // its output has ended
+	linger *time.Timer // of Grace after its end
 	closed bool
 }
 
@@ -54,16 +58,18 @@ var (
 
 // start runs a program.
 func (c *Client) start(ctx context.Context, j *job) (single.Conn, error) {
+	if err := c.stillThere(j); err != nil {
+		return nil, err
+	}
 	file := j.script.file
 	cmd := exec.Command(file, slices.Concat(c.Args, j.args)...) // not CommandContext: the exchange ends it, by the group
 	cmd.Env = j.env
 	if cmd.Dir = c.Dir; cmd.Dir == "" {
 		cmd.Dir = filepath.Dir(file)
 	}
-	isolate(cmd)
 	p := &process{
 		cmd: cmd, grace: c.grace(), line: plain.LineRefused,
-		over: make(chan struct{}), silent: make(chan struct{}),
+		over: make(chan struct{}), silent: make(chan struct{}), gone: make(chan struct{}), reaper: &c.reaper,
 		errs: &errorLog{ctx: ctx, to: j.r.Stderr, lineTo: c.line},
 	}
 	if c.nph(file) {
@@ -74,6 +80,7 @@ func (c *Client) start(ctx context.Context, j *job) (single.Conn, error) {
 		err = c.Prepare(ctx, cmd, j.r)
 	}
 	if err == nil {
+		isolate(cmd) // whatever Prepare did
 		err = cmd.Start()
 	}
 	for _, f := range pipes.theirs {
@@ -127,10 +134,10 @@ func (p *process) wait() {
 	}
 }
 
-// leave takes the output for ended although somebody holds it open.
+// leave takes the output for ended although somebody in the group holds it open; so that is ended, too.
 func (p *process) leave() {
 	p.mu.Lock()
-	p.left = true
+	p.left = !p.eof
 	p.mu.Unlock()
 	p.stdout.Close()
 	p.stderr.Close()
@@ -156,6 +163,8 @@ func (p *process) Read(b []byte) (int, error) {
 		err = errLate
 	case p.left:
 		err = io.EOF
+	case err == io.EOF:
+		p.eof = true
 	}
 	return n, err
 }
@@ -172,10 +181,11 @@ func (p *process) SetReadDeadline(t time.Time) error { return p.stdout.SetReadDe
 
 func (p *process) StatusLine() plain.StatusLine { return p.line }
 
-// Close ends the exchange, and the program's group if the program runs.
+// Close ends the exchange, and the program's group unless program and output have ended: somebody else of the group may
+// write it.
 func (p *process) Close() error {
 	p.mu.Lock()
-	again := p.closed
+	again, eof := p.closed, p.eof
 	p.closed = true
 	for _, timer := range []*time.Timer{p.timer, p.linger} {
 		if timer != nil {
@@ -186,33 +196,53 @@ func (p *process) Close() error {
 	if again {
 		return nil
 	}
-	select {
-	case <-p.over:
-	default:
+	if p.ran() && eof {
+		close(p.gone)
+	} else {
 		terminate(p.cmd)
-		go p.reap()
+		p.reaper.start(p.reap)
 	}
-	p.errs.end()
 	p.stdin.Close()
 	p.stdout.Close()
 	p.stderr.Close()
+	p.errs.end()
 	return nil
+}
+
+// ran reports whether the program has ended.
+func (p *process) ran() bool {
+	select {
+	case <-p.over:
+		return true
+	default:
+		return false
+	}
 }
 
 // reap kills what SIGTERM did not end, in all of the group.
 func (p *process) reap() {
-	const often = 50 * time.Millisecond
+	defer close(p.gone)
+	const often = 20 * time.Millisecond
 	for end := time.Now().Add(p.grace); time.Now().Before(end); time.Sleep(often) {
-		if !alive(p.cmd) {
+		if p.ran() && !alive(p.cmd) {
 			return
 		}
 	}
 	kill(p.cmd)
+	<-p.over
 }
+
+// Gone is closed when nothing of the program is left.
+func (p *process) Gone() <-chan struct{} { return p.gone }
 
 // Wait waits, Grace at the most, for the end of a program whose output has ended, and returns its exit status. One that
 // was killed did not finish its answer.
 func (p *process) Wait() (status uint32, err error) {
+	drained := make(chan struct{})
+	go func() { // what it says beyond its Content-Length must not keep it waiting
+		defer close(drained)
+		io.Copy(io.Discard, p)
+	}()
 	timer := time.NewTimer(p.grace)
 	defer timer.Stop()
 	select {
@@ -220,9 +250,11 @@ func (p *process) Wait() (status uint32, err error) {
 	case <-timer.C:
 		return 0, nil
 	}
-	select {
-	case <-p.silent:
-	case <-timer.C:
+	for _, end := range []chan struct{}{p.silent, drained} {
+		select {
+		case <-end:
+		case <-timer.C:
+		}
 	}
 	state := p.cmd.ProcessState
 	if code := state.ExitCode(); code >= 0 {
@@ -255,8 +287,8 @@ type errorLog struct {
 	to     io.Writer // as it is; nil stands for lines
 	lineTo func(ctx context.Context, line []byte)
 
-	mu    sync.Mutex
-	dead  bool
+	dead  atomic.Bool // nobody listens any more
+	mu    sync.Mutex  // held while somebody is told
 	taken int
 	lines sock.Lines
 }
@@ -267,7 +299,7 @@ func (s *errorLog) Write(b []byte) (int, error) {
 	keep := b[:min(len(b), maxStderr-s.taken)]
 	s.taken += len(keep)
 	switch {
-	case s.dead || len(keep) == 0:
+	case s.dead.Load() || len(keep) == 0:
 	case s.to != nil:
 		s.to.Write(keep)
 	default:
@@ -278,14 +310,16 @@ func (s *errorLog) Write(b []byte) (int, error) {
 
 func (s *errorLog) line(b []byte) { s.lineTo(s.ctx, b) }
 
-// end says that nobody listens any more.
+// end says that nobody listens any more. It does not wait for somebody who is being told.
 func (s *errorLog) end() {
-	s.mu.Lock()
+	if !s.mu.TryLock() {
+		s.dead.Store(true)
+		return
+	}
 	defer s.mu.Unlock()
-	if !s.dead && s.to == nil {
+	if !s.dead.Swap(true) && s.to == nil {
 		s.lines.Flush(s.line)
 	}
-	s.dead = true
 }
 
 // collect reads the program's STDERR to its end.
@@ -302,4 +336,40 @@ func (c *Client) line(ctx context.Context, line []byte) {
 		return
 	}
 	call.Logger(c.Logger).LogAttrs(ctx, slog.LevelWarn, "program", slog.String("addr", c.core.Addr), slog.String("stderr", string(line)))
+}
+
+// reaper is what a client's programs are ended by.
+type reaper struct {
+	mu   sync.Mutex
+	n    int           // that work
+	idle chan struct{} // closed when none does; nil if nobody waits
+}
+
+// start runs f, which ends a program, in a goroutine of its own.
+func (r *reaper) start(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.n++
+	go func() {
+		f()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.n--; r.n == 0 && r.idle != nil {
+			close(r.idle)
+			r.idle = nil
+		}
+	}()
+}
+
+// wait waits until none works.
+func (r *reaper) wait() {
+	r.mu.Lock()
+	if r.n > 0 && r.idle == nil {
+		r.idle = make(chan struct{})
+	}
+	idle := r.idle
+	r.mu.Unlock()
+	if idle != nil {
+		<-idle
+	}
 }

@@ -8,8 +8,16 @@ import (
 	"syscall"
 )
 
-// isolate gives the program a process group of its own, so that what it starts ends with it.
-func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+// isolate gives the program a process group of its own, so that what it starts ends with it: one of a new session, if it
+// has that, and else a new one.
+func isolate(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	if a := cmd.SysProcAttr; !a.Setsid {
+		a.Setpgid, a.Pgid = true, 0
+	}
+}
 
 // terminate asks the program's group to end.
 func terminate(cmd *exec.Cmd) { signal(cmd, syscall.SIGTERM) }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -24,11 +25,23 @@ type script struct {
 
 var errNoScript = errors.New("no Path and no Root")
 
+// stillThere looks again, after the wait for a place among MaxProcs, whether the script is what was found.
+func (c *Client) stillThere(j *job) error {
+	if c.Path != "" {
+		return nil
+	}
+	now, err := c.script(j.r)
+	if err == nil && now != j.script {
+		err = fmt.Errorf("cgi: another script in the path: %w", fs.ErrNotExist)
+	}
+	return err
+}
+
 // script finds the program for r.
 func (c *Client) script(r *gateway.Request) (script, error) {
 	switch {
 	case c.Path != "":
-		return script{file: c.Path}, nil
+		return script{file: c.path}, nil
 	case c.root == "":
 		return script{}, fmt.Errorf("cgi: %w", errNoScript)
 	}
@@ -172,11 +185,12 @@ func (c *Client) scriptEnv(r *gateway.Request, s script) (env []string) {
 	return env
 }
 
-// inherit adds what is taken from this process's environment, unless it is configured.
+// inherit adds what is taken from this process's environment. What is configured or computed stands (F43).
 func (c *Client) inherit(env []string) []string {
 	for _, name := range append([]string{"PATH"}, c.InheritEnv...) {
 		value, ok := os.LookupEnv(name)
-		if ok && c.env.FindBytes([]byte(name)) < 0 {
+		computed := slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+		if ok && !computed {
 			env = append(env, name+"="+value)
 		}
 	}
@@ -202,9 +216,13 @@ func passed(name []byte) bool {
 
 // reserved are the names that tell a loader, a shell, an interpreter or git what to do.
 var reserved = []string{
-	"PATH", "HOME", "IFS", "ENV", "CDPATH", "SHELL", "SHELLOPTS", "PS4", "TMPDIR", "BASH*", "LD_*", "DYLD_*", "GCONV_PATH",
-	"MALLOC_*", "LOCPATH", "NLSPATH", "GIT_*", "PYTHON*", "PERL*", "RUBY*", "GEM_*", "NODE_*", "PHPRC", "PHP_INI_SCAN_DIR",
-	"LUA_*", "JAVA_*", "CLASSPATH", "GODEBUG", "GOTRACEBACK",
+	"PATH", "HOME", "IFS", "ENV", "CDPATH", "SHELL", "SHELLOPTS", "PS4", "FPATH", "ZDOTDIR", "PROMPT_COMMAND", "BASH*",
+	"TMP", "TMPDIR", "TEMP", "TEMPDIR", "LD_*", "DYLD_*", "GCONV_PATH", "GETCONF_DIR", "GLIBC_*", "MALLOC_*", "LOCPATH", "NLSPATH",
+	"HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS", "RESOLV_*", "TZDIR", "TERMINFO*", "XDG_*", "DBUS_*", "NOTIFY_SOCKET", "LISTEN_*",
+	"GIT_*", "SSH_*", "PAGER", "EDITOR", "VISUAL", "BROWSER", "LESS*", "EXINIT", "AWK*", "CURL_*", "WGETRC", "OPENSSL_*", "SSLKEYLOGFILE",
+	"SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY", "FCGI_*",
+	"PYTHON*", "PERL*", "RUBY*", "GEM_*", "BUNDLE_*", "NODE_*", "NPM_*", "PHPRC", "PHP_INI_SCAN_DIR", "LUA_*", "TCL*", "R_*", "ERL_*", "ELIXIR_*",
+	"JAVA_*", "JDK_*", "_JAVA_*", "CLASSPATH", "DOTNET_*", "MONO_*", "GODEBUG", "GOTRACEBACK", "GOMAXPROCS", "GOGC", "GOMEMLIMIT",
 }
 
 // arguments are the words of the query that become arguments, section 4.4: of GET and HEAD, from a query without "=".
@@ -217,7 +235,7 @@ func (c *Client) arguments(r *gateway.Request) []string {
 	var args []string
 	for word := range strings.SplitSeq(query, "+") {
 		arg, err := url.PathUnescape(word)
-		if err != nil || strings.HasPrefix(arg, "-") || !argument(arg) {
+		if err != nil || arg == "" || arg[0] == '-' || arg[0] == ' ' || !argument(arg) {
 			return nil
 		}
 		args = append(args, arg)
@@ -225,11 +243,11 @@ func (c *Client) arguments(r *gateway.Request) []string {
 	return args
 }
 
-// argument reports whether s has only bytes that no program takes for something else: php-cgi on Windows once made a "-"
-// of a byte over 0x7f.
+// argument reports whether s has only bytes that no program takes for something else: printable ones of ASCII. php-cgi on
+// Windows once made a "-" of a byte over 0x7f.
 func argument(s string) bool {
 	for i := range len(s) {
-		if s[i] == 0 || s[i] >= 0x80 {
+		if s[i] < ' ' || s[i] > '~' {
 			return false
 		}
 	}

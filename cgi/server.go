@@ -39,8 +39,11 @@ func Started() bool { return os.Getenv("GATEWAY_INTERFACE") == "CGI/1.1" }
 // it had. ErrNotStarted: there is no request, and nothing was written. ExitStatus: exit with that. Any other error: the
 // answer is not whole. HTTP_PROXY is gone from this process before the handler runs (F1).
 //
-// The request's context is done when ctx is or when the handler has returned; a web server that gives up sends SIGTERM
-// (signal.NotifyContext) or closes standard output, which is an error of Write.
+// A request that breaks a rule is answered, with a 400 for one, and that answer was sent, too.
+//
+// The request's context is done when ctx is or when the handler has returned. A web server that gives up sends SIGTERM
+// (signal.NotifyContext), or closes standard output: then the next Write ends the process with SIGPIPE, as it does any
+// program, or is an error if signal.Ignore or signal.Notify say so.
 func (s *Server) Serve(ctx context.Context) error {
 	if _, ok := os.LookupEnv("GATEWAY_INTERFACE"); !ok {
 		return ErrNotStarted
@@ -58,7 +61,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		return fmt.Errorf("cgi: %w", err)
 	}
 	if status != 0 {
-		return ExitStatus(status)
+		return ExitStatus(min(status, 255)) // what a process can exit with; 256 would be 0
 	}
 	return nil
 }

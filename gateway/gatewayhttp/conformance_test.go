@@ -170,7 +170,8 @@ func TestMappingConformance(t *testing.T) {
 			{wsgi, "/a/b", "", "/a/b", ""},
 			{&gatewayhttp.Mapping{Prefix: "/app"}, "/app/x", "/app", "/x", ""},
 			{&gatewayhttp.Mapping{Prefix: "/app/"}, "/app", "/app", "", ""},
-			{&gatewayhttp.Mapping{Prefix: "/app"}, "/apple", "/app", "/apple", ""},
+			{&gatewayhttp.Mapping{Prefix: "/app"}, "/apple", "", "/apple", ""},
+			{wsgi, "a/b", "", "/a/b", ""}, // from which http.StripPrefix took the slash, too
 			{php, "/x.php", "/x.php", "", "/srv/www/x.php"},
 			{php, "/x.php/info", "/x.php", "/info", "/srv/www/x.php"},
 			{php, "/", "/index.php", "", "/srv/www/index.php"},

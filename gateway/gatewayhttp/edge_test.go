@@ -210,8 +210,14 @@ func TestFrontEdges(t *testing.T) {
 		} {
 			tr.Backend = answers(c.head, "body")
 			res, err := tr.RoundTrip(httptest.NewRequest(c.method, "/", nil))
-			if err != nil || res.ContentLength != c.length || res.Status != c.status || c.body == (res.Body == http.NoBody) {
+			if err != nil || res.ContentLength != c.length || res.Status != c.status {
 				t.Errorf("%s %q: %v, %v", c.method, c.head, res, err)
+			}
+			if b, err := io.ReadAll(res.Body); err != nil || (len(b) > 0) != c.body {
+				t.Errorf("%s %q: %q, %v", c.method, c.head, b, err)
+			}
+			if err := res.Body.Close(); err != nil {
+				t.Error(err)
 			}
 		}
 		w := httptest.NewRecorder()

@@ -60,6 +60,7 @@ type responseWriter struct {
 	taken   *hijacked // by Hijack; nil if it was not
 	header  http.Header
 	status  int   // 0 until WriteHeader
+	typed   bool  // the handler set a Content-Type, or said that there is none
 	sent    bool  // the head has been given to w
 	head    bool  // a HEAD request
 	length  int64 // the handler's Content-Length, -1 if it gave none
@@ -94,6 +95,7 @@ func (w *responseWriter) WriteHeader(status int) {
 		return
 	}
 	w.status = status
+	_, w.typed = w.header["Content-Type"]
 	w.length = -1
 	if v := w.header["Content-Length"]; len(v) > 0 {
 		if n, err := strconv.ParseUint(v[0], 10, 63); err == nil {
@@ -145,9 +147,8 @@ func (w *responseWriter) commit(p []byte) {
 	w.WriteHeader(http.StatusOK)
 	w.sent = true
 	h := w.w.Header()
-	_, typed := w.header["Content-Type"]
 	_, coded := h.Lookup("Content-Encoding")
-	if len(p) > 0 && !typed && !coded && bodyAllowed(w.status) {
+	if len(p) > 0 && !w.typed && !coded && bodyAllowed(w.status) {
 		h.Set("Content-Type", http.DetectContentType(p))
 	}
 	w.w.WriteHeader(w.status)

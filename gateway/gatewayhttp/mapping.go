@@ -165,12 +165,9 @@ func (m *Mapping) script(r *http.Request) (Script, error) {
 	if s, ok := r.Context().Value(scriptKey{}).(Script); ok {
 		return s, nil
 	}
-	prefix := strings.TrimSuffix(m.Prefix, "/")
-	if rest, ok := strings.CutPrefix(urlPath, prefix); ok && (rest == "" || rest[0] == '/') && !stripped(r, prefix) {
-		urlPath = rest
-	}
+	prefix, urlPath := m.below(r, urlPath)
 	if m.Root == "" {
-		return Script{Name: prefix, PathInfo: urlPath}, nil
+		return Script{Name: prefix, PathInfo: rooted(urlPath)}, nil
 	}
 	name, info, ok := m.split(urlPath)
 	if !ok {
@@ -186,6 +183,28 @@ func (m *Mapping) script(r *http.Request) (Script, error) {
 		}
 	}
 	return Script{Filename: strings.TrimSuffix(m.Root, "/") + name, Name: prefix + name, PathInfo: info}, nil
+}
+
+// below takes Prefix off the path, unless somebody has done so. A path that is not below it has none: together, name and
+// info are always the path (F24).
+func (m *Mapping) below(r *http.Request, urlPath string) (prefix, rest string) {
+	prefix = strings.TrimSuffix(m.Prefix, "/")
+	if stripped(r, prefix) {
+		return prefix, urlPath
+	}
+	rest, ok := strings.CutPrefix(urlPath, prefix)
+	if !ok || rest != "" && rest[0] != '/' {
+		return "", urlPath
+	}
+	return prefix, rest
+}
+
+// rooted gives a path its slash: http.StripPrefix may have taken that, too.
+func rooted(p string) string {
+	if p == "" || p[0] == '/' || p == "*" {
+		return p
+	}
+	return "/" + p
 }
 
 // stripped reports whether somebody, http.StripPrefix for one, has cut prefix off the path already.

@@ -82,6 +82,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(x.res.Status)
 	if r.Method == http.MethodHead || !bodyAllowed(x.res.Status) {
+		http.NewResponseController(w).Flush()
+		drain(x.res.Body)
 		return
 	}
 	if err := x.copyBody(w); err != nil {
@@ -92,6 +94,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		cut(w, r)
 	}
 }
+
+// drain reads what nobody gets of an answer, so that an application that has answered can end its work: closed on at once,
+// a script would be ended, and php-fpm's would know that nobody listens.
+func drain(body io.Reader) { io.CopyN(io.Discard, body, maxDrain) }
+
+const maxDrain = 256 << 10
 
 // cut ends an answer so that it cannot look whole. To a client of HTTP/1.0 the end of the connection is the end of the
 // answer, unless it is a reset.
@@ -110,8 +118,12 @@ func cut(w http.ResponseWriter, r *http.Request) {
 // join makes a tunnel of a 101.
 func (p *Proxy) join(x *crossing, w http.ResponseWriter, r *http.Request) {
 	back, ok := x.res.Body.(gateway.Stream)
+	if !ok {
+		p.handleError(w, r, fmt.Errorf("gatewayhttp: 101 without a stream: %w", gateway.ErrMalformed))
+		return
+	}
 	conn, buffered, err := http.NewResponseController(w).Hijack()
-	if !ok || err != nil {
+	if err != nil {
 		p.handleError(w, r, fmt.Errorf("gatewayhttp: 101 that cannot be passed on: %w", gateway.ErrMalformed))
 		return
 	}
@@ -211,8 +223,9 @@ func (p *Proxy) roundTrip(x *crossing, w http.ResponseWriter, r *http.Request) e
 		x.body = &clientBody{r: x.req.Body}
 		x.req.Body = x.body
 	}
-	x.w = w
-	x.req.Interim = x.interim
+	if x.w = w; r.ProtoAtLeast(1, 1) {
+		x.req.Interim = x.interim // HTTP/1.0 knows no interim answers, and would take one for the answer
+	}
 	if err := p.Mapping.backend(p.Backend, &x.req).RoundTrip(r.Context(), &x.req, &x.res); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"strings"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/hook"
@@ -23,6 +24,10 @@ func (p *Proxy) redirected(x *crossing, w http.ResponseWriter, r *http.Request) 
 	if p.LocalRedirect == nil || !hook.LocalRedirect(&x.res) {
 		return false
 	}
+	location := x.res.Header.Get("Location")
+	if strings.Contains(location, "#") {
+		return false // only a client knows fragments
+	}
 	first := make([]byte, 512)
 	n, err := io.ReadFull(x.res.Body, first)
 	if n > 0 || err != io.EOF {
@@ -30,7 +35,7 @@ func (p *Proxy) redirected(x *crossing, w http.ResponseWriter, r *http.Request) 
 		return false
 	}
 	x.res.Body.Close()
-	next, err := localRequest(r, x.res.Header.Get("Location"))
+	next, err := localRequest(r, location)
 	if err != nil {
 		p.handleError(w, r, err)
 		return true
@@ -50,7 +55,9 @@ func localRequest(r *http.Request, location string) (*http.Request, error) {
 	if err != nil || u.Host != "" || u.Scheme != "" || !clean(u.Path) {
 		return nil, fmt.Errorf("gatewayhttp: local redirect: %w", gateway.ErrMalformed)
 	}
-	next := r.Clone(context.WithValue(r.Context(), redirectKey{}, count+1))
+	ctx := context.WithValue(r.Context(), redirectKey{}, count+1)
+	ctx = context.WithValue(ctx, scriptKey{}, nil) // WithScript's was another path's
+	next := r.Clone(ctx)
 	if next.Method != http.MethodHead {
 		next.Method = http.MethodGet
 	}

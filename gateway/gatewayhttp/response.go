@@ -26,27 +26,34 @@ func addTo(dst http.Header, h *gateway.Header) {
 	}
 	all := buf.String()
 	values := make([]string, 0, h.Len())
+	drop := ofConnection(h)
 	for n, v := range h.All() {
 		name := http.CanonicalHeaderKey(all[:len(n)])
 		value := all[len(n) : len(n)+len(v)]
 		all = all[len(n)+len(v):]
-		if hopByHop[name] || forServer(name) {
+		if hopByHop[name] || forServer(name) || drop[name] {
 			continue
 		}
-		if dst[name] == nil {
+		if dst[name] == nil || name == "Content-Type" { // of which the application's counts
 			values = append(values, value)
 			dst[name] = values[len(values)-1 : len(values) : len(values)]
 		} else {
 			dst[name] = append(dst[name], value)
 		}
 	}
+}
+
+// ofConnection are the fields that the head's Connection names, nil if there are none: they are of one hop, too.
+func ofConnection(h *gateway.Header) (names map[string]bool) {
 	for connection := range h.Values("Connection") {
 		for name := range listed([]string{string(connection)}) {
-			if name != "Content-Length" && name != "Content-Type" {
-				delete(dst, name)
+			if names == nil {
+				names = make(map[string]bool)
 			}
+			names[name] = name != "Content-Length" && name != "Content-Type"
 		}
 	}
+	return names
 }
 
 // Transport is an http.RoundTripper onto a gateway backend, for httputil.ReverseProxy and http.Client. Its errors wrap
@@ -86,8 +93,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return res, nil
 	}
 	if r.Method == "HEAD" || !bodyAllowed(x.res.Status) {
-		x.Close()
-		res.Body = http.NoBody
+		res.Body = headless{x}
 		if !bodyAllowed(x.res.Status) {
 			res.ContentLength = 0
 		}
@@ -122,6 +128,16 @@ func (x *exchange) Close() error {
 	err := x.res.Body.Close()
 	x.closeRequest()
 	return err
+}
+
+// headless is the Body of an answer without one. Close waits for the application to end its work.
+type headless struct{ *exchange }
+
+func (headless) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (b headless) Close() error {
+	drain(b.res.Body)
+	return b.exchange.Close()
 }
 
 func (x *exchange) closeRequest() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ var Handlers = map[string]gateway.Handler{
 	"echo":    gateway.HandlerFunc(echo),
 	"params":  gateway.HandlerFunc(params),
 	"answers": gateway.HandlerFunc(answers),
+	"environ": gateway.HandlerFunc(environ),
 }
 
 // echo answers with the body, once it has read all of it.
@@ -40,6 +42,12 @@ func params(w gateway.ResponseWriter, r *gateway.Request) error {
 		}
 	}
 	_, err := fmt.Fprintf(w, "length %d, method %q, path %q\n", r.ContentLength, r.Method(), r.PathInfo())
+	return err
+}
+
+// environ answers with the environment of its process.
+func environ(w gateway.ResponseWriter, _ *gateway.Request) error {
+	_, err := io.WriteString(w, strings.Join(os.Environ(), "\n"))
 	return err
 }
 
@@ -113,6 +121,9 @@ func answers(w gateway.ResponseWriter, r *gateway.Request) error {
 	case "/stderr":
 		io.WriteString(w.Stderr(), "a word\n")
 		w.SetAppStatus(7)
+		io.WriteString(w, "said")
+	case "/status256":
+		w.SetAppStatus(256)
 		io.WriteString(w, "said")
 	case "/large-write":
 		_, err := w.Write(make([]byte, 1<<20))

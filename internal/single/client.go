@@ -46,6 +46,7 @@ type Process interface {
 	CloseWrite() error
 	Wait() (status uint32, err error)
 	StatusLine() plain.StatusLine // how its answer must begin
+	Gone() <-chan struct{}        // closed when nothing of it is left, some time after Close
 }
 
 // RoundTrip sends r and reads the head of its answer into res.

@@ -139,7 +139,9 @@ func (c *conn) refuse(err error) error {
 	if status := refusal(err); status > 0 {
 		c.s.Logger().Warn("request refused", "error", err)
 		b, _ := c.s.AppendHead(nil, &gateway.Response{Status: status})
-		c.write(b)
+		if werr := c.write(b); werr == nil && c.s.Process {
+			return nil // its status is said
+		}
 		c.hangUp()
 	}
 	c.c.Close()
@@ -157,9 +159,10 @@ func refusal(err error) int {
 	return 0
 }
 
-func (c *conn) write(b []byte) {
+func (c *conn) write(b []byte) error {
 	c.c.SetWriteDeadline(time.Now().Add(or(c.s.WriteTimeout, time.Minute)))
-	c.c.Write(b)
+	_, err := c.c.Write(b)
+	return err
 }
 
 // run runs the handler and ends the answer.

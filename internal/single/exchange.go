@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/inbuf"
 	"github.com/gatehouse-go/gatehouse/internal/outbuf"
 	"github.com/gatehouse-go/gatehouse/internal/plain"
+	"github.com/gatehouse-go/gatehouse/internal/pool"
 )
 
 // exchange is one RoundTrip of a Client and its connection, and then the Body of the answer. It is not used again, so
@@ -57,6 +58,9 @@ func (x *exchange) attach(conn Conn) {
 	x.in.Borrow()
 	x.answer.Reset(&x.in)
 	x.waiting = true
+	if _, ok := conn.(Process); ok && x.client.HeadTimeout > 0 {
+		x.limit = time.Now().Add(x.client.HeadTimeout) // from its start: it may answer without reading its input
+	}
 	x.asked = x.client.clock().Now()
 	x.out.Reset(conn)
 	x.out.B = *x.head
@@ -129,7 +133,7 @@ func (x *exchange) sentAll(err error) {
 	x.client.giveHead(x.head)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if timeout := x.client.HeadTimeout; timeout > 0 && x.waiting {
+	if timeout := x.client.HeadTimeout; timeout > 0 && x.waiting && x.limit.IsZero() {
 		x.limit = time.Now().Add(timeout)
 		if x.sending {
 			x.setDeadline(x.limit)
@@ -337,7 +341,25 @@ func (x *exchange) drop() {
 		x.client.giveHead(x.head)
 	}
 	if x.granted {
+		x.giveBack()
+	}
+}
+
+// giveBack gives the place among MaxConns back: that of a process, when it is gone.
+func (x *exchange) giveBack() {
+	e, ok := x.c.(Process)
+	if !ok {
 		x.client.pool.Drop()
+		return
+	}
+	select {
+	case <-e.Gone():
+		x.client.pool.Drop()
+	default:
+		go func(p *pool.Pool[*exchange]) {
+			<-e.Gone()
+			p.Drop()
+		}(&x.client.pool)
 	}
 }
 

@@ -1,0 +1,205 @@
+//go:build unix
+
+package gatewayhttp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/cgi"
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
+)
+
+// What was found by a review of CGI behind HTTP, each with the test that would have found it.
+
+// scripts is a folder of scripts in sh, and a client of it.
+func scripts(t *testing.T, texts map[string]string) (root string, c *cgi.Client) {
+	t.Helper()
+	root = filepath.Join(t.TempDir(), "root")
+	for name, text := range texts {
+		path := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c = &cgi.Client{Root: root, Grace: time.Second}
+	t.Cleanup(func() { c.Close() })
+	return root, c
+}
+
+func TestPathsStayInTheRoot(t *testing.T) {
+	const env = "printf 'Content-Type: text/plain\\n\\n%s|%s' \"$SCRIPT_NAME\" \"$PATH_INFO\"\n"
+	root, c := scripts(t, map[string]string{"env.cgi": env, "../env.cgi": "printf 'X: 1\\n\\nOUTSIDE'\n"})
+	if err := os.Symlink("../env.cgi", filepath.Join(root, "xenv.cgi")); err != nil {
+		t.Fatal(err)
+	}
+	p := &gatewayhttp.Proxy{Backend: c}
+	for path, want := range map[string]string{
+		"/cgi/env.cgi/info":          "/env.cgi|/info",
+		"/cgi/../env.cgi":            "404",
+		"/cgi/xenv.cgi":              "404",
+		"/cgi/..%2fenv.cgi":          "404",
+		"/cgi/..%2f..%2f..%2fbin/sh": "404",
+	} {
+		got := rawHTTP(t, http.StripPrefix("/cgi/", p), "GET "+path+" HTTP/1.0\r\n\r\n")
+		if !strings.Contains(got, want) || strings.Contains(got, "OUTSIDE") {
+			t.Errorf("049 F40 %s: %q", path, got)
+		}
+	}
+}
+
+// A script that has answered without a body goes on to its end.
+func TestAnsweredScriptsFinish(t *testing.T) {
+	dir := t.TempDir()
+	for name, c := range map[string]struct{ method, answer string }{
+		"HEAD": {"HEAD", "Content-Type: text/plain"}, "204": {"POST", "Status: 204 No Content"}, "304": {"GET", "Status: 304 Not Modified"},
+	} {
+		for _, way := range []string{"Proxy", "Transport"} {
+			done := filepath.Join(dir, name+way)
+			_, client := scripts(t, map[string]string{"s": fmt.Sprintf("printf '%s\\n\\n'; exec >&-; sleep 0.1; touch %s\n", c.answer, done)})
+			var h http.Handler = &gatewayhttp.Proxy{Backend: client}
+			if way == "Transport" {
+				h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					res, err := (&gatewayhttp.Transport{Backend: client}).RoundTrip(r)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					res.Body.Close()
+					w.WriteHeader(res.StatusCode)
+				})
+			}
+			srv := httptest.NewServer(h)
+			req, _ := http.NewRequest(c.method, srv.URL+"/s", nil)
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			for range 500 { // while the client stays
+				if _, err = os.Stat(done); err == nil {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if err != nil {
+				t.Errorf("118 261 %s by %s: %v", name, way, err)
+			}
+			srv.Close()
+		}
+	}
+}
+
+// noStream is a backend whose 101 has an ordinary body.
+func TestSwitchWithoutStream(t *testing.T) {
+	b := gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
+		res.Reset()
+		res.Status, res.Body = 101, io.NopCloser(strings.NewReader(""))
+		res.Header.Add("Upgrade", "websocket")
+		return nil
+	})
+	got := rawHTTP(t, &gatewayhttp.Proxy{Backend: b}, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 502 ") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestInterimAndUpgradeNeedHTTP11(t *testing.T) {
+	b := gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
+		res.Reset()
+		if r.Interim != nil {
+			h := new(gateway.Header)
+			h.Add("Link", "</a>")
+			r.Interim(103, h)
+		}
+		res.Status, res.ContentLength = 200, -1
+		res.Header.Add("X-Upgrade", r.Upgrade)
+		res.Body = io.NopCloser(strings.NewReader("body"))
+		return nil
+	})
+	const ask = "Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n"
+	for request, want := range map[string][2]bool{
+		"GET / HTTP/1.1\r\n" + ask + "\r\n":                          {true, true},
+		"GET / HTTP/1.0\r\n" + ask + "\r\n":                          {false, false},
+		"POST / HTTP/1.1\r\n" + ask + "Content-Length: 1\r\n\r\nx":   {true, false},
+		"GET / HTTP/1.1\r\n" + ask + "Content-Length: 1\r\n\r\nx":    {true, false},
+		"OPTIONS / HTTP/1.1\r\n" + ask + "Content-Length: 0\r\n\r\n": {true, false},
+	} {
+		got := rawHTTP(t, &gatewayhttp.Proxy{Backend: b}, request)
+		if strings.Contains(got, " 103 ") != want[0] || strings.Contains(got, "X-Upgrade: websocket") != want[1] || !strings.Contains(got, "body") {
+			t.Errorf("249 175 %q: %q", request, got)
+		}
+	}
+}
+
+func TestConnectionOfTheApplicationIsItsOwn(t *testing.T) {
+	h := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Strict-Transport-Security", "ours")
+		w.Header().Set("Content-Type", "text/ours")
+		(&gatewayhttp.Proxy{Backend: answers("Connection: Strict-Transport-Security, X-Hop\r\nX-Hop: 1\r\nX-Kept: 1\r\nContent-Type: text/theirs\r\n\r\n", "")}).ServeHTTP(w, r)
+	}
+	w := httptest.NewRecorder()
+	h(w, httptest.NewRequest("GET", "/", nil))
+	got := w.Header()
+	if got.Get("Strict-Transport-Security") != "ours" || got.Get("X-Hop") != "" || got.Get("X-Kept") != "1" || len(got["Content-Type"]) != 1 || got.Get("Content-Type") != "text/theirs" {
+		t.Errorf("254 F29: %v", got)
+	}
+}
+
+func TestRedirectsInsideAChosenScript(t *testing.T) {
+	_, c := scripts(t, map[string]string{
+		"a": "printf 'Location: /b?q\\n\\n'\n", "b": "printf 'Content-Type: text/plain\\n\\nb %s %s %s' \"$REQUEST_METHOD\" \"$QUERY_STRING\" \"$CONTENT_TYPE$HTTP_CONTENT_ENCODING\"\n",
+		"frag": "printf 'Location: /b#x\\n\\n'\n", "host": "printf 'Location: //b\\n\\n'\n",
+	})
+	p := &gatewayhttp.Proxy{Backend: c}
+	p.LocalRedirect = p
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Choose") != "" {
+			r = r.WithContext(gatewayhttp.WithScript(r.Context(), gatewayhttp.Script{Name: "", PathInfo: "/a"}))
+		}
+		p.ServeHTTP(w, r)
+	})
+	ask := func(head, body string) string { return rawHTTP(t, h, head+"\r\nHost: x\r\nConnection: close\r\n"+body) }
+	for request, want := range map[[2]string]string{
+		{"GET /other HTTP/1.1", "X-Choose: 1\r\n\r\n"}:                                                        "b GET q ",
+		{"POST /a HTTP/1.1", "Content-Type: x/y\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello"}: "b GET q \r\n",
+		{"GET /frag HTTP/1.1", "\r\n"}:                                                                        "302 Found",
+	} {
+		if got := ask(request[0], request[1]); !strings.Contains(got+"\r\n", want) {
+			t.Errorf("228 229 F27 %q: %q", request, got)
+		}
+	}
+	if got := ask("HEAD /a HTTP/1.1", "\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200 ") || strings.Contains(got, "b ") {
+		t.Errorf("228 HEAD: %q", got)
+	}
+	if got := ask("GET /host HTTP/1.1", "\r\n"); strings.Contains(got, "b GET") {
+		t.Errorf("228 F27 a host: %q", got)
+	}
+}
+
+// What a handler sets after WriteHeader is not sent, and does not keep the type from being found.
+func TestTypeAfterWriteHeader(t *testing.T) {
+	h := gatewayhttp.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(200)
+		w.Header().Set("Content-Type", "text/late")
+		io.WriteString(w, "<html>")
+	}))
+	var w gatewaytest.Recorder
+	if err := h.ServeGateway(&w, gatewaytest.NewRequest("GET", "/", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.Header().Get("Content-Type"); got != "text/html; charset=utf-8" {
+		t.Errorf("267: %q", got)
+	}
+}
