@@ -45,8 +45,11 @@ func environment(t *testing.T, c *cgi.Client, r *gateway.Request) map[string]str
 
 const printEnv = "printf 'Content-Type: text/plain\\r\\n\\r\\n'; env -0\n"
 
-// alive reports whether a process runs.
-func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+// alive reports whether a process runs. One that has ended and whose parent is not this process nobody here can wait for.
+func alive(pid int) bool {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return syscall.Kill(pid, 0) == nil && !strings.Contains(string(stat), ") Z ")
+}
 
 // gone waits until a process has ended.
 func gone(t *testing.T, pid int) {
