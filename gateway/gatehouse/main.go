@@ -71,26 +71,47 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitUsage
 }
 
-// newFlags makes a flag set whose help is text and the flags.
-func newFlags(name, text string, out io.Writer) *flag.FlagSet {
-	f := flag.NewFlagSet("gatehouse "+name, flag.ContinueOnError)
-	f.SetOutput(out)
-	f.Usage = func() {
-		fmt.Fprint(out, text)
-		fmt.Fprintln(out, "\nFlags:")
-		f.PrintDefaults()
-	}
-	return f
+// command is one of gatehouse's: its flags, its help, and where it speaks.
+type command struct {
+	*flag.FlagSet
+	help           string
+	stdout, stderr io.Writer
 }
 
-// parse takes flags before, between and after the arguments that are none.
-func parse(f *flag.FlagSet, args []string) (rest []string, status int) {
+func newCommand(name, help string, stdout, stderr io.Writer) *command {
+	f := flag.NewFlagSet("gatehouse "+name, flag.ContinueOnError)
+	f.SetOutput(io.Discard) // what is wrong is said below, and help only to who asks
+	f.Usage = func() {}
+	return &command{f, help, stdout, stderr}
+}
+
+// wrong says what is off with the command's words.
+func (c *command) wrong(err error) (status int) {
+	fmt.Fprintf(c.stderr, "%s: %v; see %s --help\n", c.Name(), err, c.Name())
+	return exitUsage
+}
+
+// failed says why the command did not do what it should.
+func (c *command) failed(err error, status int) int {
+	fmt.Fprintf(c.stderr, "%s: %v\n", c.Name(), err)
+	return status
+}
+
+// parse takes flags before, between and after the arguments that are none; status is below 0 unless there is nothing
+// more to do.
+func (c *command) parse(args []string) (rest []string, status int) {
+	f := c.FlagSet
 	for {
-		if err := f.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, exitOK
-			}
-			return nil, exitUsage
+		err := f.Parse(args)
+		switch {
+		case errors.Is(err, flag.ErrHelp):
+			f.SetOutput(c.stdout)
+			fmt.Fprint(c.stdout, c.help)
+			fmt.Fprintln(c.stdout, "\nFlags:")
+			f.PrintDefaults()
+			return nil, exitOK
+		case err != nil:
+			return nil, c.wrong(err)
 		}
 		if f.NArg() == 0 {
 			return rest, -1

@@ -300,23 +300,33 @@ func TestUsage(t *testing.T) {
 		{[]string{"nonsense"}, exitUsage, "no command"},
 		{[]string{"proxy", "--help"}, exitOK, "--root"},
 		{[]string{"proxy", "nonsense"}, exitUsage, "is no flag"},
-		{[]string{"proxy", "--listen", "nonsense"}, exitFailed, "needs --to"},
+		{[]string{"proxy", "--listen", "nonsense"}, exitUsage, "want fastcgi://"},
+		{[]string{"proxy", "--listen", "scgi://127.0.0.1:1"}, exitUsage, "needs --to"},
+		{[]string{"proxy", "--to", "fastcgi://nohost"}, exitUsage, "want fastcgi://"},
+		{[]string{"proxy", "--to", "cgi:"}, exitUsage, "no path"},
+		{[]string{"proxy", "--nonsense"}, exitUsage, "see gatehouse proxy --help"},
+		{[]string{"ping", "--timeout", "soon"}, exitUsage, "see gatehouse ping --help"},
 		{[]string{"proxy", "--listen", "http://nonsense"}, exitFailed, "want host:port"},
-		{[]string{"proxy", "--to", "http://x"}, exitFailed, "does not speak http://"},
-		{[]string{"proxy", "--to", "fastcgi://"}, exitFailed, "no address"},
-		{[]string{"proxy", "--listen", "nonsense", "--to", "scgi://127.0.0.1:1"}, exitFailed, "want fastcgi://, scgi:// or uwsgi://"},
-		{[]string{"proxy", "--listen", "cgi:/x", "--to", "scgi://127.0.0.1:1"}, exitFailed, "started by its web server"},
+		{[]string{"proxy", "--to", "http://x"}, exitUsage, "does not speak http://"},
+		{[]string{"proxy", "--to", "fastcgi://"}, exitUsage, "no address"},
+		{[]string{"proxy", "--listen", "nonsense", "--to", "scgi://127.0.0.1:1"}, exitUsage, "want fastcgi://, scgi:// or uwsgi://"},
+		{[]string{"proxy", "--listen", "cgi:/x", "--to", "scgi://127.0.0.1:1"}, exitUsage, "started by its web server"},
 		{[]string{"proxy", "--to", "cgi:/nowhere/at/all"}, exitFailed, "no such file"},
 		{[]string{"ping"}, exitUsage, "want one address"},
 		{[]string{"ping", "--help"}, exitOK, "ping plugin"},
 		{[]string{"ping", "scgi://127.0.0.1:1"}, exitUsage, "only uwsgi has pings"},
 		{[]string{"ping", "uwsgi://127.0.0.1:1"}, exitDial, "dial"},
-		{[]string{"proxy", "--env", "x"}, exitFailed, "want NAME=VALUE"},
-		{[]string{"proxy", "--root", "/nowhere/at/all"}, exitFailed, "is not a folder here"},
+		{[]string{"proxy", "--env", "x"}, exitUsage, "want NAME=VALUE"},
+		{[]string{"proxy", "--root", "/nowhere/at/all"}, exitUsage, "is not a folder here"},
 	} {
-		var out bytes.Buffer
-		if status := run(t.Context(), c.args, nil, &out, &out); status != c.status || !strings.Contains(out.String(), c.out) {
-			t.Errorf("%v: exit status %d, want %d\n%s", c.args, status, c.status, &out)
+		var stdout, stderr bytes.Buffer
+		status := run(t.Context(), c.args, nil, &stdout, &stderr)
+		said, silent := &stderr, &stdout
+		if c.status == exitOK {
+			said, silent = silent, said
+		}
+		if status != c.status || !strings.Contains(said.String(), c.out) || silent.Len() > 0 {
+			t.Errorf("%v: exit status %d, want %d\n%s\n%s", c.args, status, c.status, &stdout, &stderr)
 		}
 	}
 }

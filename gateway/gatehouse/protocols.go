@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-go/gatehouse/cgi"
 	"github.com/gatehouse-go/gatehouse/fastcgi"
@@ -39,7 +41,16 @@ func parseAddress(s string) (a address, err error) {
 	case addr == "":
 		return a, fmt.Errorf("%q: no address after %s://", s, protocol)
 	}
-	return address{protocol, strings.TrimSuffix(addr, "/")}, nil
+	addr = strings.TrimSuffix(addr, "/")
+	if _, _, err := net.SplitHostPort(addr); err != nil && !hasAny(addr, "unix:", "fd:", "systemd:") {
+		return a, fmt.Errorf("%q: %s", s, wantAddress)
+	}
+	return address{protocol, addr}, nil
+}
+
+// hasAny reports whether s begins with any of prefixes.
+func hasAny(s string, prefixes ...string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
 }
 
 // clientOptions are what a client may be told; each protocol takes what it knows.
@@ -51,8 +62,22 @@ type clientOptions struct {
 	dial           func(ctx context.Context) (net.Conn, error)
 }
 
+// client is one of any protocol.
+type client interface {
+	gateway.RoundTripper
+	Stats() gateway.Stats
+	Close() error
+}
+
+// quit closes a client whose requests have been given up: handlers need a moment to see that, and programs one to end.
+func quit(c client) {
+	for end := time.Now().Add(time.Second); c.Stats().InFlight > 0 && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	}
+	c.Close()
+}
+
 // client is that of a.
-func (a address) client(o clientOptions) (gateway.RoundTripper, error) {
+func (a address) client(o clientOptions) (client, error) {
 	switch a.protocol {
 	case "fastcgi":
 		return &fastcgi.Client{Addr: a.addr, Env: o.env, MaxIdle: o.keep, MaxConns: o.maxConns, Stderr: o.stderr, Dial: o.dial}, nil
@@ -79,17 +104,18 @@ type server interface {
 	Run(ctx context.Context, addr string) error
 	Serve(l net.Listener) error
 	Shutdown(ctx context.Context) error
+	Close() error
 }
 
 // server answers with h.
 func (a address) server(h gateway.Handler) (server, error) {
 	switch a.protocol {
 	case "fastcgi":
-		return &fastcgi.Server{Handler: h, SocketMode: 0o600}, nil
+		return &fastcgi.Server{Handler: h}, nil
 	case "scgi":
-		return &scgi.Server{Handler: h, SocketMode: 0o600}, nil
+		return &scgi.Server{Handler: h}, nil
 	case "uwsgi":
-		return &uwsgi.Server{Handler: h, SocketMode: 0o600, Ping: true}, nil
+		return &uwsgi.Server{Handler: h, Ping: true}, nil
 	}
 	return nil, errors.New("a CGI program is started by its web server; nothing listens for it")
 }
@@ -107,30 +133,27 @@ Exit status: 0 it lives, 3 no connection, 1 no answer or another one; 2 the comm
 `
 
 func runPing(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	f := newFlags("ping", pingUsage, stdout)
-	timeout := f.Duration("timeout", defaultTimeout, "of the whole ping")
-	rest, status := parse(f, args)
+	c := newCommand("ping", pingUsage, stdout, stderr)
+	timeout := c.Duration("timeout", defaultTimeout, "of the whole ping")
+	rest, status := c.parse(args)
 	if status >= 0 {
 		return status
 	}
 	if len(rest) != 1 {
-		fmt.Fprintln(stderr, "gatehouse ping: want one address, uwsgi://127.0.0.1:3031; see --help")
-		return exitUsage
+		return c.wrong(errors.New("want one address, uwsgi://127.0.0.1:3031"))
 	}
 	a, err := parseAddress(rest[0])
 	if err == nil && a.protocol != "uwsgi" {
 		err = fmt.Errorf("%q: only uwsgi has pings", rest[0])
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "gatehouse ping: %v\n", err)
-		return exitUsage
+		return c.wrong(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
-	warning, err := (&uwsgi.Client{Addr: a.addr}).Ping(ctx)
+	warning, err := (&uwsgi.Client{Addr: a.addr, HeadTimeout: *timeout}).Ping(ctx)
 	if err != nil {
-		fmt.Fprintf(stderr, "gatehouse ping: %v\n", err)
-		return exitOf(err)
+		return c.failed(err, exitOf(err))
 	}
 	if warning != "" {
 		fmt.Fprintf(stdout, "alive, with a warning: %s\n", warning)

@@ -43,7 +43,7 @@ type proxyFlags struct {
 
 func runProxy(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var o proxyFlags
-	f := newFlags("proxy", proxyUsage, stdout)
+	f := newCommand("proxy", proxyUsage, stdout, stderr)
 	f.StringVar(&o.listen, "listen", "http://127.0.0.1:8080", "where to listen: http://, fastcgi://, scgi:// or uwsgi:// and host:port or unix:/path")
 	f.StringVar(&o.to, "to", "", "the application: fastcgi://, scgi:// or uwsgi:// and host:port or unix:/path, or cgi:/path")
 	f.StringVar(&o.root, "root", "", "the document root as the application sees it")
@@ -54,22 +54,24 @@ func runProxy(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	f.IntVar(&o.keep, "keep", 0, "connections to keep, of FastCGI; each holds a worker of php-fpm")
 	f.IntVar(&o.maxConns, "max-conns", 0, "connections or programs at once; 0 for no bound (64 programs)")
 	f.Var(&o.env, "env", "NAME=VALUE to send with every request, PHP_VALUE for one; may stand several times")
-	rest, status := parse(f, args)
+	rest, status := f.parse(args)
 	if status >= 0 {
 		return status
 	}
 	if len(rest) > 0 {
-		fmt.Fprintf(stderr, "gatehouse proxy: %q is no flag; see gatehouse proxy --help\n", rest[0])
-		return exitUsage
+		return f.wrong(fmt.Errorf("%q is no flag", rest[0]))
+	}
+	if err := o.check(); err != nil {
+		return f.wrong(err)
 	}
 	if err := o.serve(ctx, stdout); err != nil {
-		fmt.Fprintf(stderr, "gatehouse proxy: %v\n", err)
-		return exitFailed
+		return f.failed(err, exitFailed)
 	}
 	return exitOK
 }
 
-func (o *proxyFlags) serve(ctx context.Context, stdout io.Writer) error {
+// check looks at the words before anything is opened.
+func (o *proxyFlags) check() error {
 	if err := o.findRoot(); err != nil {
 		return err
 	}
@@ -78,10 +80,55 @@ func (o *proxyFlags) serve(ctx context.Context, stdout io.Writer) error {
 			return err
 		}
 	}
+	if o.to != "" {
+		if _, err := parseAddress(o.to); err != nil {
+			return fmt.Errorf("--to %w", err)
+		}
+	}
+	if strings.HasPrefix(o.listen, "http://") {
+		return nil
+	}
+	front, err := parseAddress(o.listen)
+	switch {
+	case err != nil:
+		return fmt.Errorf("--listen %w, or http://", err)
+	case o.to == "":
+		return fmt.Errorf("--listen %s needs --to", o.listen)
+	}
+	if _, err = front.server(nil); err != nil {
+		return fmt.Errorf("--listen %s: %w", o.listen, err)
+	}
+	return nil
+}
+
+func (o *proxyFlags) serve(ctx context.Context, stdout io.Writer) error {
 	if addr, ok := strings.CutPrefix(o.listen, "http://"); ok {
 		return o.serveHTTP(ctx, strings.TrimSuffix(addr, "/"), stdout)
 	}
 	return o.serveGateway(ctx, stdout)
+}
+
+// shutdownTimeout is how long requests may go on when the proxy is told to stop.
+var shutdownTimeout = 10 * time.Second
+
+// until serves until ctx is done, lets requests finish, and ends those that do not.
+func until(ctx context.Context, l net.Listener, srv interface {
+	Serve(l net.Listener) error
+	Shutdown(ctx context.Context) error
+	Close() error
+}) error {
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := srv.Shutdown(limit)
+	srv.Close()
+	return err
 }
 
 // serveHTTP has HTTP in front.
@@ -96,17 +143,7 @@ func (o *proxyFlags) serveHTTP(ctx context.Context, addr string, stdout io.Write
 		return err
 	}
 	o.announce(stdout, l.Addr())
-	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	return srv.Shutdown(limit)
+	return until(ctx, l, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute})
 }
 
 func listen(addr string) (net.Listener, error) {
@@ -119,20 +156,18 @@ func listen(addr string) (net.Listener, error) {
 
 // serveGateway has another protocol in front.
 func (o *proxyFlags) serveGateway(ctx context.Context, stdout io.Writer) error {
-	if o.to == "" {
-		return fmt.Errorf("--listen %s needs --to", o.listen)
-	}
 	front, err := parseAddress(o.listen)
 	if err != nil {
-		return fmt.Errorf("--listen %w, or http://", err)
+		return err
 	}
 	client, err := o.client()
 	if err != nil {
 		return err
 	}
+	defer quit(client)
 	srv, err := front.server(&gateway.Proxy{Backend: &gateway.Spool{Backend: client}})
 	if err != nil {
-		return fmt.Errorf("--listen %s: %w", o.listen, err)
+		return err
 	}
 	l, err := listen(front.addr)
 	if err != nil {
@@ -143,23 +178,14 @@ func (o *proxyFlags) serveGateway(ctx context.Context, stdout io.Writer) error {
 		where = "unix:" + where
 	}
 	fmt.Fprintf(stdout, "listening on %s://%s\n", front.protocol, where)
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	return srv.Shutdown(limit)
+	return until(ctx, l, srv)
 }
 
 // client is that of --to.
-func (o *proxyFlags) client() (gateway.RoundTripper, error) {
+func (o *proxyFlags) client() (client, error) {
 	a, err := parseAddress(o.to)
 	if err != nil {
-		return nil, fmt.Errorf("--to %w", err)
+		return nil, err
 	}
 	return a.client(clientOptions{env: o.env, keep: o.keep, maxConns: o.maxConns, followLinks: o.followLinks})
 }
@@ -177,7 +203,7 @@ func (o *proxyFlags) handler(ctx context.Context) (h http.Handler, stop func(), 
 	if strings.HasPrefix(o.to, "cgi:") {
 		proxy.LocalRedirect = proxy // RFC 3875 section 6.2.2
 	}
-	return proxy, func() {}, nil
+	return proxy, func() { quit(client) }, nil
 }
 
 // findRoot makes the folders absolute and makes sure that the one that is looked into is there.

@@ -44,7 +44,7 @@ type requestFlags struct {
 
 func runRequest(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var o requestFlags
-	f := newFlags("request", requestUsage, stdout)
+	f := newCommand("request", requestUsage, stdout, stderr)
 	f.StringVar(&o.method, "X", "", "the method (default GET, or POST with -d)")
 	f.StringVar(&o.data, "d", "", "the body; @FILE for a file's content, @- for standard input")
 	f.Var(&o.headers, "H", `a field, "Name: value"; may stand several times`)
@@ -54,28 +54,25 @@ func runRequest(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	f.BoolVar(&o.verbose, "v", false, "show the answer's head, and every record of FastCGI, on standard error")
 	f.BoolVar(&o.include, "i", false, "print the answer's head too")
 	f.DurationVar(&o.timeout, "timeout", defaultTimeout, "of the whole request")
-	rest, status := parse(f, args)
+	rest, status := f.parse(args)
 	if status >= 0 {
 		return status
 	}
 	if len(rest) != 2 {
-		fmt.Fprintln(stderr, "gatehouse request: want an address and a target, fastcgi://127.0.0.1:9000 /path; see --help")
-		return exitUsage
+		return f.wrong(errors.New("want an address and a target, fastcgi://127.0.0.1:9000 /path"))
 	}
 	var err error
 	if o.to, err = parseAddress(rest[0]); err != nil {
-		fmt.Fprintf(stderr, "gatehouse request: %v\n", err)
-		return exitUsage
+		return f.wrong(err)
 	}
 	o.target = rest[1]
 	r, err := o.request(stdin)
 	if err != nil {
-		fmt.Fprintf(stderr, "gatehouse request: %v\n", err)
-		return exitUsage
+		return f.wrong(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	return o.ask(ctx, r, stdout, stderr)
+	return o.ask(ctx, f, r)
 }
 
 // request makes the request that the flags describe.
@@ -149,24 +146,23 @@ func (o *requestFlags) body(stdin io.Reader) ([]byte, error) {
 }
 
 // ask sends r and prints what comes.
-func (o *requestFlags) ask(ctx context.Context, r *gateway.Request, stdout, stderr io.Writer) int {
-	c, err := o.client(stderr)
+func (o *requestFlags) ask(ctx context.Context, f *command, r *gateway.Request) int {
+	c, err := o.client(f.stderr)
 	if err != nil {
-		fmt.Fprintf(stderr, "gatehouse request: %v\n", err)
-		return exitDial
+		return f.failed(err, exitDial)
 	}
+	defer c.Close()
 	var res gateway.Response
 	err = c.RoundTrip(ctx, r, &res)
 	if err == nil {
-		err = o.print(&res, stdout, stderr)
+		err = o.print(&res, f.stdout, f.stderr)
 		res.Body.Close()
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "gatehouse request: %v\n", err)
-		return exitOf(err)
+		return f.failed(err, exitOf(err))
 	}
 	if o.verbose {
-		fmt.Fprintf(stderr, "* status %d, appStatus %d\n", res.Status, res.AppStatus)
+		fmt.Fprintf(f.stderr, "* status %d, appStatus %d\n", res.Status, res.AppStatus)
 	}
 	if res.Status >= 400 {
 		return exitStatus
@@ -175,7 +171,7 @@ func (o *requestFlags) ask(ctx context.Context, r *gateway.Request, stdout, stde
 }
 
 // client is that of the address; what the application says on STDERR is printed.
-func (o *requestFlags) client(stderr io.Writer) (gateway.RoundTripper, error) {
+func (o *requestFlags) client(stderr io.Writer) (client, error) {
 	opts := clientOptions{env: o.env, stderr: func(_ context.Context, line []byte) { fmt.Fprintf(stderr, "stderr: %s\n", line) }}
 	if o.verbose && o.to.protocol == "fastcgi" {
 		opts.dial = func(ctx context.Context) (net.Conn, error) { return dialSniffed(ctx, o.to.addr, stderr) }
