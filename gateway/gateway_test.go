@@ -133,9 +133,11 @@ func TestErrors(t *testing.T) {
 		&gateway.Error{Phase: gateway.PhaseDial, Err: fs.ErrNotExist}:           502,
 		fmt.Errorf("wrapped: %w", &gateway.Error{Err: gateway.ErrParam}):        400,
 	} {
-		if got := gateway.ErrorStatus(err); got != status {
-			t.Errorf("%v: %d, want %d", err, got, status)
-		}
+		t.Run("294 "+err.Error(), func(t *testing.T) {
+			if got := gateway.ErrorStatus(err); got != status {
+				t.Errorf("%d, want %d", got, status)
+			}
+		})
 	}
 	for _, c := range []struct {
 		err   error

@@ -545,8 +545,10 @@ func TestLocalRedirect(t *testing.T) {
 		"/local": "200 GET /target q=1 0 false", "/fields": "302 ", "/status": "302 ", "/body": "302 a body",
 		"/loop": "500 Internal Server Error\n", "/away": "502 Bad Gateway\n", "/unclean": "502 Bad Gateway\n",
 	} {
-		if w := ask("POST", path); fmt.Sprint(w.Code, " ", w.Body.String()) != want {
-			t.Errorf("228 229 F27 %s: %d %q", path, w.Code, w.Body.String())
-		}
+		t.Run("228 229 F27 "+path, func(t *testing.T) {
+			if w := ask("POST", path); fmt.Sprint(w.Code, " ", w.Body.String()) != want {
+				t.Errorf("%d %q", w.Code, w.Body.String())
+			}
+		})
 	}
 }
