@@ -42,7 +42,7 @@ func TestPrograms(t *testing.T) {
 // TestCommands runs every command in the pages: those of the tool with --help, which takes the flags apart first, and
 // looks that those of go name what there is. Test and CI run the first two of the README as they are.
 func TestCommands(t *testing.T) {
-	for _, page := range []string{"README.md", "CONTRIBUTING.md", "internal/bench/README.md", "internal/peers/README.md"} {
+	for _, page := range []string{"README.md", "CONTRIBUTING.md", "internal/bench/README.md", "internal/peers/README.md", "fuzz/README.md", "SECURITY.md"} {
 		snippets, err := docs.Snippets("../../"+page, "sh")
 		if err != nil || len(snippets) == 0 {
 			t.Fatalf("%s: %d snippets, %v", page, len(snippets), err)
@@ -54,8 +54,10 @@ func TestCommands(t *testing.T) {
 			case strings.HasPrefix(line, "go run ./gateway/gatehouse"):
 				run(t, append(argv, "--help"))
 			case strings.HasPrefix(line, "go test"):
-				if last := argv[len(argv)-1]; strings.HasPrefix(last, "./") {
-					run(t, []string{"go", "vet", last})
+				for _, word := range argv {
+					if strings.HasPrefix(word, "./") {
+						run(t, []string{"go", "vet", word})
+					}
 				}
 			case strings.HasPrefix(line, "go get github.com/gatehouse-go/gatehouse"):
 			default:
