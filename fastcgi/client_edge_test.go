@@ -371,7 +371,7 @@ func TestCodecEdges(t *testing.T) {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
-	t.Run("012 013 what is configured stands once", func(t *testing.T) {
+	t.Run("012 013 F43 what is configured stands once", func(t *testing.T) {
 		c := &fastcgi.Client{Env: []string{"SERVER_NAME=one", "PHP_VALUE=a=1", "PHP_VALUE=b=2"}}
 		r := request(t, "GET", "")
 		r.Params.Set("SERVER_NAME", "two")

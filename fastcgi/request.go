@@ -399,7 +399,6 @@ func (r *request) replace(err error) {
 // dismiss parts r from its handle, which is empty and dead from now on, and takes the memory for the next request.
 func (r *request) dismiss() {
 	h, body := r.h, r.req.Body
-	h.r.Store(nil)
 	h.c.Store(nil)
 	h.req.Reset()
 	h.req.Body = body // which is dead, and says so

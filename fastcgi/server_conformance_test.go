@@ -586,7 +586,7 @@ func TestServerConformance(t *testing.T) {
 		s.send(head(1, fastcgi.Filter, true, "FCGI_DATA_LENGTH", "8") + rec(fastcgi.TypeData, 1, "the file"))
 		s.closed() // DATA before the end of STDIN
 	})
-	t.Run("157 276 a handler that fails", func(t *testing.T) {
+	t.Run("157 276 F38 a handler that fails", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			switch r.PathInfo() {
 			case "/panic":

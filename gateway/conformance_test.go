@@ -302,7 +302,7 @@ func TestParamsConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("043 F35 caps", func(t *testing.T) {
+	t.Run("043 F35 F47 caps", func(t *testing.T) {
 		r := new(gateway.Request)
 		for range 1001 {
 			r.Params.Add("A", "1")

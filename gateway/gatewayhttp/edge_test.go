@@ -507,6 +507,7 @@ func TestCutToHTTP10(t *testing.T) {
 
 // TestLocalRedirect is items 228 and 229.
 func TestLocalRedirect(t *testing.T) {
+	loops := 0
 	app := gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
 		head, body := "", ""
 		switch r.PathInfo() {
@@ -519,6 +520,7 @@ func TestLocalRedirect(t *testing.T) {
 		case "/body":
 			head, body = "Location: /target\r\n\r\n", "a body"
 		case "/loop":
+			loops++
 			head = "Location: /loop\r\n\r\n"
 		case "/away":
 			head = "Location: //host/x\r\n\r\n"
@@ -548,6 +550,9 @@ func TestLocalRedirect(t *testing.T) {
 		t.Run("228 229 F27 "+path, func(t *testing.T) {
 			if w := ask("POST", path); fmt.Sprint(w.Code, " ", w.Body.String()) != want {
 				t.Errorf("%d %q", w.Code, w.Body.String())
+			}
+			if path == "/loop" && loops != 11 {
+				t.Errorf("asked %d times", loops)
 			}
 		})
 	}
