@@ -17,4 +17,4 @@ var codec = conformance.Codec{
 
 func TestAllocations(t *testing.T) { conformance.Allocations(t, codec) }
 
-func BenchmarkParams(b *testing.B) { conformance.BenchParams(b, codec) }
+func BenchmarkCodec(b *testing.B) { conformance.BenchCodec(b, codec) }

@@ -73,7 +73,7 @@ func TestChildOfEndedProgram(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "pid")
-			c := shell(t, "(echo $$ >/dev/null; sh -c 'echo $PPID' >"+file+"; while :; do echo x; sleep .02; done) & printf 'X: 1\\n\\nbody'\n")
+			c := shell(t, "printf 'X: 1\\n\\nbody'; (sh -c 'echo $PPID' >"+file+"; while :; do echo x; sleep .02; done) &\n")
 			c.Grace = 300 * time.Millisecond
 			if end == nil {
 				c.Timeout = 200 * time.Millisecond

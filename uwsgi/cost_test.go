@@ -26,6 +26,5 @@ var codec = conformance.Codec{
 
 func TestAllocations(t *testing.T) { conformance.Allocations(t, codec) }
 
-func BenchmarkParams(b *testing.B)       { conformance.BenchParams(b, codec) }
-func BenchmarkReadRequest(b *testing.B)  { conformance.BenchReadRequest(b, codec) }
-func BenchmarkWriteRequest(b *testing.B) { conformance.BenchWriteRequest(b, codec) }
+func BenchmarkCodec(b *testing.B)   { conformance.BenchCodec(b, codec) }
+func BenchmarkStreams(b *testing.B) { conformance.BenchStreams(b, codec) }

@@ -195,75 +195,118 @@ func Allocations(t *testing.T, c Codec) {
 	})
 }
 
-// BenchParams is ConsumeParams and AppendParams on the typical request.
-func BenchParams(b *testing.B, c Codec) {
-	req := Typical(nil)
-	content, _ := c.AppendParams(nil, &req.Params)
-	var p gateway.Params
-	b.Run("consume/proto="+c.Proto, func(b *testing.B) {
-		b.SetBytes(int64(len(content)))
+// bench runs f as a benchmark named by the protocol, after the bytes that it handles.
+func bench(b *testing.B, name string, bytes int, f func() error) {
+	b.Run(name, func(b *testing.B) {
+		b.SetBytes(int64(bytes))
 		b.ReportAllocs()
 		for b.Loop() {
-			p.Reset()
-			if _, err := c.ConsumeParams(content, &p); err != nil {
+			if err := f(); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
+}
+
+// BenchCodec is the functions on bytes, with the typical request.
+func BenchCodec(b *testing.B, c Codec) {
+	req := Typical(nil)
+	content, _ := c.AppendParams(nil, &req.Params)
 	dst := make([]byte, 0, 64<<10)
-	b.Run("append/proto="+c.Proto, func(b *testing.B) {
-		b.SetBytes(int64(len(content)))
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := c.AppendParams(dst, &req.Params); err != nil {
-				b.Fatal(err)
-			}
-		}
+	var p gateway.Params
+	proto := "/proto=" + c.Proto
+	bench(b, "ConsumeParams"+proto, len(content), func() error {
+		p.Reset()
+		_, err := c.ConsumeParams(content, &p)
+		return err
+	})
+	bench(b, "AppendParams"+proto, len(content), func() error {
+		_, err := c.AppendParams(dst, &req.Params)
+		return err
+	})
+	if c.AppendRequest == nil {
+		return
+	}
+	head, _ := c.AppendRequest(nil, req)
+	bench(b, "ConsumeRequest"+proto, len(head), func() error { return c.ConsumeRequest(head, &p) })
+	bench(b, "AppendRequest"+proto, len(head), func() error {
+		_, err := c.AppendRequest(dst, req)
+		return err
 	})
 }
 
 var sizes = []int{0, 64 << 10}
 
-// BenchReadRequest reads the typical request, and its body.
-func BenchReadRequest(b *testing.B, c Codec) {
+// BenchStreams is Reader and Writer, with the typical request, an answer, and a body of each size; reads and writes are
+// counted.
+func BenchStreams(b *testing.B, c Codec) {
 	for _, size := range sizes {
-		b.Run(fmt.Sprintf("proto=%s/size=%d", c.Proto, size), func(b *testing.B) {
-			src := &loop{b: wire(b, c, func(w Writer) error { return w.WriteRequest(Typical(make([]byte, size))) })}
-			r := c.Reader(src)
-			var req gateway.Request
-			scrap := make([]byte, 32<<10)
-			b.SetBytes(int64(len(src.b)))
-			b.ReportAllocs()
-			for b.Loop() {
-				if err := r.ReadRequest(&req); err != nil {
-					b.Fatal(err)
-				}
-				if req.Body != nil {
-					drain(b, req.Body, scrap)
-				}
-			}
-			b.ReportMetric(float64(src.reads)/float64(b.N), "reads/op")
+		body := make([]byte, size)
+		name := func(what string) string { return fmt.Sprintf("%s/proto=%s/size=%d", what, c.Proto, size) }
+		benchReader(b, name("ReadRequest"), c, wire(b, c, func(w Writer) error { return w.WriteRequest(Typical(body)) }), readRequest)
+		benchReader(b, name("ReadResponse"), c, wire(b, c, func(w Writer) error { return w.WriteResponse(answer(bytes.NewReader(body))) }), readResponse)
+		req := Typical(body)
+		benchWriter(b, name("WriteRequest"), c, size, func(w Writer) error {
+			req.SetBody(body)
+			return w.WriteRequest(req)
+		})
+		src := bytes.NewReader(body)
+		res := answer(src)
+		benchWriter(b, name("WriteResponse"), c, size, func(w Writer) error {
+			src.Reset(body)
+			return w.WriteResponse(res)
 		})
 	}
 }
 
-// BenchWriteRequest writes the typical request, and its body.
-func BenchWriteRequest(b *testing.B, c Codec) {
-	for _, size := range sizes {
-		b.Run(fmt.Sprintf("proto=%s/size=%d", c.Proto, size), func(b *testing.B) {
-			body := make([]byte, size)
-			req := Typical(body)
-			var count counter
-			w := c.Writer(&count)
-			b.SetBytes(int64(900 + size))
-			b.ReportAllocs()
-			for b.Loop() {
-				req.SetBody(body)
-				if err := w.WriteRequest(req); err != nil {
-					b.Fatal(err)
-				}
+// scratch is what a benchmark reads into.
+type scratch struct {
+	req gateway.Request
+	res gateway.Response
+	buf [32 << 10]byte
+}
+
+func readRequest(r Reader, s *scratch) (io.Reader, error) {
+	err := r.ReadRequest(&s.req)
+	return s.req.Body, err
+}
+
+func readResponse(r Reader, s *scratch) (io.Reader, error) {
+	err := r.ReadResponse(&s.res)
+	return s.res.Body, err
+}
+
+func benchReader(b *testing.B, name string, c Codec, wire []byte, read func(r Reader, s *scratch) (io.Reader, error)) {
+	b.Run(name, func(b *testing.B) {
+		src := &loop{b: wire}
+		r := c.Reader(src)
+		s := new(scratch)
+		b.SetBytes(int64(len(wire)))
+		b.ReportAllocs()
+		for b.Loop() {
+			body, err := read(r, s)
+			if err != nil {
+				b.Fatal(err)
 			}
-			b.ReportMetric(float64(count.writes)/float64(b.N), "writes/op")
-		})
-	}
+			if body != nil {
+				drain(b, body, s.buf[:])
+			}
+		}
+		b.ReportMetric(float64(src.reads)/float64(b.N), "reads/op")
+	})
+}
+
+func benchWriter(b *testing.B, name string, c Codec, size int, write func(w Writer) error) {
+	b.Run(name, func(b *testing.B) {
+		var count counter
+		w := c.Writer(&count)
+		b.SetBytes(int64(900 + size))
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := write(w); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(count.writes)/float64(b.N), "writes/op")
+	})
 }

@@ -32,10 +32,17 @@ var protocols = []string{"cgi", "fastcgi", "scgi", "uwsgi"}
 const (
 	isHandler = "GATEHOUSE_TEST_HANDLER"
 	isProxy   = "GATEHOUSE_TEST_PROXY"
+	isBench   = "GATEHOUSE_TEST_BENCH"
 	noSleep   = "GORACE=atexit_sleep_ms=0" // of programs with the race detector, at their end
 )
 
 func TestMain(m *testing.M) {
+	if lib := os.Getenv(isBench); lib != "" {
+		if script(lib) != nil {
+			os.Exit(1)
+		}
+		return
+	}
 	name, proxy := os.Getenv(isHandler), os.Getenv(isProxy)
 	os.Unsetenv(isHandler)
 	os.Unsetenv(isProxy)
