@@ -8,6 +8,7 @@
 //	scgi                  SCGI: the same
 //	uwsgi                 the uwsgi protocol: the same
 //	cgi                   CGI/1.1: bytes, a Client that runs scripts and a Server that is one
+//	fuzz                  seeds and a harness with which other implementations are fuzzed
 //
 // Words that have one meaning everywhere: a param is a CGI meta-variable of a request, a field a line of a response's
 // header, the head all that comes before the body, a record FastCGI's unit, a view a slice that is valid until the next
