@@ -35,7 +35,7 @@ var absent = map[string]string{
 	"193": "subscriptions are not served",
 	"277": "the mapping to WSGI and ASGI is Python's, and later work here",
 	"278": "as 277", "279": "as 277", "280": "as 277", "281": "as 277", "282": "as 277", "283": "as 277",
-	"284": "as 277", "285": "as 277", "286": "as 277", "287": "as 277", "288": "as 277",
+	"284": "as 277", "285": "as 277", "286": "as 277", "287": "as 277",
 	"F41": "subscriptions are not served",
 	"F42": "rTorrent's own: SECURITY.md of whoever runs it; a Unix socket is what to use",
 }

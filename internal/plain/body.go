@@ -76,7 +76,6 @@ func Write(o *outbuf.Buffer, src io.Reader, length int64) error {
 			return err
 		}
 	}
-	o.Final.Store(true)
 	return o.Flush()
 }
 
@@ -85,11 +84,6 @@ type last outbuf.Buffer
 
 func (l *last) Write(p []byte) (int, error) {
 	o := (*outbuf.Buffer)(l)
-	if len(p) <= outbuf.Small {
-		o.B = append(o.B, p...)
-		return len(p), nil
-	}
-	o.Final.Store(true)
 	if err := o.FlushWith(p, nil); err != nil {
 		return 0, err
 	}
