@@ -163,12 +163,13 @@ func TestDeadlines(t *testing.T) {
 		}
 	})
 	t.Run("when it is over", func(t *testing.T) {
-		var kept gateway.ResponseWriter
+		keep := make(chan gateway.ResponseWriter, 1)
 		s := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
-			kept = w
+			keep <- w
 			return nil
 		})
 		play(t, s, head())
+		kept := <-keep
 		if kept.SetReadDeadline(time.Now()) == nil || kept.SetWriteDeadline(time.Now()) == nil || kept.Flush() == nil || kept.WriteInterim(103, nil) == nil {
 			t.Error("136: a writer that is over takes orders")
 		}
@@ -184,17 +185,19 @@ func TestDeadlines(t *testing.T) {
 }
 
 func TestHijackEdges(t *testing.T) {
-	hijack := func(t *testing.T, before func(w gateway.ResponseWriter, r *gateway.Request), input string) (err error) {
+	hijack := func(t *testing.T, before func(w gateway.ResponseWriter, r *gateway.Request), input string) error {
+		hijacked := make(chan error, 1)
 		s := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			before(w, r)
-			stream, herr := w.Hijack()
-			if err = herr; err == nil {
+			stream, err := w.Hijack()
+			if err == nil {
 				stream.Close()
 			}
+			hijacked <- err
 			return nil
 		})
 		conformance.PlayReset(t, dial(t, gatewaytest.Start(t, s)), input)
-		return err
+		return <-hijacked
 	}
 	nothing := func(gateway.ResponseWriter, *gateway.Request) {}
 	if err := hijack(t, nothing, head(upgrade...)); err != nil {
@@ -224,26 +227,29 @@ func TestHijackEdges(t *testing.T) {
 }
 
 func TestInterimEdges(t *testing.T) {
-	var errs []error
+	refused := make(chan error, 5)
 	s := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 		bad := new(gateway.Header)
 		bad.Add("X", "a\r\nb")
-		errs = append(errs, w.WriteInterim(99, nil), w.WriteInterim(200, nil), w.WriteInterim(101, nil), w.WriteInterim(103, bad))
+		for _, status := range []int{99, 200, 101} {
+			refused <- w.WriteInterim(status, nil)
+		}
+		refused <- w.WriteInterim(103, bad)
 		h := new(gateway.Header)
 		h.Add("Link", "</a>")
 		if err := w.WriteInterim(103, h); err != nil {
 			t.Error(err)
 		}
 		w.WriteHeader(200)
-		errs = append(errs, w.WriteInterim(103, nil))
+		refused <- w.WriteInterim(103, nil)
 		return nil
 	})
 	s.Interim = true
 	if got := play(t, s, head()); got != "Status: 103 Early Hints\r\nLink: </a>\r\n\r\nStatus: 200 OK\r\n\r\n" {
 		t.Errorf("%q", got)
 	}
-	for i, err := range errs {
-		if err == nil {
+	for i := range cap(refused) {
+		if err := <-refused; err == nil {
 			t.Errorf("269: the wrong one of number %d was sent", i)
 		}
 	}

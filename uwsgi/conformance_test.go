@@ -250,7 +250,7 @@ func TestServerConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("184 185 F13 the status line", func(t *testing.T) {
+	t.Run("184 185 263 265 F13 the status line", func(t *testing.T) {
 		got := play(t, &uwsgi.Server{Handler: conformance.Handlers["answers"]}, head("PATH_INFO", "/404", "SERVER_PROTOCOL", "HTTP/1.0"))
 		if got != "HTTP/1.1 404 Not Found\r\n\r\nnot here" {
 			t.Errorf("answered %q", got)
