@@ -36,6 +36,17 @@ func netstring(s string) string { return strconv.Itoa(len(s)) + ":" + s + "," }
 
 var dial, script = conformance.Dial, conformance.Script
 
+// dropped sends input to a server that must close on it without a word; what it has not read may cost a reset.
+func dropped(t testing.TB, s *scgi.Server, input string) {
+	t.Helper()
+	if s.Logger == nil {
+		s.Logger = quiet
+	}
+	if got := conformance.PlayReset(t, dial(t, gatewaytest.Start(t, s)), input); got != "" {
+		t.Errorf("%q: answered %q", input, got)
+	}
+}
+
 // play sends input to a server and returns all that it answers.
 func play(t testing.TB, s *scgi.Server, input string) string {
 	t.Helper()

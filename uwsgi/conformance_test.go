@@ -219,9 +219,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("answered %q", got)
 		}
 		s = &uwsgi.Server{Handler: called, Modifiers: []uint8{uwsgi.ModifierPSGI}}
-		if got := play(t, s, packet(0, 0, vars("A", "v"))); got != "" {
-			t.Errorf("answered %q", got)
-		}
+		dropped(t, s, packet(0, 0, vars("A", "v")))
 	})
 	t.Run("178 297 F49 closed on before the vars", func(t *testing.T) {
 		for _, input := range []string{"GET / HTTP/1.1\r\n", "\x16\x03\x01\x02", "PROXY TCP4 "} {
@@ -233,21 +231,15 @@ func TestServerConformance(t *testing.T) {
 		}
 	})
 	t.Run("176 178 pings", func(t *testing.T) {
-		if got := play(t, &uwsgi.Server{Handler: called}, packet(100, 0, "")); got != "" {
-			t.Errorf("answered %q", got)
-		}
+		dropped(t, &uwsgi.Server{Handler: called}, packet(100, 0, ""))
 		if got := play(t, &uwsgi.Server{Handler: called, Ping: true}, packet(100, 0, "")); got != "\x64\x00\x00\x01" {
 			t.Errorf("answered %q", got)
 		}
-		if got := play(t, &uwsgi.Server{Handler: called, Ping: true}, packet(100, 1, "")); got != "" {
-			t.Errorf("answered %q", got)
-		}
+		dropped(t, &uwsgi.Server{Handler: called, Ping: true}, packet(100, 1, ""))
 	})
 	t.Run("179 180 packets that are malformed", func(t *testing.T) {
 		for _, block := range []string{"", "\x00\x00\x01\x00v", vars("A", "v") + "\x01"} {
-			if got := play(t, &uwsgi.Server{Handler: called}, packet(0, 0, block)); got != "" {
-				t.Errorf("%q: answered %q", block, got)
-			}
+			dropped(t, &uwsgi.Server{Handler: called}, packet(0, 0, block))
 		}
 	})
 	t.Run("184 185 263 265 F13 the status line", func(t *testing.T) {

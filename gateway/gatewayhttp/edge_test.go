@@ -363,6 +363,10 @@ func TestMappingEdges(t *testing.T) {
 	})
 }
 
+var onDefaultMux = sync.OnceFunc(func() {
+	http.HandleFunc("/edge-of-the-default-mux", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "default") })
+})
+
 func TestHandlerEdges(t *testing.T) {
 	get := func(method string) *gateway.Request { return gatewaytest.NewRequest(method, "/", nil) }
 	t.Run("266 F28 names that are not canonical", func(t *testing.T) {
@@ -478,7 +482,7 @@ func TestHandlerEdges(t *testing.T) {
 		}
 	})
 	t.Run("nil is the default mux", func(t *testing.T) {
-		http.HandleFunc("/edge-of-the-default-mux", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "default") })
+		onDefaultMux()
 		var w gatewaytest.Recorder
 		if err := gatewayhttp.Handler(nil).ServeGateway(&w, gatewaytest.NewRequest("GET", "/edge-of-the-default-mux", nil)); err != nil || w.Body.String() != "default" {
 			t.Errorf("%q, %v", w.Body.String(), err)
