@@ -2,6 +2,7 @@ package cgi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -43,12 +44,13 @@ type process struct {
 	gone   chan struct{} // closed when its exchange is over and nothing is left of its group that has not been killed
 	reaper *reaper
 
-	mu     sync.Mutex
-	late   bool        // Timeout is over
-	left   bool        // Grace after the end of the program is over, and its output is still open
-	eof    bool        // its output has ended
-	linger *time.Timer // of Grace after its end
-	closed bool
+	mu       sync.Mutex
+	late     bool      // Timeout is over
+	eof      bool      // its output has ended
+	deadline time.Time // of reading, as the exchange has it
+	limit    time.Time // Grace after its end: what is said later is not its own
+	rest     int       // bytes that may have been said before, and wait to be read
+	closed   bool
 }
 
 var (
@@ -123,24 +125,31 @@ func (p *process) pipes() (ps pipes, err error) {
 	return ps, nil
 }
 
-// wait waits for the end of the program. What it left behind may hold its output open for Grace.
+// wait waits for the end of the program. What it left behind may keep a reader of its output waiting for Grace.
 func (p *process) wait() {
 	p.cmd.Wait()
 	close(p.over)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.closed {
-		p.linger = time.AfterFunc(p.grace, p.leave)
+	if p.timer != nil {
+		p.timer.Stop() // the run is over
 	}
+	p.limit, p.rest = time.Now().Add(p.grace), maxPipe
+	p.arm()
 }
 
-// leave takes the output for ended although somebody in the group holds it open; so that is ended, too.
-func (p *process) leave() {
-	p.mu.Lock()
-	p.left = !p.eof
-	p.mu.Unlock()
-	p.stdout.Close()
-	p.stderr.Close()
+// maxPipe is as much as a pipe may hold.
+const maxPipe = 1 << 20
+
+func (p *process) graceOver() bool { return !p.limit.IsZero() && !time.Now().Before(p.limit) }
+
+// arm gives a Read its deadline, Grace after the end of the program at the latest. p.mu is held.
+func (p *process) arm() {
+	t := p.deadline
+	if !p.limit.IsZero() && (t.IsZero() || p.limit.Before(t)) {
+		t = p.limit
+	}
+	p.stdout.SetReadDeadline(t)
 }
 
 // expire ends a program whose time is over.
@@ -151,20 +160,25 @@ func (p *process) expire() {
 	p.Close()
 }
 
+// Read reads the output. What the program said before it ended is given, however slow the reader is; what somebody else of
+// its group says goes on for Grace.
 func (p *process) Read(b []byte) (int, error) {
 	n, err := p.stdout.Read(b)
-	if err == nil {
-		return n, nil
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if errors.Is(err, os.ErrDeadlineExceeded) && p.graceOver() {
+		b = b[:min(len(b), p.rest)]
+		n, err = readNow(p.stdout, b)
+		p.rest -= n
+		p.arm()
+	}
 	switch {
-	case p.late:
+	case p.late && err != nil:
 		err = errLate
-	case p.left:
-		err = io.EOF
 	case err == io.EOF:
 		p.eof = true
+	case errors.Is(err, os.ErrDeadlineExceeded) && p.graceOver():
+		err = io.EOF
 	}
 	return n, err
 }
@@ -177,7 +191,13 @@ func (p *process) Write(b []byte) (int, error) { return p.stdin.Write(b) }
 // CloseWrite says that the request's body is whole.
 func (p *process) CloseWrite() error { return p.stdin.Close() }
 
-func (p *process) SetReadDeadline(t time.Time) error { return p.stdout.SetReadDeadline(t) }
+func (p *process) SetReadDeadline(t time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deadline = t
+	p.arm()
+	return nil
+}
 
 func (p *process) StatusLine() plain.StatusLine { return p.line }
 
@@ -187,16 +207,14 @@ func (p *process) Close() error {
 	p.mu.Lock()
 	again, eof := p.closed, p.eof
 	p.closed = true
-	for _, timer := range []*time.Timer{p.timer, p.linger} {
-		if timer != nil {
-			timer.Stop()
-		}
+	if p.timer != nil {
+		p.timer.Stop()
 	}
 	p.mu.Unlock()
 	if again {
 		return nil
 	}
-	if p.ran() && eof {
+	if p.ran() && (eof || !p.held()) {
 		close(p.gone)
 	} else {
 		terminate(p.cmd)
@@ -207,6 +225,18 @@ func (p *process) Close() error {
 	p.stderr.Close()
 	p.errs.end()
 	return nil
+}
+
+// held reports whether somebody holds the output of a program that has ended. If nobody does the group may be empty, and
+// its number another's by now.
+func (p *process) held() bool {
+	scrap := make([]byte, 64<<10)
+	for range maxPipe / len(scrap) {
+		if _, err := readNow(p.stdout, scrap); err != nil {
+			return errors.Is(err, os.ErrDeadlineExceeded)
+		}
+	}
+	return true
 }
 
 // ran reports whether the program has ended.
@@ -229,7 +259,10 @@ func (p *process) reap() {
 		}
 	}
 	kill(p.cmd)
-	<-p.over
+	select {
+	case <-p.over:
+	case <-time.After(p.grace): // one that we may not kill
+	}
 }
 
 // Gone is closed when nothing of the program is left.
@@ -243,17 +276,17 @@ func (p *process) Wait() (status uint32, err error) {
 		defer close(drained)
 		io.Copy(io.Discard, p)
 	}()
-	timer := time.NewTimer(p.grace)
-	defer timer.Stop()
+	limit, cancel := context.WithTimeout(context.Background(), p.grace)
+	defer cancel()
 	select {
 	case <-p.over:
-	case <-timer.C:
+	case <-limit.Done():
 		return 0, nil
 	}
 	for _, end := range []chan struct{}{p.silent, drained} {
 		select {
 		case <-end:
-		case <-timer.C:
+		case <-limit.Done():
 		}
 	}
 	state := p.cmd.ProcessState

@@ -3,9 +3,12 @@
 package cgi
 
 import (
+	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"syscall"
+	"time"
 )
 
 // isolate gives the program a process group of its own, so that what it starts ends with it: one of a new session, if it
@@ -32,3 +35,33 @@ func alive(cmd *exec.Cmd) bool { return syscall.Kill(-cmd.Process.Pid, 0) != sys
 
 // executable reports whether the mode lets anybody run the file.
 func executable(fi fs.FileInfo) bool { return fi.Mode()&0o111 != 0 }
+
+// readNow reads what is in a pipe: os.ErrDeadlineExceeded says that there is nothing, and somebody who may write.
+func readNow(f *os.File, b []byte) (n int, err error) {
+	if len(b) == 0 {
+		return 0, os.ErrDeadlineExceeded
+	}
+	f.SetReadDeadline(time.Time{})
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	rerr := raw.Read(func(fd uintptr) bool {
+		for {
+			if n, err = syscall.Read(int(fd), b); err != syscall.EINTR {
+				return true
+			}
+		}
+	})
+	switch {
+	case rerr != nil:
+		return 0, rerr
+	case err == syscall.EAGAIN:
+		return 0, os.ErrDeadlineExceeded
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}

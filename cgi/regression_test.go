@@ -66,18 +66,14 @@ func pid(t *testing.T, file string) (n int) {
 // A child that writes the answer when the program itself has ended is ended with the exchange.
 func TestChildOfEndedProgram(t *testing.T) {
 	for name, end := range map[string]func(c *cgi.Client, cancel func(), body io.ReadCloser){
-		"cancel":  func(_ *cgi.Client, cancel func(), _ io.ReadCloser) { cancel() },
-		"Close":   func(_ *cgi.Client, _ func(), body io.ReadCloser) { body.Close() },
-		"Grace":   func(_ *cgi.Client, _ func(), body io.ReadCloser) { io.Copy(io.Discard, body) },
-		"Timeout": nil,
+		"cancel": func(_ *cgi.Client, cancel func(), _ io.ReadCloser) { cancel() },
+		"Close":  func(_ *cgi.Client, _ func(), body io.ReadCloser) { body.Close() },
+		"Grace":  func(_ *cgi.Client, _ func(), body io.ReadCloser) { io.Copy(io.Discard, body) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "pid")
 			c := shell(t, "printf 'X: 1\\n\\nbody'; (sh -c 'echo $PPID' >"+file+"; while :; do echo x; sleep .02; done) &\n")
 			c.Grace = 300 * time.Millisecond
-			if end == nil {
-				c.Timeout = 200 * time.Millisecond
-			}
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			var res gateway.Response
@@ -86,13 +82,48 @@ func TestChildOfEndedProgram(t *testing.T) {
 			}
 			defer res.Body.Close()
 			child := pid(t, file)
-			if end != nil {
-				end(c, cancel, res.Body)
-			} else {
-				io.Copy(io.Discard, res.Body)
-			}
+			end(c, cancel, res.Body)
 			until(t, "225 F33 the child goes on", func() bool { return !alive(child) })
 		})
+	}
+}
+
+// What a program said before it ended is given whole, however slow its reader is, and whatever its Timeout was.
+func TestSlowReader(t *testing.T) {
+	for name, tail := range map[string]string{"it has ended": "", "somebody holds its output": "; sleep 20 >&1 &"} {
+		t.Run(name, func(t *testing.T) {
+			c := shell(t, "printf 'X: 1\\n\\n'; head -c 200000 /dev/zero"+tail+"\n")
+			c.Grace, c.Timeout = 100*time.Millisecond, 400*time.Millisecond
+			var res gateway.Response
+			if err := c.RoundTrip(t.Context(), request("/"), &res); err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			total := 0
+			for b := make([]byte, 2000); ; {
+				n, err := res.Body.Read(b)
+				if total += n; err == io.EOF {
+					break
+				} else if err != nil {
+					t.Fatalf("after %d bytes: %v", total, err)
+				}
+				if total > 140000 {
+					time.Sleep(15 * time.Millisecond) // the program has ended by now
+				}
+			}
+			if total != 200000 {
+				t.Errorf("%d bytes", total)
+			}
+		})
+	}
+}
+
+// A program that was started has had its request.
+func TestStartedIsSent(t *testing.T) {
+	c := shell(t, "exit 3\n")
+	err := c.RoundTrip(t.Context(), gatewaytest.NewRequest("DELETE", "/", nil), new(gateway.Response))
+	if e, ok := errors.AsType[*gateway.Error](err); !ok || !e.Sent || gateway.Retryable(err) {
+		t.Errorf("089: %v", err)
 	}
 }
 

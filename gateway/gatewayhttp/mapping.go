@@ -189,7 +189,7 @@ func (m *Mapping) script(r *http.Request) (Script, error) {
 // info are always the path (F24).
 func (m *Mapping) below(r *http.Request, urlPath string) (prefix, rest string) {
 	prefix = strings.TrimSuffix(m.Prefix, "/")
-	if stripped(r, prefix) {
+	if stripped(r, prefix, urlPath) {
 		return prefix, urlPath
 	}
 	rest, ok := strings.CutPrefix(urlPath, prefix)
@@ -207,11 +207,13 @@ func rooted(p string) string {
 	return "/" + p
 }
 
-// stripped reports whether somebody, http.StripPrefix for one, has cut prefix off the path already.
-func stripped(r *http.Request, prefix string) bool {
-	asked, _, _ := strings.Cut(r.RequestURI, "?")
-	decoded, err := url.PathUnescape(asked)
-	return prefix != "" && err == nil && decoded == prefix+r.URL.Path
+// stripped reports whether somebody, http.StripPrefix for one, has cut prefix off the path already, and its slash maybe.
+func stripped(r *http.Request, prefix, urlPath string) bool {
+	if prefix == "" || r.RequestURI == "" {
+		return false
+	}
+	asked, err := url.ParseRequestURI(r.RequestURI)
+	return err == nil && asked.Path != urlPath && asked.Path == prefix+rooted(urlPath)
 }
 
 // split cuts p after the first of its elements that ends with an extension. Extensions match without regard to the case

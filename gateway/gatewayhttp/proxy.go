@@ -97,9 +97,16 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // drain reads what nobody gets of an answer, so that an application that has answered can end its work: closed on at once,
 // a script would be ended, and php-fpm's would know that nobody listens.
-func drain(body io.Reader) { io.CopyN(io.Discard, body, maxDrain) }
+// It is not waited for without end.
+func drain(body io.ReadCloser) {
+	defer time.AfterFunc(drainTimeout, func() { body.Close() }).Stop()
+	io.CopyN(io.Discard, body, maxDrain)
+}
 
-const maxDrain = 256 << 10
+const (
+	maxDrain     = 256 << 10
+	drainTimeout = 5 * time.Second
+)
 
 // cut ends an answer so that it cannot look whole. To a client of HTTP/1.0 the end of the connection is the end of the
 // answer, unless it is a reset.

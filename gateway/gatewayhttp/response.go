@@ -64,7 +64,8 @@ type Transport struct {
 }
 
 // RoundTrip sends r and returns its answer; see http.RoundTripper. The Body of a 101 to a request for a WebSocket is a
-// gateway.Stream. An application that answers while it still reads needs
+// gateway.Stream. Close of the Body of an answer that has none, to HEAD for one, waits for the application to end its work,
+// five seconds at the most. An application that answers while it still reads needs
 // a server that lets it: http.ResponseController.EnableFullDuplex before ReverseProxy, for HTTP/1.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := &exchange{body: r.Body}
@@ -130,7 +131,7 @@ func (x *exchange) Close() error {
 	return err
 }
 
-// headless is the Body of an answer without one. Close waits for the application to end its work.
+// headless is the Body of an answer without one. Close gives the application a while to end its work.
 type headless struct{ *exchange }
 
 func (headless) Read([]byte) (int, error) { return 0, io.EOF }

@@ -132,7 +132,8 @@ func (x *exchange) fail(phase gateway.Phase, err error) error {
 		e.Err = cause
 	}
 	if x.c != nil {
-		e.Sent, e.Received = x.out.Sent.Load(), x.received()
+		_, process := x.c.(Process) // which was given the params when it was started
+		e.Sent, e.Received = process || x.out.Sent.Load(), x.received()
 	}
 	return e
 }
