@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"sync"
 	"syscall"
@@ -53,7 +54,7 @@ func faultyHandler(seed uint64) gateway.Handler {
 			return signed(w, r)
 		}
 		time.AfterFunc(time.Duration(rng.IntN(10))*time.Millisecond, func() {
-			switch rng.IntN(4) {
+			switch rng.IntN(5) {
 			case 0:
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			case 1:
@@ -62,6 +63,11 @@ func faultyHandler(seed uint64) gateway.Handler {
 				os.Stdout.Close()
 			case 3:
 				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			case 4:
+				child := exec.Command("sleep", "20")
+				child.Stdout = os.Stdout
+				child.Start()
+				os.Exit(0)
 			}
 		})
 		if rng.IntN(2) == 0 {

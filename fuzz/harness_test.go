@@ -181,7 +181,11 @@ func TestDecoderFinds(t *testing.T) {
 		decode fuzz.Decode
 	}{
 		"a cut head that is refused":    {fuzz.SCGI, good[:20], func([]byte) (map[string]string, int, error) { return nil, 0, errOther }},
-		"a rule of params":              {fuzz.CGI, "A=1\x00\x00", func([]byte) (map[string]string, int, error) { return nil, 0, errOther }},
+		"a rule of params":              {fuzz.CGI, "CONTENT_LENGTH=+1\x00\x00", func([]byte) (map[string]string, int, error) { return nil, 0, errOther }},
+		"a name twice":                  {fuzz.CGI, "A=1\x00A=1\x00\x00", func([]byte) (map[string]string, int, error) { return nil, 0, errOther }},
+		"SCGI to be seen whole":         {fuzz.SCGI, "024:CONT", func([]byte) (map[string]string, int, error) { return nil, 0, io.ErrUnexpectedEOF }},
+		"CGI to be seen whole":          {fuzz.CGI, "=x\x00", func([]byte) (map[string]string, int, error) { return nil, 0, io.ErrUnexpectedEOF }},
+		"uwsgi to be seen whole":        {fuzz.UWSGI, "\x00\x05\x00\x00\x00\x00", func([]byte) (map[string]string, int, error) { return nil, 0, io.ErrUnexpectedEOF }},
 		"HTTP_PROXY":                    {fuzz.CGI, "HTTP_PROXY=1\x00\x00", func([]byte) (map[string]string, int, error) { return nil, -1, nil }},
 		"a name that comes twice":       {fuzz.CGI, "A=1\x00A=2\x00\x00", func([]byte) (map[string]string, int, error) { return map[string]string{"A": "2"}, 9, nil }},
 		"a name that comes twice, both": {fuzz.CGI, "A=1\x00A=2\x00\x00", func([]byte) (map[string]string, int, error) { return map[string]string{"A": "1, 2"}, 9, nil }},
@@ -191,6 +195,16 @@ func TestDecoderFinds(t *testing.T) {
 		if said := failures(t, func(t testing.TB) { fuzz.Decoder(t, c.p, []byte(c.input), c.decode) }); said != "" {
 			t.Errorf("%s: %s", name, said)
 		}
+	}
+	for p, b := range map[fuzz.Protocol]string{fuzz.CGI: "A=1\x00\x00", fuzz.UWSGI: "\x00\x06\x00\x00\x01\x00A\x01\x001"} {
+		expect(t, "refused, and should be accepted", func(t testing.TB) {
+			fuzz.Decoder(t, p, []byte(b), func([]byte) (map[string]string, int, error) { return nil, 0, errOther })
+		})
+	}
+	for p, b := range map[fuzz.Protocol]string{fuzz.CGI: "=1\x00\x00", fuzz.UWSGI: "\x00\x06\x00\x00\x00\x00A\x01\x001", fuzz.FastCGI: fcgi(fastcgi.TypeBegin, 1, keep, fastcgi.TypeParams, 1, "\x00\x00", fastcgi.TypeParams, 1, "")} {
+		expect(t, "cut, and should be refused", func(t testing.TB) {
+			fuzz.Decoder(t, p, []byte(b), func([]byte) (map[string]string, int, error) { return nil, 0, io.ErrUnexpectedEOF })
+		})
 	}
 	expect(t, "should be refused", func(t testing.TB) {
 		fuzz.Decoder(t, "gopher", nil, func([]byte) (map[string]string, int, error) { return nil, 0, nil })
@@ -250,13 +264,28 @@ func TestServerFinds(t *testing.T) {
 				io.WriteString(c, fine)
 			}
 		}},
+		{"does not answer a GET any more", fuzz.SCGI, "24:CONTENT_LENGTH\x000\x00SCGI\x001\x00,", func(c net.Conn, _ bool) { io.WriteString(c, "x") }},
+		{"does not answer a GET any more", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, fine[:len(fine)-3]) }},
+		{"", fuzz.FastCGI, fcgi(fastcgi.TypeBegin, 1, "\x00\x03\x01\x00\x00\x00\x00\x00", fastcgi.TypeParams, 1, "", fastcgi.TypeStdin, 1, ""), func(c net.Conn, first bool) {
+			if !first { // a Filter waits for DATA
+				io.WriteString(c, fine)
+			}
+		}},
+		{"", fuzz.FastCGI, whole + fcgi(fastcgi.TypeParams, 1, "\x05\x05A", fastcgi.TypeParams, 1, ""), func(c net.Conn, _ bool) { io.WriteString(c, fine) }},
+		{"", fuzz.FastCGI, whole, func(c net.Conn, first bool) {
+			io.WriteString(c, fcgi(fastcgi.TypeStdout, 1, "Status: 200 OK\r\n\r\n"))
+			for range 3000 {
+				io.WriteString(c, fcgi(fastcgi.TypeStdout, 1, strings.Repeat("v", 1024)))
+			}
+			io.WriteString(c, fcgi(fastcgi.TypeStdout, 1, "")+end)
+		}},
 		{"made it allocate", fuzz.FastCGI, whole, func(c net.Conn, _ bool) {
 			sink = make([]byte, 80<<20)
 			io.WriteString(c, fine)
 		}},
 	} {
 		t.Run(c.words, func(t *testing.T) {
-			s := &fuzz.Server{Protocol: c.p, Dial: faulty(t, c.serve), Wait: 100 * time.Millisecond}
+			s := &fuzz.Server{Protocol: c.p, Dial: faulty(t, c.serve), Wait: 300 * time.Millisecond}
 			if c.words == "" {
 				if said := failures(t, func(t testing.TB) { s.Play(t, []byte(c.input)) }); said != "" {
 					t.Error(said)
@@ -345,6 +374,7 @@ func TestClientFinds(t *testing.T) {
 	expect(t, "there was no answer", play(raw, ""))
 	expect(t, "the answer was cut", play(raw, "Content-Length: 9\n\nbody"))
 	expect(t, "the answer was cut", play(raw, "Content-Len"))
+	expect(t, "the answer was cut behind its head", play(raw, "Content-Length: 9\n\n"))
 	expect(t, "the body has 4 bytes, and it gave 0", play(func(ctx context.Context, addr string) (io.ReadCloser, error) {
 		raw(ctx, addr)
 		return nil, nil

@@ -13,6 +13,7 @@ type records struct {
 	b        []byte
 	begun    map[uint16]int      // BEGIN_REQUESTs, whole or not
 	requests map[uint16]*request // those that follow the rules
+	answers  answers
 }
 
 // request is one that was begun once.
@@ -20,7 +21,8 @@ type request struct {
 	begin     fastcgi.Begin
 	params    []byte
 	head      bool // PARAMS have ended
-	done      bool // STDIN has ended as well, or ABORT_REQUEST came
+	stdin     bool // STDIN has ended
+	done      bool // all has, DATA of a Filter too, or ABORT_REQUEST came
 	malformed bool // PARAMS are no pairs
 }
 
@@ -68,13 +70,17 @@ func (r *records) record(rec fastcgi.Record) bool {
 	if q == nil {
 		return false
 	}
-	switch rec.Type {
-	case fastcgi.TypeParams:
-		q.addParams(rec.Content)
-	case fastcgi.TypeStdin:
-		q.done = q.done || q.head && len(rec.Content) == 0
-	case fastcgi.TypeAbort:
+	end := len(rec.Content) == 0
+	switch {
+	case rec.Type == fastcgi.TypeAbort:
 		q.done = true
+	case rec.Type == fastcgi.TypeParams && !q.head:
+		q.addParams(rec.Content)
+	case rec.Type == fastcgi.TypeStdin && q.head && !q.stdin:
+		q.stdin = end
+		q.done = q.done || end && q.begin.Role != fastcgi.Filter
+	case rec.Type == fastcgi.TypeData && q.stdin && !q.done:
+		q.done = end
 	default:
 		return false
 	}
@@ -96,17 +102,33 @@ func (r *records) bytes() []byte { return r.b }
 
 // answered is true when every whole request has its END.
 func (r *records) answered(answer []byte) bool {
-	a := readAnswers(answer)
+	r.answers.read(answer)
 	for id, q := range r.requests {
-		if q.done && a.ends[id] == 0 {
+		if q.done && r.answers.ends[id] == 0 {
 			return false
 		}
 	}
 	return true
 }
 
+func (r *records) served(answer []byte) bool {
+	r.answers.read(answer)
+	return r.answers.ends[1] == 1 && r.answers.status(1) > 0
+}
+
+func (r *records) holds(answer []byte, secret string) bool {
+	r.answers.read(answer)
+	for _, stdout := range r.answers.stdout {
+		if pieces(stdout, secret) {
+			return true
+		}
+	}
+	return pieces(answer, secret)
+}
+
 func (r *records) judge(answer []byte) error {
-	a := readAnswers(answer)
+	a := &r.answers
+	a.read(answer)
 	if a.err != nil {
 		return a.err
 	}
@@ -130,23 +152,30 @@ func (r *records) judge(answer []byte) error {
 
 // answers is what a FastCGI server said.
 type answers struct {
+	at     int // bytes that were looked at
 	ends   map[uint16]int
-	after  map[uint16]bool // output came, and no END behind it
-	stdout map[uint16][]byte
+	after  map[uint16]bool   // output came, and no END behind it
+	stdout map[uint16][]byte // the first of it
 	err    error
 }
 
-func readAnswers(b []byte) *answers {
-	a := &answers{ends: make(map[uint16]int), after: make(map[uint16]bool), stdout: make(map[uint16][]byte)}
-	for {
-		rec, n := fastcgi.ConsumeRecord(b)
+// maxStdout is how much of a request's output is kept.
+const maxStdout = 256 << 10
+
+// read looks at what has been added to b, an answer.
+func (a *answers) read(b []byte) {
+	if a.ends == nil {
+		a.ends, a.after, a.stdout = make(map[uint16]int), make(map[uint16]bool), make(map[uint16][]byte)
+	}
+	for a.err == nil {
+		rec, n := fastcgi.ConsumeRecord(b[a.at:])
 		if n < 0 {
 			a.err = errors.New("the answer is no FastCGI")
 		}
 		if n <= 0 {
-			return a
+			return
 		}
-		b = b[n:]
+		a.at += n
 		switch {
 		case rec.ID == 0: // of the application as such
 		case rec.Type == fastcgi.TypeEnd:
@@ -154,12 +183,11 @@ func readAnswers(b []byte) *answers {
 			a.after[rec.ID] = false
 		case rec.Type == fastcgi.TypeStdout || rec.Type == fastcgi.TypeStderr:
 			a.after[rec.ID] = true
-			if rec.Type == fastcgi.TypeStdout && a.ends[rec.ID] == 0 {
+			if rec.Type == fastcgi.TypeStdout && a.ends[rec.ID] == 0 && len(a.stdout[rec.ID]) < maxStdout {
 				a.stdout[rec.ID] = append(a.stdout[rec.ID], rec.Content...)
 			}
 		default:
 			a.err = fmt.Errorf("the answer has a record of type %v", rec.Type)
-			return a
 		}
 	}
 }

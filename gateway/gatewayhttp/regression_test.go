@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/cgi"
+	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
@@ -98,6 +99,45 @@ func TestAnsweredScriptsFinish(t *testing.T) {
 			}
 			srv.Close()
 		}
+	}
+}
+
+// Prefix stands before the name of a script whoever has taken it off the path.
+func TestPrefixBehindStripPrefix(t *testing.T) {
+	app := gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
+		res.Reset()
+		res.Status, res.ContentLength = 200, -1
+		res.Body = io.NopCloser(strings.NewReader(r.ScriptName() + "|" + r.PathInfo()))
+		return nil
+	})
+	for _, c := range [][4]string{
+		{"/app/", "/app/", "/app/x", "/app|/x"}, {"/app/", "/app", "/app/x", "/app|/x"}, {"/app/", "/app", "/app/", "/app|/"},
+		{"/app", "/app", "/app/x", "/app|/x"}, {"/app", "/app", "http://h/app/x", "/app|/x"}, {"/app", "/app", "/app/app/x", "/app|/app/x"},
+		{"", "/app", "/app/x", "/app|/x"}, {"", "/app", "/apple", "|/apple"}, {"/a", "/b", "/a/b/x", "/b|/x"},
+	} {
+		h := http.StripPrefix(c[0], &gatewayhttp.Proxy{Backend: app, Mapping: &gatewayhttp.Mapping{Prefix: c[1]}})
+		if got := rawHTTP(t, h, "GET "+c[2]+" HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"); !strings.Contains(got, "\r\n"+c[3]+"\r\n") {
+			t.Errorf("033 F24 strip %s, Prefix %s, %s: %q", c[0], c[1], c[2], got)
+		}
+	}
+}
+
+// An application that goes on and on is not drained without end.
+func TestDrainEnds(t *testing.T) {
+	t.Parallel() // it takes as long as that may
+	addr := gatewaytest.Start(t, &fastcgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		w.Flush()
+		<-r.Context().Done()
+		return nil
+	})})
+	srv := httptest.NewServer(&gatewayhttp.Proxy{Backend: &fastcgi.Client{Addr: addr}})
+	defer srv.Close()
+	for range 2 { // the second on the same connection
+		res, err := srv.Client().Head(srv.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
 	}
 }
 

@@ -149,8 +149,8 @@ func benchClient(b *testing.B, protocol, lib string, tally *tally) gateway.Round
 	return &uwsgi.Client{Dial: dial}
 }
 
-// BenchmarkCalls counts the reads and writes of an exchange on each side: those of 100 GETs, of which each takes its time,
-// too, but more than in BenchmarkServer, since what counts stands between.
+// BenchmarkCalls counts the reads and writes of a GET on each side. What counts stands between, so that several slices are
+// not written at once, and times are not those of BenchmarkServer.
 func BenchmarkCalls(b *testing.B) {
 	for _, protocol := range protocols[1:] {
 		for _, lib := range []string{"gateway", "gatehouse", "std"} {
