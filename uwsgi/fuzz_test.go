@@ -1,6 +1,7 @@
 package uwsgi_test
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"testing"
@@ -16,6 +17,17 @@ func FuzzConsumeParams(f *testing.F)  { conformance.FuzzParams(f, codec) }
 func FuzzConsumeRequest(f *testing.F) { conformance.FuzzConsumeRequest(f, codec) }
 func FuzzReadRequest(f *testing.F)    { conformance.FuzzReader(f, codec, "request") }
 func FuzzReadResponse(f *testing.F)   { conformance.FuzzReader(f, codec, "response") }
+
+// FuzzConsumeHeader reads a header, and what is written of it again.
+func FuzzConsumeHeader(f *testing.F) {
+	f.Add([]byte("\x05\x01\x02\x03rest"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, n := uwsgi.ConsumeHeader(b)
+		if (n == 0) != (len(b) < 4) || n > 0 && !bytes.Equal(uwsgi.AppendHeader(nil, h), b[:n]) {
+			t.Fatalf("%q: %+v, %d", b, h, n)
+		}
+	})
+}
 
 func FuzzServer(f *testing.F) {
 	s := &uwsgi.Server{Handler: conformance.Handlers["echo"], Logger: quiet}
