@@ -44,6 +44,8 @@ type process struct {
 	gone   chan struct{} // closed when its exchange is over and nothing is left of its group that has not been killed
 	reaper *reaper
 
+	rmu sync.Mutex // held while the output is read
+
 	mu       sync.Mutex
 	late     bool      // Timeout is over
 	eof      bool      // its output has ended
@@ -145,6 +147,9 @@ func (p *process) graceOver() bool { return !p.limit.IsZero() && !time.Now().Bef
 
 // arm gives a Read its deadline, Grace after the end of the program at the latest. p.mu is held.
 func (p *process) arm() {
+	if p.closed {
+		return // Close interrupts who reads
+	}
 	t := p.deadline
 	if !p.limit.IsZero() && (t.IsZero() || p.limit.Before(t)) {
 		t = p.limit
@@ -163,10 +168,12 @@ func (p *process) expire() {
 // Read reads the output. What the program said before it ended is given, however slow the reader is; what somebody else of
 // its group says goes on for Grace.
 func (p *process) Read(b []byte) (int, error) {
+	p.rmu.Lock()
+	defer p.rmu.Unlock()
 	n, err := p.stdout.Read(b)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if errors.Is(err, os.ErrDeadlineExceeded) && p.graceOver() {
+	if errors.Is(err, os.ErrDeadlineExceeded) && p.graceOver() && !p.closed {
 		b = b[:min(len(b), p.rest)]
 		n, err = readNow(p.stdout, b)
 		p.rest -= n
@@ -177,6 +184,8 @@ func (p *process) Read(b []byte) (int, error) {
 		err = errLate
 	case err == io.EOF:
 		p.eof = true
+	case errors.Is(err, os.ErrDeadlineExceeded) && p.closed:
+		err = os.ErrClosed
 	case errors.Is(err, os.ErrDeadlineExceeded) && p.graceOver():
 		err = io.EOF
 	}
@@ -230,6 +239,9 @@ func (p *process) Close() error {
 // held reports whether somebody holds the output of a program that has ended. If nobody does the group may be empty, and
 // its number another's by now.
 func (p *process) held() bool {
+	p.stdout.SetReadDeadline(time.Unix(1, 0))
+	p.rmu.Lock()
+	defer p.rmu.Unlock()
 	scrap := make([]byte, 64<<10)
 	for range maxPipe / len(scrap) {
 		if _, err := readNow(p.stdout, scrap); err != nil {
