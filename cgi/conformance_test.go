@@ -456,7 +456,7 @@ func TestServerConformance(t *testing.T) {
 		for length, want := range map[string]string{"": "", "5": "hello"} {
 			path, _ := os.Executable()
 			cmd := exec.Command(path)
-			cmd.Env = append(quietly(t), "GATEWAY_INTERFACE=CGI/1.1", "CONTENT_LENGTH="+length, "GATEHOUSE_TEST_HANDLER=echo")
+			cmd.Env = append(conformance.Environ(t), "GATEWAY_INTERFACE=CGI/1.1", "CONTENT_LENGTH="+length, "GATEHOUSE_TEST_HANDLER=echo")
 			cmd.Stdin = pr
 			out, err := cmd.Output()
 			if err != nil || !strings.HasSuffix(string(out), "\r\n\r\n"+want) {

@@ -38,16 +38,6 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// quietly keeps a program with the race detector from its second of sleep at the end, and one that counts what is covered
-// from a word about it.
-func quietly(t testing.TB) []string {
-	env := []string{"GORACE=atexit_sleep_ms=0"}
-	if testing.CoverMode() != "" {
-		env = append(env, "GOCOVERDIR="+t.TempDir())
-	}
-	return env
-}
-
 // program is this program as a script that is a handler of the suite.
 func program(t testing.TB, handler string) *cgi.Client {
 	t.Helper()
@@ -55,7 +45,7 @@ func program(t testing.TB, handler string) *cgi.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &cgi.Client{Path: path, Env: append(quietly(t), "GATEHOUSE_TEST_HANDLER="+handler), Logger: quiet}
+	return &cgi.Client{Path: path, Env: append(conformance.Environ(t), "GATEHOUSE_TEST_HANDLER="+handler), Logger: quiet}
 }
 
 // shell is a client of a script in sh.
@@ -88,7 +78,7 @@ func run(t testing.TB, handler, stdin string, env ...string) (stdout, stderr str
 		t.Fatal(perr)
 	}
 	cmd := exec.Command(path)
-	cmd.Env = append(append(env, quietly(t)...), "GATEHOUSE_TEST_HANDLER="+handler)
+	cmd.Env = append(append(env, conformance.Environ(t)...), "GATEHOUSE_TEST_HANDLER="+handler)
 	cmd.Stdin = bytes.NewReader([]byte(stdin))
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

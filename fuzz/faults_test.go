@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/fuzz"
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
 	"github.com/gatehouse-go/gatehouse/scgi"
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
@@ -90,10 +91,7 @@ func script(t testing.TB, seed uint64) *cgi.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := []string{isFaulty + "=" + strconv.FormatUint(seed, 10), "GORACE=atexit_sleep_ms=0"}
-	if testing.CoverMode() != "" {
-		env = append(env, "GOCOVERDIR="+t.TempDir())
-	}
+	env := append(conformance.Environ(t), isFaulty+"="+strconv.FormatUint(seed, 10))
 	return &cgi.Client{Path: path, Env: env, MaxProcs: 4, Grace: 50 * time.Millisecond, IdleTimeout: time.Second, HeadTimeout: time.Second, Logger: quiet}
 }
 

@@ -33,7 +33,6 @@ const (
 	isHandler = "GATEHOUSE_TEST_HANDLER"
 	isProxy   = "GATEHOUSE_TEST_PROXY"
 	isBench   = "GATEHOUSE_TEST_BENCH"
-	noSleep   = "GORACE=atexit_sleep_ms=0" // of programs with the race detector, at their end
 )
 
 func TestMain(m *testing.M) {
@@ -49,7 +48,7 @@ func TestMain(m *testing.M) {
 	h := conformance.Handlers[name]
 	if proxy != "" {
 		protocol, addr, _ := strings.Cut(proxy, " ")
-		h = passing(client(protocol, addr))
+		h = passing(client(nil, protocol, addr))
 	}
 	if h == nil {
 		os.Exit(m.Run())
@@ -69,7 +68,7 @@ func passing(b gateway.RoundTripper) gateway.Handler {
 }
 
 // client is that of a protocol: at an address, or, of CGI, of a handler.
-func client(protocol, addr string) gateway.RoundTripper {
+func client(t testing.TB, protocol, addr string) gateway.RoundTripper {
 	switch protocol {
 	case "fastcgi":
 		return &fastcgi.Client{Addr: addr, UnknownLength: true, Logger: quiet}
@@ -82,7 +81,7 @@ func client(protocol, addr string) gateway.RoundTripper {
 	if err != nil {
 		panic(err)
 	}
-	return &cgi.Client{Path: path, Env: []string{isHandler + "=" + addr, noSleep}, Logger: quiet}
+	return &cgi.Client{Path: path, Env: append(conformance.Environ(t), isHandler+"="+addr), Logger: quiet}
 }
 
 func server(protocol string, h gateway.Handler) gatewaytest.Server {
@@ -108,14 +107,14 @@ func application(t *testing.T, protocol, handler string) (addr string) {
 func chain(t *testing.T, front, back, handler string) (outer, inner gateway.RoundTripper) {
 	addr := application(t, back, handler)
 	if front != "cgi" {
-		inner = client(back, addr)
-		return client(front, gatewaytest.Start(t, server(front, passing(inner)))), inner
+		inner = client(t, back, addr)
+		return client(t, front, gatewaytest.Start(t, server(front, passing(inner)))), inner
 	}
 	path, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &cgi.Client{Path: path, Env: []string{isProxy + "=" + back + " " + addr, noSleep}, Logger: quiet}, nil
+	return &cgi.Client{Path: path, Env: append(conformance.Environ(t), isProxy+"="+back+" "+addr), Logger: quiet}, nil
 }
 
 // TestMatrix puts every protocol before every other: what DESIGN calls all that may change on the way is all that does.
@@ -254,7 +253,7 @@ func endsPass(t *testing.T, front, back string) {
 		return
 	}
 	// A backend that is not there, and one that closes without a word.
-	gone := client(front, gatewaytest.Start(t, server(front, passing(client(back, "127.0.0.1:1")))))
+	gone := client(t, front, gatewaytest.Start(t, server(front, passing(client(t, back, "127.0.0.1:1")))))
 	if o := conformance.Ask(t, gone, gatewaytest.NewRequest("GET", "/", nil)); o.Err != nil || o.Res.Status != 502 {
 		t.Errorf("a backend that is gone: %d, %v", o.Res.Status, o.Err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/cgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
 	"github.com/gatehouse-go/gatehouse/internal/peers"
 	"github.com/gatehouse-go/gatehouse/scgi"
 	"github.com/gatehouse-go/gatehouse/uwsgi"
@@ -56,7 +57,7 @@ func script(t *testing.T, dir, name string) (path string) {
 	if err := os.WriteFile(copied, b, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return peers.Write(t, dir, name, "#!/bin/sh\n"+isScript+"=1 GORACE=atexit_sleep_ms=0 exec '"+copied+"'\n")
+	return peers.Write(t, dir, name, "#!/bin/sh\n"+strings.Join(conformance.Environ(t), " ")+" "+isScript+"=1 exec '"+copied+"'\n")
 }
 
 // serveSiblings starts our servers of SCGI and uwsgi on scgi.sock and uwsgi.sock in dir. They take WebSockets, too.
