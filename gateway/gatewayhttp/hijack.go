@@ -57,16 +57,9 @@ func (c *hijacked) Write(p []byte) (int, error) {
 		return c.w.Write(p)
 	}
 	c.head = append(c.head, p...)
-	var res gateway.Response
-	n, err := gateway.ConsumeResponse(c.head, &res)
-	if err == nil && n == 0 {
-		if len(c.head) <= maxHijackedHead {
-			return len(p), nil
-		}
-		err = gateway.ErrTooLarge
-	}
-	if err == nil {
-		err = c.open(&res, c.head[n:])
+	opened, err := c.advance()
+	if err == nil && !opened {
+		return len(p), nil
 	}
 	if err != nil {
 		c.err = fmt.Errorf("gatewayhttp: hijacked connection: %w", err)
@@ -79,26 +72,69 @@ func (c *hijacked) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// advance takes whole heads out of what was written: interim ones, and the last, which opens the connection.
+func (c *hijacked) advance() (opened bool, err error) {
+	for {
+		if start := min(len(c.head), len("HTTP/")); string(c.head[:start]) != "HTTP/"[:start] {
+			return false, fmt.Errorf("no HTTP: %w", gateway.ErrMalformed) // the head of a CGI script would do, too
+		}
+		var res gateway.Response
+		n, err := gateway.ConsumeResponse(c.head, &res)
+		switch {
+		case err != nil:
+			return false, err
+		case n == 0 && len(c.head) > maxHijackedHead: // not ErrTooLarge, which is for what a peer sent
+			return false, fmt.Errorf("head of more than %d bytes: %w", maxHijackedHead, gateway.ErrMalformed)
+		case n == 0:
+			return false, nil
+		case res.Status >= 200 || res.Status == http.StatusSwitchingProtocols:
+			return true, c.open(&res, c.head[n:])
+		}
+		if res.Status != http.StatusContinue { // which is the web server's to send
+			var h gateway.Header
+			copyRaw(&h, &res.Header)
+			c.w.WriteInterim(res.Status, &h) // where it can be sent
+		}
+		c.head = c.head[n:]
+	}
+}
+
 // open sends the head, and what was written after it.
 func (c *hijacked) open(res *gateway.Response, rest []byte) (err error) {
+	if res.Status != http.StatusSwitchingProtocols {
+		return c.answer(res, rest)
+	}
 	h := c.w.Header()
 	for name, value := range res.Header.All() {
-		if res.Status == http.StatusSwitchingProtocols || !notSent(http.CanonicalHeaderKey(string(name))) {
-			h.AddBytes(name, value)
-		}
+		h.AddBytes(name, value)
 	}
-	if res.Status == http.StatusSwitchingProtocols {
-		if c.stream, err = c.w.Hijack(); err == nil && len(rest) > 0 {
-			_, err = c.stream.Write(rest)
-		}
-		return err
+	if c.stream, err = c.w.Hijack(); err == nil && len(rest) > 0 {
+		_, err = c.stream.Write(rest)
 	}
+	return err
+}
+
+// answer sends the head of an answer that is no 101, and of its body what was written with it.
+func (c *hijacked) answer(res *gateway.Response, rest []byte) (err error) {
+	if _, coded := res.Header.Lookup("Transfer-Encoding"); coded {
+		return fmt.Errorf("Transfer-Encoding in an answer: %w", gateway.ErrMalformed) // its chunks would be taken for the body
+	}
+	copyRaw(c.w.Header(), &res.Header)
 	c.plain = true
 	c.w.WriteHeader(res.Status)
 	if len(rest) > 0 {
 		_, err = c.w.Write(rest)
 	}
 	return err
+}
+
+// copyRaw copies the fields that a handler may set.
+func copyRaw(dst, src *gateway.Header) {
+	for name, value := range src.All() {
+		if !notSent(http.CanonicalHeaderKey(string(name))) {
+			dst.AddBytes(name, value)
+		}
+	}
 }
 
 // Read waits for the head to be sent: nothing that the peer sends before it is the handler's.

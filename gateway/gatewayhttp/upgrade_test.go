@@ -1,11 +1,14 @@
 package gatewayhttp_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/websocket"
 
@@ -126,6 +129,171 @@ func TestUpgradeNotAsked(t *testing.T) {
 		var res gateway.Response
 		if err := b.RoundTrip(t.Context(), gatewaytest.NewRequest("GET", "/", nil), &res); err != nil || res.Status != 500 {
 			t.Errorf("%s: %d, %v", name, res.Status, err)
+		}
+	}
+}
+
+// upgrading is a request for a WebSocket.
+func upgrading() *gateway.Request {
+	r := gatewaytest.NewRequest("GET", "/", nil)
+	r.Params.Set("HTTP_CONNECTION", "Upgrade")
+	r.Params.Set("HTTP_UPGRADE", "websocket")
+	r.Upgrade = "websocket"
+	return r
+}
+
+// TestHijackAnswers writes to a connection that was taken over what need not be a 101.
+func TestHijackAnswers(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		writes []string
+		status int
+		header string // X
+		body   string
+		err    error // of the last Write
+	}{
+		{"an answer", []string{"HTTP/1.1 403 Forbidden\r\nX: 1\r\nConnection: close\r\n\r\nno"}, 403, "1", "no", nil},
+		{"in pieces", []string{"HTTP/1.1 403 Forb", "idden\r\nX: 1\r\n\r", "\n", "n", "o"}, 403, "1", "no", nil},
+		{"after an interim one", []string{"HTTP/1.1 103 Early Hints\r\nX: early\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX: 1\r\n\r\nyes"}, 200, "1", "yes", nil},
+		{"chunked", []string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"}, 502, "", "", gateway.ErrMalformed},
+		{"no HTTP", []string{"\r\n\r\n"}, 502, "", "", gateway.ErrMalformed},
+		{"a second try", []string{"\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"}, 502, "", "", gateway.ErrMalformed},
+		{"a head without end", []string{"HTTP/1.1 200 OK\r\n", strings.Repeat("X: "+strings.Repeat("1", 1000)+"\r\n", 66)}, 502, "", "", gateway.ErrMalformed},
+		{"a head cut", []string{"HTTP/1.1 200 OK\r\n"}, 500, "", "", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			wrote, read := make(chan error, 1), make(chan error, 1)
+			h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				conn, _, err := w.(http.Hijacker).Hijack()
+				if err != nil {
+					wrote <- err
+					return
+				}
+				for _, s := range c.writes {
+					_, err = io.WriteString(conn, s)
+				}
+				wrote <- err
+				conn.Close()
+				_, err = conn.Read(make([]byte, 1))
+				read <- err
+			})
+			s := &scgi.Server{Handler: gatewayhttp.Handler(h), Logger: quiet}
+			b := &scgi.Client{Addr: gatewaytest.Start(t, s)}
+			var res gateway.Response
+			if err := b.RoundTrip(t.Context(), upgrading(), &res); err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			body, err := io.ReadAll(res.Body)
+			if res.Status != c.status || res.Header.Get("X") != c.header || string(body) != c.body || err != nil {
+				t.Errorf("%d, X %q, %q, %v", res.Status, res.Header.Get("X"), body, err)
+			}
+			if err := <-wrote; !errors.Is(err, c.err) {
+				t.Errorf("Write: %v", err)
+			}
+			if err := <-read; err == nil {
+				t.Error("Read of what is no stream")
+			}
+		})
+	}
+}
+
+// TestHijackMisuse: a connection is taken once, and before the head.
+func TestHijackMisuse(t *testing.T) {
+	errs := make(chan error, 4)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/twice", func(w http.ResponseWriter, r *http.Request) {
+		conn, _, _ := w.(http.Hijacker).Hijack()
+		_, _, err := w.(http.Hijacker).Hijack()
+		errs <- err
+		_, err = io.WriteString(w, "body")
+		errs <- err
+		errs <- http.NewResponseController(w).Flush()
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
+		errs <- nil
+	})
+	mux.HandleFunc("/late", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(404)
+		_, _, err := w.(http.Hijacker).Hijack()
+		errs <- err
+	})
+	b := &scgi.Client{Addr: gatewaytest.Start(t, &scgi.Server{Handler: gatewayhttp.Handler(mux), Logger: quiet})}
+	ask := func(path string) int {
+		r := upgrading()
+		r.Params.Set("REQUEST_URI", path)
+		r.Params.Set("SCRIPT_NAME", "")
+		r.Params.Set("PATH_INFO", path)
+		var res gateway.Response
+		if err := b.RoundTrip(t.Context(), r, &res); err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.Status
+	}
+	if status := ask("/twice"); status != 200 {
+		t.Errorf("%d", status)
+	}
+	for _, want := range []error{http.ErrHijacked, http.ErrHijacked, http.ErrHijacked, nil} {
+		if err := <-errs; !errors.Is(err, want) || (err == nil) != (want == nil) {
+			t.Errorf("%v, not %v", err, want)
+		}
+	}
+	if status := ask("/late"); status != 404 {
+		t.Errorf("%d", status)
+	}
+	if err := <-errs; err == nil {
+		t.Error("Hijack after WriteHeader")
+	}
+}
+
+// TestHijackConn: a connection that was taken over has addresses and deadlines, before its head and after.
+func TestHijackConn(t *testing.T) {
+	errs := make(chan error, 3)
+	addrs := make(chan string, 2)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		addrs <- conn.LocalAddr().Network() + " " + conn.LocalAddr().String()
+		addrs <- conn.RemoteAddr().Network()
+		errs <- conn.SetDeadline(time.Now().Add(time.Minute))
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		errs <- conn.SetDeadline(time.Now().Add(-time.Second))
+		_, err = conn.Read(make([]byte, 1))
+		errs <- err
+	})
+	for _, addr := range []string{"tcp", "unix"} {
+		s := &scgi.Server{Handler: gatewayhttp.Handler(h), Logger: quiet}
+		var b *scgi.Client
+		if addr == "tcp" {
+			b = &scgi.Client{Addr: gatewaytest.Start(t, s)}
+			addr += " " + b.Addr
+		} else {
+			path := "unix:" + t.TempDir() + "/s"
+			l, err := scgi.Listen(path, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			go s.Serve(l)
+			defer s.Close()
+			b = &scgi.Client{Addr: path}
+			addr += " "
+		}
+		var res gateway.Response
+		if err := b.RoundTrip(t.Context(), upgrading(), &res); err != nil || res.Status != 101 {
+			t.Fatal(res.Status, err)
+		}
+		res.Body.Close()
+		if local := <-addrs; local != addr || <-addrs != addr[:strings.Index(addr, " ")] {
+			t.Errorf("%q, not %q", local, addr)
+		}
+		for _, want := range []error{nil, nil, os.ErrDeadlineExceeded} {
+			if err := <-errs; !errors.Is(err, want) {
+				t.Errorf("%v, not %v", err, want)
+			}
 		}
 	}
 }
