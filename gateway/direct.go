@@ -188,7 +188,11 @@ func (w *directWriter) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	return w.pw.Write(p)
+	n, err := w.pw.Write(p)
+	if err == io.ErrClosedPipe { // nobody reads any more
+		err = ErrAborted
+	}
+	return n, err
 }
 
 func (w *directWriter) Flush() error { return w.commit(200) }

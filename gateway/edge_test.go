@@ -309,6 +309,49 @@ func TestDirectEdges(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a Filter's data", func(t *testing.T) {
+		r := gatewaytest.NewRequest("POST", "/", []byte("body"))
+		r.Role, r.Data = 3, strings.NewReader("data")
+		out := ask(t, r, func(w gateway.ResponseWriter, r *gateway.Request) error {
+			b, err := io.ReadAll(r.Data)
+			fmt.Fprintf(w, "%v %s %v", r.Role, b, err)
+			return nil
+		})
+		if out.body != "Filter data <nil>" || out.err != nil {
+			t.Errorf("%+v", out)
+		}
+	})
+	t.Run("a param that stands twice", func(t *testing.T) {
+		r := gatewaytest.NewRequest("GET", "/", nil)
+		r.Params.Add("REQUEST_METHOD", "POST")
+		if out := ask(t, r, func(gateway.ResponseWriter, *gateway.Request) error { return nil }); !errors.Is(out.err, gateway.ErrParam) {
+			t.Errorf("%+v", out)
+		}
+	})
+	t.Run("a context that ends in mid-answer", func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var res gateway.Response
+		seen := make(chan error, 1)
+		err := gateway.Direct(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+			io.WriteString(w, "part")
+			_, err := io.WriteString(w, "what nobody reads")
+			seen <- err
+			return err
+		})).RoundTrip(ctx, gatewaytest.NewRequest("GET", "/", nil), &res)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.ReadFull(res.Body, make([]byte, 4))
+		why := errors.New("enough")
+		cancel(why)
+		if err := <-seen; !errors.Is(err, gateway.ErrAborted) {
+			t.Errorf("the handler saw %v", err)
+		}
+		_, err = io.ReadAll(res.Body)
+		if typed, ok := errors.AsType[*gateway.Error](err); !ok || typed.Phase != gateway.PhaseBody || !errors.Is(err, why) {
+			t.Errorf("the reader saw %v", err)
+		}
+	})
 	t.Run("268 an answer of another length", func(t *testing.T) {
 		for _, c := range []struct {
 			method, length, body string
