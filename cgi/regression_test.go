@@ -158,24 +158,38 @@ func TestMaxProcsCountsPrograms(t *testing.T) {
 
 // The script that runs is the one that was looked at, also after a wait for a place.
 func TestScriptIsLookedAtAgain(t *testing.T) {
-	root := folder(t, map[string]string{"slow": "sleep .3; printf 'X: 1\\n\\nslow'\n", "s": "printf 'X: 1\\n\\ninside'\n", "../out": "printf 'X: 1\\n\\nOUTSIDE'\n"})
-	c := &cgi.Client{Root: root, MaxProcs: 1, Logger: quiet}
-	first := make(chan struct{})
-	go func() {
-		defer close(first)
-		conformance.Ask(t, c, request("/slow"))
-	}()
-	until(t, "nothing runs", func() bool { return c.Stats().Dialed == 1 })
-	second := make(chan *conformance.Outcome)
-	go func() { second <- conformance.Ask(t, c, request("/s")) }()
-	until(t, "nobody waits", func() bool { return c.Stats().Waiting == 1 })
-	if err := errors.Join(os.Remove(filepath.Join(root, "s")), os.Symlink("../out", filepath.Join(root, "s"))); err != nil {
-		t.Fatal(err)
+	for name, replace := range map[string]func(root string) error{
+		"by a link out of Root": func(root string) error {
+			return errors.Join(os.Remove(filepath.Join(root, "dir/s")), os.Symlink("../../out", filepath.Join(root, "dir/s")))
+		},
+		"by a script above it": func(root string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(root, "dir")), os.Rename(filepath.Join(root, "other"), filepath.Join(root, "dir")))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := folder(t, map[string]string{
+				"slow": "sleep .3; printf 'X: 1\n\nslow'\n", "other": "printf 'X: 1\n\nOTHER'\n",
+				"dir/s": "printf 'X: 1\n\ninside'\n", "../out": "printf 'X: 1\n\nOUTSIDE'\n",
+			})
+			c := &cgi.Client{Root: root, MaxProcs: 1, Logger: quiet}
+			first := make(chan struct{})
+			go func() {
+				defer close(first)
+				conformance.Ask(t, c, request("/slow"))
+			}()
+			until(t, "nothing runs", func() bool { return c.Stats().Dialed == 1 })
+			second := make(chan *conformance.Outcome)
+			go func() { second <- conformance.Ask(t, c, request("/dir/s")) }()
+			until(t, "nobody waits", func() bool { return c.Stats().Waiting == 1 })
+			if err := replace(root); err != nil {
+				t.Fatal(err)
+			}
+			if o := <-second; !errors.Is(o.Err, fs.ErrNotExist) {
+				t.Errorf("%q, %v", o.Body, o.Err)
+			}
+			<-first
+		})
 	}
-	if o := <-second; !errors.Is(o.Err, fs.ErrNotExist) {
-		t.Errorf("%q, %v", o.Body, o.Err)
-	}
-	<-first
 }
 
 // A relative Path is relative to the working directory, and never looked for in PATH.

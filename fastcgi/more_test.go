@@ -139,6 +139,80 @@ func TestReaderOdds(t *testing.T) {
 	}
 }
 
+// TestForeignRecords: what another id says is not the request's, in its head and in its body, and a cut says so for good.
+func TestForeignRecords(t *testing.T) {
+	foreign := rec(fastcgi.TypeParams, 9, pairs("EVIL", "1")) + rec(fastcgi.TypeStdin, 9, "evil") + rec(fastcgi.TypeAbort, 9, "") + rec(fastcgi.TypeGetValues, 0, "")
+	in := begin(1, 1, true) + foreign + rec(fastcgi.TypeParams, 1, pairs("CONTENT_LENGTH", "4")) + foreign + rec(fastcgi.TypeParams, 1, "") +
+		rec(fastcgi.TypeStdin, 1, "go") + foreign + rec(fastcgi.TypeStdin, 1, "od") + rec(fastcgi.TypeStdin, 1, "")
+	req, body, err := readRequest(fastcgi.NewReader(strings.NewReader(in)))
+	if err != nil || string(body) != "good" || req.Params.Len() != 1 {
+		t.Errorf("%v, %q, %d params", err, body, req.Params.Len())
+	}
+	_, err = fromBytes(begin(1, 1, true) + rec(fastcgi.TypeStdin, 1, "x"))
+	want(t, err, gateway.ErrMalformed)
+	_, err = fromBytes(begin(1, 1, true) + rec(fastcgi.TypeStdout, 1, "x"))
+	want(t, err, gateway.ErrMalformed)
+
+	r := fastcgi.NewReader(strings.NewReader(head(1, 1, true, "CONTENT_LENGTH", "4") + stdin(1, "go")))
+	if err := r.ReadRequest(req); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := req.Body.Read(nil); n != 0 || err != nil {
+		t.Errorf("into nothing: %d, %v", n, err)
+	}
+	for range 2 {
+		_, err = io.ReadAll(req.Body)
+		want(t, err, io.ErrUnexpectedEOF)
+	}
+}
+
+// TestWriterOdds: what Writer refuses leaves nothing behind.
+func TestWriterOdds(t *testing.T) {
+	var out bytes.Buffer
+	w := fastcgi.NewWriter(&out)
+	large := make([]byte, 70000)
+	for name, err := range map[string]error{
+		"an id that is none":      w.WriteRecord(fastcgi.TypeStdout, 0, []byte("x")),
+		"and much for it":         w.WriteRecord(fastcgi.TypeStdout, 0, large),
+		"a field with a line end": w.WriteResponse(response("X", "a\nb")),
+	} {
+		want(t, err, gateway.ErrMalformed)
+		if out.Len() > 0 {
+			t.Errorf("%s: %d bytes", name, out.Len())
+		}
+	}
+	want(t, w.WriteRecord(fastcgi.TypeEnd, 1, large), gateway.ErrTooLarge) // is no stream
+	want(t, w.WriteResponse(response("X", string(bytes.Repeat([]byte("x"), 70000)))), gateway.ErrTooLarge)
+	want(t, w.WriteRequest(&gateway.Request{ContentLength: 1}), io.ErrUnexpectedEOF)
+	if out.Len() > 0 {
+		t.Errorf("%d bytes", out.Len())
+	}
+	failed := errors.New("failed")
+	w.Reset(writer(func(p []byte) (int, error) { return 0, failed }))
+	want(t, w.WriteRecord(fastcgi.TypeStdout, 1, large), failed)
+	want(t, w.WriteRecord(fastcgi.TypeStdout, 1, []byte("x")), failed)
+	r := gatewaytest.NewRequest("POST", "/", large)
+	want(t, w.WriteRequest(r), failed)
+	res := response("X", "1")
+	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(large)), int64(len(large))
+	want(t, w.WriteResponse(res), failed)
+	// What failed is not in the way of what comes next.
+	w.Reset(&out)
+	if err := w.WriteRecord(fastcgi.TypeStdout, 1, []byte("x")); err != nil || out.String() != "\x01\x06\x00\x01\x00\x01\x00\x00x" {
+		t.Errorf("%v, %q", err, &out)
+	}
+}
+
+func response(name, value string) *gateway.Response {
+	res := &gateway.Response{Status: 200, ContentLength: -1}
+	res.Header.Add(name, value)
+	return res
+}
+
+type writer func(p []byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
 func TestNames(t *testing.T) {
 	for _, c := range [][2]string{
 		{fastcgi.TypeBegin.String(), "BEGIN_REQUEST"}, {fastcgi.TypeUnknown.String(), "UNKNOWN_TYPE"}, {fastcgi.Type(0).String(), "Type(0)"},

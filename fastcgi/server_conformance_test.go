@@ -22,6 +22,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
 )
 
 func handler(f func(w gateway.ResponseWriter, r *gateway.Request) error) *fastcgi.Server {
@@ -1088,6 +1089,13 @@ func shutdown(t *testing.T) {
 	}
 }
 
+// TestLife listens, serves and shuts down.
+func TestLife(t *testing.T) {
+	conformance.Life(t, "fastcgi", func(h gateway.Handler) conformance.Listener {
+		return &fastcgi.Server{Handler: h, SocketMode: 0o600, BaseContext: conformance.Base, ConnContext: conformance.PerConn, Logger: quiet}
+	}, func(addr string) gateway.RoundTripper { return &fastcgi.Client{Addr: addr, Logger: quiet} })
+}
+
 // TestAbortIsSeen: a handler that does nothing but run learns of ABORT_REQUEST, and of a lost peer, within 10 ms; one
 // that asked for Done learns at once.
 func TestAbortIsSeen(t *testing.T) {
@@ -1177,6 +1185,11 @@ func TestInterim(t *testing.T) {
 			if err := w.WriteInterim(101, nil); err == nil {
 				t.Error("101 is no interim answer")
 			}
+			var bad gateway.Header
+			bad.Add("X", "a\r\nb")
+			if err := w.WriteInterim(103, &bad); err == nil {
+				t.Error("269: a field with a line end")
+			}
 			_, err = io.WriteString(w, "final")
 			return err
 		})
@@ -1194,6 +1207,11 @@ func TestInterim(t *testing.T) {
 		}
 		if o := ask(t, &fastcgi.Client{Addr: s.c.RemoteAddr().String()}, request(t, "GET", "")); o.err != nil || o.body != "final" {
 			t.Errorf("dropped: %q, %v", o.body, o.err)
+		}
+		failed := errors.New("failed")
+		r.Interim = func(int, *gateway.Header) error { return failed }
+		if o := ask(t, &fastcgi.Client{Addr: s.c.RemoteAddr().String()}, r); errors.Is(o.err, failed) != interim {
+			t.Errorf("interim %v, which the caller fails: %v", interim, o.err)
 		}
 	}
 }

@@ -415,54 +415,11 @@ func closing(r *gateway.Request) <-chan time.Time {
 	return c
 }
 
-// TestRun listens, serves and shuts down.
-func TestRun(t *testing.T) {
-	dir, err := os.MkdirTemp("", "gh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	addr := "unix:" + dir + "/s"
-	begun := make(chan struct{}, 1)
-	s := &scgi.Server{SocketMode: 0o600, Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
-		begun <- struct{}{}
-		time.Sleep(50 * time.Millisecond)
-		_, err := io.WriteString(w, "finished")
-		return err
-	})}
-	ctx, stop := context.WithCancel(t.Context())
-	over := make(chan error, 1)
-	go func() { over <- s.Run(ctx, addr) }()
-	for range 1000 {
-		if _, err := os.Stat(dir + "/s"); err == nil {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
-	if info, err := os.Stat(dir + "/s"); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("290 %v, %v", info, err)
-	}
-	idle, err := net.Dial("unix", dir+"/s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer idle.Close()
-	got := make(chan *conformance.Outcome, 1)
-	go func() { got <- conformance.Ask(t, &scgi.Client{Addr: addr}, gatewaytest.NewRequest("GET", "/", nil)) }()
-	<-begun
-	stop()
-	if o := <-got; o.Err != nil || o.Body != "finished" {
-		t.Errorf("160 %q, %v", o.Body, o.Err)
-	}
-	if err := <-over; err != nil {
-		t.Errorf("160 Run: %v", err)
-	}
-	if err := s.ListenAndServe("127.0.0.1:0"); !errors.Is(err, gateway.ErrServerClosed) {
-		t.Errorf("got %v", err)
-	}
-	if err := s.ListenAndServe("nowhere"); err == nil || !strings.HasPrefix(err.Error(), "scgi: ") {
-		t.Errorf("got %v", err)
-	}
+// TestLife listens, serves and shuts down.
+func TestLife(t *testing.T) {
+	conformance.Life(t, "scgi", func(h gateway.Handler) conformance.Listener {
+		return &scgi.Server{Handler: h, SocketMode: 0o600, BaseContext: conformance.Base, ConnContext: conformance.PerConn, Logger: quiet}
+	}, func(addr string) gateway.RoundTripper { return &scgi.Client{Addr: addr} })
 }
 
 // TestClientConformance is what a client of SCGI does that is not in the shared suite.

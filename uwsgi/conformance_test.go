@@ -316,6 +316,13 @@ func TestServerConformance(t *testing.T) {
 	})
 }
 
+// TestLife listens, serves and shuts down.
+func TestLife(t *testing.T) {
+	conformance.Life(t, "uwsgi", func(h gateway.Handler) conformance.Listener {
+		return &uwsgi.Server{Handler: h, SocketMode: 0o600, BaseContext: conformance.Base, ConnContext: conformance.PerConn, Logger: quiet}
+	}, func(addr string) gateway.RoundTripper { return &uwsgi.Client{Addr: addr} })
+}
+
 // TestClientConformance is what a client of uwsgi does that is not in the shared suite.
 func TestClientConformance(t *testing.T) {
 	get := func() *gateway.Request { return gatewaytest.NewRequest("GET", "/", nil) }
