@@ -206,7 +206,7 @@ func (a *answer) endRecord(rec *records) error {
 
 // readHead reads the answer's head into res, and past interim answers.
 func (a *answer) readHead(rec *records, res *gateway.Response, limit int) error {
-	for range maxInterim {
+	for range maxInterim + 1 {
 		if err := a.oneHead(rec, res, limit); err != nil {
 			return err
 		}

@@ -287,6 +287,7 @@ func TestServerFinds(t *testing.T) {
 		t.Run(c.words, func(t *testing.T) {
 			s := &fuzz.Server{Protocol: c.p, Dial: faulty(t, c.serve), Wait: 300 * time.Millisecond}
 			if c.words == "" {
+				s.Wait = 3 * time.Second // more than what is right can take
 				if said := failures(t, func(t testing.TB) { s.Play(t, []byte(c.input)) }); said != "" {
 					t.Error(said)
 				}

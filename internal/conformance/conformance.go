@@ -459,6 +459,20 @@ func heads(t *testing.T, p Protocol) {
 		if o := Ask(t, p.Answer(t, "Status: 103\r\nLink: a\r\n\r\nStatus: 103\r\n\r\nStatus: 200\r\n\r\n"), r); o.Err != nil || fmt.Sprint(got) != "[103 103]" {
 			t.Errorf("%v, %v", got, o.Err)
 		}
+		refused := errors.New("refused")
+		r.Interim = func(int, *gateway.Header) error { return refused }
+		if o := Ask(t, p.Answer(t, "Status: 103\r\n\r\nStatus: 200\r\n\r\n"), r); !errors.Is(o.Err, refused) {
+			t.Errorf("one that the caller refuses: %v", o.Err)
+		}
+	})
+	t.Run("249 F30 as many interim answers as anybody needs", func(t *testing.T) {
+		const most = 16
+		for n, want := range map[int]error{most: nil, most + 1: gateway.ErrMalformed} {
+			answer := strings.Repeat("Status: 103\r\n\r\n", n) + "Status: 200\r\n\r\n"
+			if o := Ask(t, p.Answer(t, answer), get("/")); !errors.Is(o.Err, want) {
+				t.Errorf("%d: %v", n, o.Err)
+			}
+		}
 	})
 }
 

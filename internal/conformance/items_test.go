@@ -9,6 +9,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,7 +17,7 @@ import (
 	"testing"
 )
 
-var ran = flag.String("ran", "", `the output of "go test -json ./...": of what passed there every item must be`)
+var ran = flag.String("ran", "", `the output of "go test -json -cover ./...": of what passed there every item must be`)
 
 const (
 	items   = 300 // of the conformance list
@@ -74,27 +75,41 @@ func mark(name string, found map[string]bool) {
 	}
 }
 
+// event is a line of what go test -json prints.
+type event struct{ Action, Package, Test, Output string }
+
+// events reads the output of a run.
+func events(t *testing.T, file string) iter.Seq[event] {
+	return func(yield func(event) bool) {
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		lines := bufio.NewScanner(f)
+		lines.Buffer(nil, 16<<20)
+		for lines.Scan() {
+			var e event
+			if json.Unmarshal(lines.Bytes(), &e) == nil && !yield(e) {
+				return
+			}
+		}
+		if err := lines.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // passed notes the ids of the subtests that passed in a run.
 func passed(t *testing.T, file string, found map[string]bool) {
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		var event struct{ Action, Test string }
-		if json.Unmarshal(lines.Bytes(), &event) != nil || event.Action != "pass" || strings.HasPrefix(event.Test, "Fuzz") {
+	for e := range events(t, file) {
+		if e.Action != "pass" || strings.HasPrefix(e.Test, "Fuzz") {
 			continue
 		}
-		_, subtests, _ := strings.Cut(event.Test, "/")
+		_, subtests, _ := strings.Cut(e.Test, "/")
 		for name := range strings.SplitSeq(subtests, "/") {
 			mark(name, found)
 		}
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -120,5 +135,26 @@ func named(t *testing.T, root string, found map[string]bool) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// leastCovered is the percentage of the statements of a public package that its own tests must run.
+const leastCovered = 90
+
+// TestCoverage looks at what the packages' own tests ran, where there is the output of a run with -cover.
+func TestCoverage(t *testing.T) {
+	if *ran == "" {
+		t.Skip("needs -ran, the output of go test -json -cover ./...")
+	}
+	for _, name := range []string{"gateway", "gateway/gatewayhttp", "fastcgi", "scgi", "uwsgi", "cgi"} {
+		covered := -1.0
+		for e := range events(t, *ran) {
+			if e.Package == "github.com/gatehouse-go/gatehouse/"+name && e.Test == "" {
+				fmt.Sscanf(e.Output, "coverage: %f%%", &covered)
+			}
+		}
+		if t.Logf("%s: %.1f %%", name, covered); covered < leastCovered {
+			t.Errorf("%s: %.1f %%, less than %d", name, covered, leastCovered)
+		}
 	}
 }

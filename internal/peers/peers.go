@@ -8,6 +8,7 @@ package peers
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -75,15 +76,21 @@ func Write(t testing.TB, dir, name, text string) string {
 	return path
 }
 
-// Port is a TCP port of 127.0.0.1 that was free a moment ago.
+// Port is a TCP port of 127.0.0.1 that was free a moment ago, below those that systems give to whoever asks for any: no
+// connection of another test takes it before the peer does.
 func Port(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	for range 100 {
+		var l net.Listener
+		port := 10000 + rand.IntN(20000)
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal(err)
+	return 0
 }
 
 // Start runs a peer until the test ends, and waits until something listens on addr ("host:port" or a socket's path).

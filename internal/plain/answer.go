@@ -54,7 +54,7 @@ func (a *Answer) Reset(in *inbuf.Buffer) { *a = Answer{in: in} }
 // gateway.ErrTruncated: inside it. gateway.ErrTooLarge: it has more than limit bytes. gateway.ErrMalformed: it is none,
 // or a 101 that nobody asked for.
 func (a *Answer) ReadHead(res *gateway.Response, limit int) error {
-	for range maxInterim {
+	for range maxInterim + 1 {
 		if err := a.oneHead(res, limit); err != nil {
 			return err
 		}
