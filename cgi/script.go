@@ -136,9 +136,6 @@ func runnable(root dir, name string) error {
 
 // environ is the environment for a script.
 func (c *Client) environ(r *gateway.Request, s script) ([]string, error) {
-	if r.Role > 1 {
-		return nil, fmt.Errorf("cgi: role %v: %w", r.Role, gateway.ErrParam)
-	}
 	head, err := send.New(r, c.env)
 	if err != nil {
 		return nil, fmt.Errorf("cgi: %w", err)

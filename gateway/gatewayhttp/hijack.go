@@ -116,9 +116,6 @@ func (c *hijacked) open(res *gateway.Response, rest []byte) (err error) {
 
 // answer sends the head of an answer that is no 101, and of its body what was written with it.
 func (c *hijacked) answer(res *gateway.Response, rest []byte) (err error) {
-	if _, coded := res.Header.Lookup("Transfer-Encoding"); coded {
-		return fmt.Errorf("Transfer-Encoding in an answer: %w", gateway.ErrMalformed) // its chunks would be taken for the body
-	}
 	copyRaw(c.w.Header(), &res.Header)
 	c.plain = true
 	c.w.WriteHeader(res.Status)

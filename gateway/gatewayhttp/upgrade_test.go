@@ -260,7 +260,7 @@ func TestHijackConn(t *testing.T) {
 		addrs <- conn.LocalAddr().Network() + " " + conn.LocalAddr().String()
 		addrs <- conn.RemoteAddr().Network()
 		errs <- conn.SetDeadline(time.Now().Add(time.Minute))
-		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst")
 		errs <- conn.SetDeadline(time.Now().Add(-time.Second))
 		_, err = conn.Read(make([]byte, 1))
 		errs <- err
@@ -285,6 +285,9 @@ func TestHijackConn(t *testing.T) {
 		var res gateway.Response
 		if err := b.RoundTrip(t.Context(), upgrading(), &res); err != nil || res.Status != 101 {
 			t.Fatal(res.Status, err)
+		}
+		if b, err := io.ReadAll(res.Body); string(b) != "first" || err != nil {
+			t.Errorf("%q, %v", b, err)
 		}
 		res.Body.Close()
 		if local := <-addrs; local != addr || <-addrs != addr[:strings.Index(addr, " ")] {
