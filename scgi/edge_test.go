@@ -66,6 +66,30 @@ func TestReaderEdges(t *testing.T) {
 			}
 		}
 	})
+	t.Run("an answer's head at its limit, there at once", func(t *testing.T) {
+		const answer = "X: 0123456789\n\nbody"
+		for limit, want := range map[int]error{len(answer) - 4: nil, len(answer) - 5: gateway.ErrTooLarge} {
+			r := scgi.NewReader(strings.NewReader(answer))
+			r.MaxHeadBytes = limit
+			var res gateway.Response
+			if err := r.ReadResponse(&res); !errors.Is(err, want) || (err == nil) != (want == nil) {
+				t.Errorf("%d: %v", limit, err)
+			}
+		}
+	})
+	t.Run("an answer that is cut, or has no body for all we know", func(t *testing.T) {
+		for body, want := range map[string]error{"": nil, "p": gateway.ErrTruncated} {
+			r := scgi.NewReader(strings.NewReader("Content-Length: 9\n\n" + body))
+			var res gateway.Response
+			if err := r.ReadResponse(&res); err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(iotest.OneByteReader(res.Body))
+			if string(b) != body || !errors.Is(err, want) || (err == nil) != (want == nil) {
+				t.Errorf("%q: %q, %v", body, b, err)
+			}
+		}
+	})
 	t.Run("where it is", func(t *testing.T) {
 		const next = "the next"
 		r := scgi.NewReader(strings.NewReader(head() + next))
