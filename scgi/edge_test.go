@@ -77,6 +77,16 @@ func TestReaderEdges(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the end of an answer comes with its last bytes", func(t *testing.T) { // so that a proxy can send both at once
+		r := scgi.NewReader(strings.NewReader("Content-Length: 4\n\nbody"))
+		var res gateway.Response
+		if err := r.ReadResponse(&res); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := res.Body.Read(make([]byte, 9)); n != 4 || err != io.EOF {
+			t.Errorf("%d, %v", n, err)
+		}
+	})
 	t.Run("an answer that is cut, or has no body for all we know", func(t *testing.T) {
 		for body, want := range map[string]error{"": nil, "p": gateway.ErrTruncated} {
 			r := scgi.NewReader(strings.NewReader("Content-Length: 9\n\n" + body))
