@@ -25,8 +25,8 @@ type Decode func(b []byte) (params map[string]string, n int, err error)
 // Decoder fails t where theirs and ours disagree about b: accepted, refused or cut; params; n. What is compared are the
 // rules of the wire. Left to each decoder are what it makes of HTTP_PROXY, whether it refuses what breaks a rule of params
 // (a NUL, a name that stands twice) or exceeds a limit of ours, how early it refuses a head that is not whole, and, of
-// FastCGI, input with records of several ids or of one that was not begun, and whether n has the padding of the head's
-// last record.
+// FastCGI, input with records of several ids or of one that was not begun, a head that ABORT_REQUEST ends, which may be
+// refused or passed over, and whether n has the padding of the head's last record.
 func Decoder(t testing.TB, p Protocol, b []byte, theirs Decode) {
 	t.Helper()
 	want := decode(p, b)
@@ -201,6 +201,7 @@ func (h *head) records(b []byte) {
 		}
 		h.slack = int(rec.Padding)
 		h.free = h.free || rec.ID != 0 && rec.ID != first && (first != 0 || rec.Type != fastcgi.TypeBegin)
+		h.free = h.free || rec.Type == fastcgi.TypeAbort && rec.ID == first && first != 0
 		first = cmp.Or(first, rec.ID)
 		at += n + int(rec.Length) + h.slack
 		h.free = h.free || h.n == 0 && rec.Type == fastcgi.TypeParams && rec.Length == 0 && at > len(b)

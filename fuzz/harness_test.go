@@ -180,7 +180,11 @@ func TestDecoderFinds(t *testing.T) {
 		input  string
 		decode fuzz.Decode
 	}{
-		"a cut head that is refused":    {fuzz.SCGI, good[:20], func([]byte) (map[string]string, int, error) { return nil, 0, errOther }},
+		"a cut head that is refused": {fuzz.SCGI, good[:20], func([]byte) (map[string]string, int, error) { return nil, 0, errOther }},
+		"a head that was aborted": {fuzz.FastCGI, fcgi(fastcgi.TypeBegin, 1, keep, fastcgi.TypeAbort, 1, "", fastcgi.TypeBegin, 1, keep, fastcgi.TypeParams, 1, ""),
+			read(fuzz.FastCGI)},
+		"a head that was aborted, and no other": {fuzz.FastCGI, fcgi(fastcgi.TypeBegin, 1, keep, fastcgi.TypeAbort, 1, "", fastcgi.TypeParams, 1, ""),
+			func([]byte) (map[string]string, int, error) { return nil, 0, io.ErrUnexpectedEOF }},
 		"a rule of params":              {fuzz.CGI, "CONTENT_LENGTH=+1\x00\x00", func([]byte) (map[string]string, int, error) { return nil, 0, errOther }},
 		"a name twice":                  {fuzz.CGI, "A=1\x00A=1\x00\x00", func([]byte) (map[string]string, int, error) { return nil, 0, errOther }},
 		"SCGI to be seen whole":         {fuzz.SCGI, "024:CONT", func([]byte) (map[string]string, int, error) { return nil, 0, io.ErrUnexpectedEOF }},
