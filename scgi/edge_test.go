@@ -66,6 +66,18 @@ func TestReaderEdges(t *testing.T) {
 			}
 		}
 	})
+	t.Run("an answer that is cut while it is dropped", func(t *testing.T) {
+		for body, want := range map[string]error{"": io.EOF, "part": gateway.ErrTruncated} {
+			r := scgi.NewReader(strings.NewReader("Content-Length: 9\n\n" + body))
+			var res gateway.Response
+			if err := r.ReadResponse(&res); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.ReadResponse(&res); !errors.Is(err, want) {
+				t.Errorf("%q: %v", body, err)
+			}
+		}
+	})
 	t.Run("an answer's head at its limit, there at once", func(t *testing.T) {
 		const answer = "X: 0123456789\n\nbody"
 		for limit, want := range map[int]error{len(answer) - 4: nil, len(answer) - 5: gateway.ErrTooLarge} {
