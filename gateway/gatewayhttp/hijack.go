@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/scan"
 )
 
 // Hijack hands the connection to the handler of a request that asks for an upgrade.
@@ -24,7 +25,7 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	case w.status != 0:
 		return nil, nil, errors.New("gatewayhttp: Hijack after WriteHeader")
 	}
-	c := &hijacked{w: w.w, peer: w.r.Peer, local: w.r.Local, opened: make(chan struct{})}
+	c := &hijacked{w: w.w, peer: w.r.Peer, local: w.r.Local, bare: w.head, opened: make(chan struct{})}
 	w.taken = c
 	return c, bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c)), nil
 }
@@ -34,95 +35,150 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 type hijacked struct {
 	w           gateway.ResponseWriter
 	peer, local netip.AddrPort
+	bare        bool          // to HEAD: no body
+	opened      chan struct{} // closed with the first of status, stream and err
 
-	mu     sync.Mutex
-	head   []byte
-	plain  bool           // the answer is no 101: what follows its head is its body
+	writing sync.Mutex // one Write at a time; it guards head and end
+	head    []byte
+	end     scan.Head
+
+	mu     sync.Mutex     // of what follows; held by nobody who waits for the peer
+	status int            // of an answer that is no 101: what follows its head is its body
 	stream gateway.Stream // after a 101
 	err    error
-	opened chan struct{} // closed with the first of plain, stream and err
 }
 
 const maxHijackedHead = 64 << 10
 
 func (c *hijacked) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.err != nil:
-		return 0, c.err
-	case c.stream != nil:
-		return c.stream.Write(p)
-	case c.plain:
-		return c.w.Write(p)
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.begun() {
+		return c.send(p)
 	}
 	c.head = append(c.head, p...)
 	opened, err := c.advance()
-	if err == nil && !opened {
-		return len(p), nil
+	if err == nil && opened {
+		_, err = c.send(c.head)
+	}
+	if opened || err != nil {
+		c.head = nil
 	}
 	if err != nil {
-		c.err = fmt.Errorf("gatewayhttp: hijacked connection: %w", err)
-	}
-	c.head = nil
-	close(c.opened)
-	if c.err != nil {
-		return 0, c.err
+		return 0, c.fail(fmt.Errorf("gatewayhttp: hijacked connection: %w", err))
 	}
 	return len(p), nil
 }
 
-// advance takes whole heads out of what was written: interim ones, and the last, which opens the connection.
+// state is where the connection has got to.
+func (c *hijacked) state() (stream gateway.Stream, status int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stream, c.status, c.err
+}
+
+// begun reports whether it is settled what becomes of the connection.
+func (c *hijacked) begun() bool {
+	stream, status, err := c.state()
+	return stream != nil || status != 0 || err != nil
+}
+
+// fail makes err what Write returns from now on, unless something else was first.
+func (c *hijacked) fail(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.settle(func() { c.err = err })
+	}
+	return c.err
+}
+
+// settle changes the state, and lets the readers go.
+func (c *hijacked) settle(change func()) {
+	if c.stream == nil && c.status == 0 && c.err == nil {
+		defer close(c.opened)
+	}
+	change()
+}
+
+// send sends what follows the head.
+func (c *hijacked) send(p []byte) (int, error) {
+	stream, status, err := c.state()
+	switch {
+	case err != nil:
+		return 0, err
+	case len(p) == 0:
+		return 0, nil
+	case stream != nil:
+		return stream.Write(p)
+	case !bodyAllowed(status):
+		return 0, http.ErrBodyNotAllowed
+	case c.bare:
+		return len(p), nil
+	}
+	return c.w.Write(p)
+}
+
+// advance takes whole heads out of what was written: interim ones, and the last, which opens the connection. What is left
+// of head then follows it.
 func (c *hijacked) advance() (opened bool, err error) {
 	for {
 		if start := min(len(c.head), len("HTTP/")); string(c.head[:start]) != "HTTP/"[:start] {
 			return false, fmt.Errorf("no HTTP: %w", gateway.ErrMalformed) // the head of a CGI script would do, too
 		}
-		var res gateway.Response
-		n, err := gateway.ConsumeResponse(c.head, &res)
-		switch {
-		case err != nil:
-			return false, err
-		case n == 0 && len(c.head) > maxHijackedHead: // not ErrTooLarge, which is for what a peer sent
+		n := c.end.Find(c.head)
+		if n > maxHijackedHead || n == 0 && len(c.head) > maxHijackedHead { // not ErrTooLarge, which is for what a peer sent
 			return false, fmt.Errorf("head of more than %d bytes: %w", maxHijackedHead, gateway.ErrMalformed)
-		case n == 0:
-			return false, nil
-		case res.Status >= 200 || res.Status == http.StatusSwitchingProtocols:
-			return true, c.open(&res, c.head[n:])
 		}
-		if res.Status != http.StatusContinue { // which is the web server's to send
+		if n == 0 {
+			return false, nil
+		}
+		var res gateway.Response
+		if _, err := gateway.ConsumeResponse(c.head[:n], &res); err != nil {
+			return false, err
+		}
+		c.head, c.end = c.head[n:], scan.Head{}
+		switch {
+		case res.Status == http.StatusSwitchingProtocols:
+			return true, c.upgrade(&res.Header)
+		case res.Status >= 200:
+			c.answer(&res)
+			return true, nil
+		case res.Status != http.StatusContinue: // which is the web server's to send
 			var h gateway.Header
 			copyRaw(&h, &res.Header)
 			c.w.WriteInterim(res.Status, &h) // where it can be sent
 		}
-		c.head = c.head[n:]
 	}
 }
 
-// open sends the head, and what was written after it.
-func (c *hijacked) open(res *gateway.Response, rest []byte) (err error) {
-	if res.Status != http.StatusSwitchingProtocols {
-		return c.answer(res, rest)
+// upgrade sends the head of the 101. Whoever has closed c by then gets no stream.
+func (c *hijacked) upgrade(h *gateway.Header) error {
+	copyRaw(c.w.Header(), h)
+	if token, ok := h.Lookup("Upgrade"); ok {
+		c.w.Header().Set("Upgrade", string(token)) // Hijack compares it with what was asked for
 	}
-	h := c.w.Header()
-	for name, value := range res.Header.All() {
-		h.AddBytes(name, value)
+	stream, err := c.w.Hijack()
+	if err != nil {
+		return err
 	}
-	if c.stream, err = c.w.Hijack(); err == nil && len(rest) > 0 {
-		_, err = c.stream.Write(rest)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		stream.Close()
+		return c.err
 	}
-	return err
+	c.settle(func() { c.stream = stream })
+	return nil
 }
 
-// answer sends the head of an answer that is no 101, and of its body what was written with it.
-func (c *hijacked) answer(res *gateway.Response, rest []byte) (err error) {
+// answer sends the head of an answer that is no 101.
+func (c *hijacked) answer(res *gateway.Response) {
 	copyRaw(c.w.Header(), &res.Header)
-	c.plain = true
 	c.w.WriteHeader(res.Status)
-	if len(rest) > 0 {
-		_, err = c.w.Write(rest)
-	}
-	return err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settle(func() { c.status = res.Status })
 }
 
 // copyRaw copies the fields that a handler may set.
@@ -137,9 +193,7 @@ func copyRaw(dst, src *gateway.Header) {
 // Read waits for the head to be sent: nothing that the peer sends before it is the handler's.
 func (c *hijacked) Read(p []byte) (int, error) {
 	<-c.opened
-	c.mu.Lock()
-	stream, err := c.stream, c.err
-	c.mu.Unlock()
+	stream, _, err := c.state()
 	switch {
 	case stream != nil:
 		return stream.Read(p)
@@ -149,31 +203,26 @@ func (c *hijacked) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
+// Close ends a Write or Read of the stream that waits. Before a head it leaves the request without an answer.
 func (c *hijacked) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.stream != nil {
-		return c.stream.Close()
+	stream, _, _ := c.state()
+	if stream != nil {
+		return stream.Close()
 	}
-	if c.err == nil && !c.plain {
-		c.err = net.ErrClosed
-		close(c.opened)
-	}
+	c.fail(net.ErrClosed)
 	return nil
 }
 
 // finish ends an answer that is no 101.
 func (c *hijacked) finish() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	stream, status, err := c.state()
 	switch {
-	case c.stream != nil || c.plain:
+	case stream != nil || status != 0:
 		return nil
-	case c.err == nil:
-		c.err = errors.New("gatewayhttp: hijacked connection: no response was written")
-		close(c.opened)
+	case err != nil:
+		return err
 	}
-	return c.err
+	return c.fail(errors.New("gatewayhttp: hijacked connection: no response was written"))
 }
 
 func (c *hijacked) LocalAddr() net.Addr  { return address(c.local) }
@@ -192,18 +241,16 @@ func (c *hijacked) SetDeadline(t time.Time) error {
 }
 
 func (c *hijacked) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s, ok := c.stream.(interface{ SetReadDeadline(time.Time) error }); ok {
+	stream, _, _ := c.state()
+	if s, ok := stream.(interface{ SetReadDeadline(time.Time) error }); ok {
 		return s.SetReadDeadline(t)
 	}
 	return c.w.SetReadDeadline(t)
 }
 
 func (c *hijacked) SetWriteDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s, ok := c.stream.(interface{ SetWriteDeadline(time.Time) error }); ok {
+	stream, _, _ := c.state()
+	if s, ok := stream.(interface{ SetWriteDeadline(time.Time) error }); ok {
 		return s.SetWriteDeadline(t)
 	}
 	return c.w.SetWriteDeadline(t)

@@ -3,6 +3,7 @@ package gatewayhttp_test
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/nettest"
 	"golang.org/x/net/websocket"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
@@ -155,6 +157,9 @@ func TestHijackAnswers(t *testing.T) {
 		{"an answer", []string{"HTTP/1.1 403 Forbidden\r\nX: 1\r\nConnection: close\r\n\r\nno"}, 403, "1", "no", nil},
 		{"in pieces", []string{"HTTP/1.1 403 Forb", "idden\r\nX: 1\r\n\r", "\n", "n", "o"}, 403, "1", "no", nil},
 		{"after an interim one", []string{"HTTP/1.1 103 Early Hints\r\nX: early\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX: 1\r\n\r\nyes"}, 200, "1", "yes", nil},
+		{"without a body", []string{"HTTP/1.1 304 Not Modified\r\nX: 1\r\n\r\n", "late"}, 304, "1", "", http.ErrBodyNotAllowed},
+		{"without a body, at once", []string{"HTTP/1.1 204 No Content\r\nX: 1\r\n\r\nlate"}, 204, "1", "", http.ErrBodyNotAllowed},
+		{"F28 with orders to the web server", []string{"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /secret\r\nX-Sendfile: /secret\r\nX: 1\r\n\r\n"}, 200, "1", "", nil},
 		{"chunked", []string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"}, 502, "", "", gateway.ErrMalformed},
 		{"no HTTP", []string{"\r\n\r\n"}, 502, "", "", gateway.ErrMalformed},
 		{"a second try", []string{"\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"}, 502, "", "", gateway.ErrMalformed},
@@ -174,6 +179,9 @@ func TestHijackAnswers(t *testing.T) {
 				}
 				wrote <- err
 				conn.Close()
+				if _, err := io.WriteString(conn, "after Close"); err == nil {
+					t.Error("a Write after Close")
+				}
 				_, err = conn.Read(make([]byte, 1))
 				read <- err
 			})
@@ -185,6 +193,11 @@ func TestHijackAnswers(t *testing.T) {
 			}
 			defer res.Body.Close()
 			body, err := io.ReadAll(res.Body)
+			for name := range res.Header.All() {
+				if n := string(name); n == "X-Accel-Redirect" || n == "X-Sendfile" {
+					t.Errorf("%s was sent", n)
+				}
+			}
 			if res.Status != c.status || res.Header.Get("X") != c.header || string(body) != c.body || err != nil {
 				t.Errorf("%d, X %q, %q, %v", res.Status, res.Header.Get("X"), body, err)
 			}
@@ -260,7 +273,7 @@ func TestHijackConn(t *testing.T) {
 		addrs <- conn.LocalAddr().Network() + " " + conn.LocalAddr().String()
 		addrs <- conn.RemoteAddr().Network()
 		errs <- conn.SetDeadline(time.Now().Add(time.Minute))
-		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst")
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Sendfile: /secret\r\n\r\nfirst")
 		errs <- conn.SetDeadline(time.Now().Add(-time.Second))
 		_, err = conn.Read(make([]byte, 1))
 		errs <- err
@@ -286,6 +299,9 @@ func TestHijackConn(t *testing.T) {
 		if err := b.RoundTrip(t.Context(), upgrading(), &res); err != nil || res.Status != 101 {
 			t.Fatal(res.Status, err)
 		}
+		if res.Header.Get("X-Sendfile") != "" {
+			t.Error("F28: an order to the web server was sent")
+		}
 		if b, err := io.ReadAll(res.Body); string(b) != "first" || err != nil {
 			t.Errorf("%q, %v", b, err)
 		}
@@ -299,4 +315,44 @@ func TestHijackConn(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestHijackIsConn holds a connection that was taken over to what net.Conn promises, deadlines and a Close that ends a
+// Write that waits among it.
+func TestHijackIsConn(t *testing.T) {
+	taken, stop := make(chan net.Conn), make(chan struct{})
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
+		taken <- conn
+		<-stop
+	})
+	addr := gatewaytest.Start(t, &scgi.Server{Handler: gatewayhttp.Handler(h), Logger: quiet})
+	defer close(stop)
+	ask, err := scgi.AppendRequest(nil, upgrading())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const head = "Status: 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+	nettest.TestConn(t, func() (ours, peers net.Conn, end func(), err error) {
+		if peers, err = net.Dial("tcp", addr); err != nil {
+			return nil, nil, nil, err
+		}
+		if _, err = peers.Write(ask); err != nil {
+			return nil, nil, nil, err
+		}
+		ours = <-taken
+		got := make([]byte, len(head))
+		if _, err = io.ReadFull(peers, got); err == nil && string(got) != head {
+			err = errors.New(string(got))
+		}
+		return ours, peers, func() {
+			ours.Close()
+			peers.Close()
+		}, err
+	})
 }
