@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +21,9 @@ import (
 )
 
 // Client answers a client with bytes and fails a test unless Call, and the reading of what it returns, are over in Wait;
-// there is an error if b is cut; and the body is that of b, if b is a whole answer and no error says otherwise.
+// there is an error if b is cut; and the body is that of b up to its Content-Length, if b is a whole answer and no error says
+// otherwise. Left to the client are bodies of 204, 205 and 304, which it may drop, redirects, which it may follow, and
+// interim answers, which it may take for the answer.
 //
 // Call sends a GET to addr, "host:port" on loopback, or of CGI the path of a program (in sh, so on Unix alone; it reads no
 // input), and returns the answer's body. The application behind addr reads a request whole, as far as it can, answers b and
@@ -68,9 +71,15 @@ func (c *Client) call(ctx context.Context, addr string) ([]byte, error) {
 	if err != nil || body == nil {
 		return nil, err
 	}
-	defer body.Close()
-	return io.ReadAll(body)
+	b, err := io.ReadAll(body)
+	if cerr := body.Close(); err == nil {
+		err = cerr
+	}
+	return b, err
 }
+
+// interim finds what may be an answer with a 1xx.
+var interim = regexp.MustCompile(`(?i)(status[ \t]*:[ \t]*|http/\d\.\d +)1\d\d`)
 
 // judgeAnswer says what is wrong with what a client made of b.
 func judgeAnswer(p Protocol, b, body []byte, err error) error {
@@ -86,7 +95,8 @@ func judgeAnswer(p Protocol, b, body []byte, err error) error {
 	switch {
 	case readErr == io.EOF:
 		return errors.New("there was no answer, and it saw no error")
-	case res.Status == 204 || res.Status == 304: // what follows the head is nobody's
+	case res.Status == 204 || res.Status == 205 || res.Status == 304: // what follows the head is nobody's
+	case res.Header.Get("Location") != "" || interim.Match(b):
 	case readErr == nil && len(want) == 0 && res.ContentLength > 0: // a Reader cannot know that it was no HEAD
 		return errors.New("the answer was cut behind its head, and it saw no error")
 	case errors.Is(readErr, io.ErrUnexpectedEOF):

@@ -19,7 +19,8 @@ import (
 
 // Decode is your decoder of one request head: its params, and the bytes it used; n below 0: it does not say. A map is
 // enough: order is not compared, and of a name that comes twice any value will do, or all of them joined. An error that
-// is io.ErrUnexpectedEOF says that b ends inside the head, any other that the head is refused. b is yours.
+// is io.ErrUnexpectedEOF says that b ends inside the head, any other that the head is refused; a name of no bytes is to be.
+// b is yours.
 type Decode func(b []byte) (params map[string]string, n int, err error)
 
 // Decoder fails t where theirs and ours disagree about b: accepted, refused or cut; params; n. What is compared are the

@@ -300,6 +300,30 @@ func TestServerFinds(t *testing.T) {
 			expect(t, c.words, func(t testing.TB) { s.Play(t, []byte(c.input)) })
 		})
 	}
+	t.Run("a head in pieces", func(t *testing.T) {
+		dial := faulty(t, func(c net.Conn, _ bool) {
+			left := make(chan struct{}) // it ends its handler when the client seems to leave
+			go func() {
+				defer close(left)
+				c.Read(make([]byte, 1))
+			}()
+			io.WriteString(c, "Status: 200 OK\r\n")
+			select {
+			case <-left:
+			case <-time.After(50 * time.Millisecond):
+				io.WriteString(c, "\r\n")
+			}
+		})
+		for _, dial := range []func(context.Context) (net.Conn, error){dial, func(ctx context.Context) (net.Conn, error) {
+			c, err := dial(ctx)
+			return struct{ net.Conn }{c}, err // without CloseWrite
+		}} {
+			s := &fuzz.Server{Protocol: fuzz.SCGI, Dial: dial}
+			if said := failures(t, func(t testing.TB) { s.Play(t, []byte("24:CONTENT_LENGTH\x000\x00SCGI\x001\x00,")) }); said != "" {
+				t.Error(said)
+			}
+		}
+	})
 	t.Run("bytes of another request", func(t *testing.T) {
 		var kept string
 		s := &fuzz.Server{Protocol: fuzz.SCGI, Dial: faultyRead(t, func(c net.Conn, in string) {
@@ -394,7 +418,8 @@ func TestClientFinds(t *testing.T) {
 		return nil, nil
 	}, "Status: 200\n\nbody"))
 	close(stop)
-	for _, fine := range []string{"Status: 204\n\nbody", "HTTP/1.1 304 Not Modified\nContent-Length: 9\n\n"} {
+	for _, fine := range []string{"Status: 204\n\nbody", "HTTP/1.1 304 Not Modified\nContent-Length: 9\n\n", "Status: 205\n\nbody", "Location: /x\n\nbody",
+		"Status: 103 Early Hints\n\nStatus: 200\n\nbody"} {
 		if said := failures(t, play(func(ctx context.Context, addr string) (io.ReadCloser, error) {
 			raw(ctx, addr)
 			return nil, nil

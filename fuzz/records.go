@@ -53,6 +53,9 @@ func beginnings(b []byte) map[uint16]int {
 	}
 }
 
+// closes is never sure: a connection may be kept, and be waited on for the next request.
+func (r *records) closes() bool { return false }
+
 // record takes one record; it reports whether those that follow it still mean something.
 func (r *records) record(rec fastcgi.Record) bool {
 	if rec.ID == 0 {

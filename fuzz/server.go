@@ -31,7 +31,7 @@ const (
 // Server plays bytes to a live server and fails a test if an invariant breaks:
 //
 //   - once b is sent, it answers or closes in Wait, and when the end of the input follows, it closes;
-//   - an answer of FastCGI is records, of requests that were begun, with no more than one END for each, and nothing of it
+//   - an answer of FastCGI is records of version 1, of requests that were begun, with no more than one END for each, and nothing of it
 //     behind that (an answer that is cut is not held against it: that is how a server shows that a handler failed);
 //   - a request that is malformed on the wire gets no answer with a status below 400;
 //   - it still serves afterwards: a GET gets a whole head, and of FastCGI its END, in Wait;
@@ -53,7 +53,9 @@ type Server struct {
 var playing sync.Mutex
 
 // Play sends b on a connection of its own. If that has a CloseWrite method, as *net.TCPConn and *net.UnixConn have, the
-// server sees the end of the input when it has answered what is whole in b, or said nothing for a while.
+// server sees the end of the input when it has answered what is whole in b, or said nothing for a while; if not, of what it
+// says to requests that are not whole, and of FastCGI behind its answers, only the next 10 ms are seen. A server may take
+// the end of the input for a client that left, but not before it has sent the head of an answer to a whole request.
 func (s *Server) Play(t testing.TB, b []byte) {
 	t.Helper()
 	playing.Lock()
@@ -125,8 +127,13 @@ func (s *Server) exchange(t testing.TB, b []byte) *exchange {
 	if x.late = x.timedOut() && !x.sent.answered(x.answer); x.late || x.closed() {
 		return x
 	}
-	x.read(conn, soon(over), nil)
-	if half, ok := conn.(interface{ CloseWrite() error }); ok && !x.closed() {
+	half, ok := conn.(interface{ CloseWrite() error })
+	rest := soon(over)
+	if !ok && x.sent.closes() {
+		rest = over
+	}
+	x.read(conn, rest, nil)
+	if ok && !x.closed() {
 		<-written
 		half.CloseWrite()
 		x.read(conn, time.Now().Add(s.wait()), nil)
@@ -184,6 +191,7 @@ type session interface {
 	bytes() []byte
 	answered(answer []byte) bool // everything that is whole has its answer; called again and again as it grows
 	served(answer []byte) bool   // the one request, which is whole, is answered by more than a word
+	closes() bool                // the server has nothing to wait for behind its answer
 	judge(answer []byte) error   // what is wrong with it
 	holds(answer []byte, secret string) bool
 }
@@ -231,13 +239,19 @@ func newSingle(p Protocol, b []byte) *single {
 
 func (s *single) bytes() []byte { return s.b }
 
-// answered is true from the first byte on: the end of an answer is that of the connection.
-func (s *single) answered(answer []byte) bool { return !s.whole || len(answer) > 0 }
+// answered is true from the end of the head on: the end of an answer is that of the connection.
+func (s *single) answered(answer []byte) bool {
+	n, err := gateway.ConsumeResponse(answer, new(gateway.Response))
+	return !s.whole || n > 0 || err != nil
+}
 
 func (s *single) served(answer []byte) bool {
 	n, err := gateway.ConsumeResponse(answer, new(gateway.Response))
 	return n > 0 && err == nil
 }
+
+// closes is true where an answer comes: it is all that the connection carries.
+func (s *single) closes() bool { return s.whole }
 
 func (s *single) holds(answer []byte, secret string) bool { return pieces(answer, secret) }
 
