@@ -96,13 +96,13 @@ func (c *Client) start(ctx context.Context, j *job) (single.Conn, error) {
 		}
 		return nil, err
 	}
-	go p.collect()
-	go p.wait()
-	if c.Timeout > 0 {
+	if c.Timeout > 0 { // before the end of the program, which stops it, can be seen
 		p.mu.Lock()
 		p.timer = time.AfterFunc(c.Timeout, p.expire)
 		p.mu.Unlock()
 	}
+	go p.collect()
+	go p.wait()
 	return p, nil
 }
 
@@ -157,8 +157,11 @@ func (p *process) arm() {
 	p.stdout.SetReadDeadline(t)
 }
 
-// expire ends a program whose time is over.
+// expire ends a program whose time is over, unless it has ended.
 func (p *process) expire() {
+	if p.ran() {
+		return
+	}
 	p.mu.Lock()
 	p.late = true
 	p.mu.Unlock()
