@@ -11,8 +11,9 @@ import (
 
 // Direct is Proxy's inverse: a RoundTripper that calls h in this process, for routing and tests. h runs in a goroutine
 // of its own, on a copy of the request to which the rules of a received head have been applied; its context is done
-// when ctx is or when the answer's Body is closed, and from then on it can read no more of the request's body, but for a Read that has begun. The
-// lengths of both bodies are held to as on a wire. Interim answers and upgrades are not carried.
+// when ctx is or when the answer's Body is closed, and from then on it can neither read the request's body nor write to
+// Stderr, but for a call that has begun. The lengths of both bodies are held to as on a wire. Interim answers and upgrades
+// are not carried.
 func Direct(h Handler) RoundTripper { return direct{h} }
 
 type direct struct{ h Handler }
@@ -115,9 +116,6 @@ func (w *directWriter) RequestContext() context.Context { return w.ctx }
 // end takes from the handler what belongs to the caller.
 func (w *directWriter) end() {
 	w.over.Store(true)
-	if w.input.TryLock() { // else a Read waits that had begun; no other will
-		w.input.Unlock()
-	}
 	w.cancel()
 	w.pr.Close()
 }
