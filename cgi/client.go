@@ -25,8 +25,10 @@ import (
 // No shell is involved.
 //
 // Its working directory is that of the program, section 7.2. It runs in a process group of its own. When its exchange ends
-// before it does, or before its output has ended, the group is sent SIGTERM, and after Grace SIGKILL; where the system
-// knows no such signals it is killed.
+// before it does, or before its output has ended, the group is sent SIGTERM, and after Grace SIGKILL.
+//
+// On systems that are not Unix the program is killed at once, what it has started goes on, and pipes know no time-outs:
+// Timeout and ctx bound a run, HeadTimeout, IdleTimeout and Grace do not.
 type Client struct {
 	Path         string                                                             // the program for every request, relative to the working directory and never looked for in PATH; "" takes a script below Root
 	Root         string                                                             // SCRIPT_FILENAME if the request has one, else the first file that PATH_INFO names; confined with os.Root

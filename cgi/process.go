@@ -242,6 +242,9 @@ func (p *process) Close() error {
 // held reports whether somebody holds the output of a program that has ended. If nobody does the group may be empty, and
 // its number another's by now.
 func (p *process) held() bool {
+	if !groups {
+		return false // nobody else could be ended
+	}
 	p.stdout.SetReadDeadline(time.Unix(1, 0))
 	p.rmu.Lock()
 	defer p.rmu.Unlock()

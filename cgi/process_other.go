@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// groups: a program cannot be ended with what it has started.
+const groups = false
+
 func isolate(cmd *exec.Cmd) {}
 
 func terminate(cmd *exec.Cmd) { cmd.Process.Kill() }

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// groups: a program can be ended with what it has started.
+const groups = true
+
 // isolate gives the program a process group of its own, so that what it starts ends with it: one of a new session, if it
 // has that, and else a new one.
 func isolate(cmd *exec.Cmd) {
