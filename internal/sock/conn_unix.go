@@ -4,9 +4,13 @@ package sock
 
 import (
 	"io"
+	"io/fs"
 	"net"
 	"syscall"
 )
+
+// restrict gives the file that a socket will be bound to a mode. Systems that cannot say so, and Chmod does it.
+func restrict(fd uintptr, mode fs.FileMode) { syscall.Fchmod(int(fd), uint32(mode.Perm())) }
 
 // rawConn is the descriptor of a TCP or Unix connection, nil for any other type: one that embeds a connection may read
 // in a way of its own, which must not be gone round.

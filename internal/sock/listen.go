@@ -4,6 +4,7 @@ package sock
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -62,15 +64,25 @@ func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("unix", path)
+	mode = cmp.Or(mode, DefaultMode)
+	l, err := bind(path, mode)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, cmp.Or(mode, DefaultMode)); err != nil {
+	if err := os.Chmod(path, mode); err != nil {
 		l.Close()
 		return nil, err
 	}
 	return l, nil
+}
+
+// bind makes a socket that at no moment anybody may connect to whom mode keeps out, where the system allows that (Linux):
+// between bind and Chmod it would have the mode that umask leaves.
+func bind(path string, mode fs.FileMode) (net.Listener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { restrict(fd, mode) })
+	}}
+	return lc.Listen(context.Background(), "unix", path)
 }
 
 func removeStale(path string) error {
