@@ -95,7 +95,7 @@ var echo = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request
 })
 
 // limit is how long a test waits for what should not take long at all.
-const limit = 10 * time.Second
+const limit = conformance.Limit
 
 // session is a connection to a server, played by hand.
 type session struct {

@@ -378,7 +378,7 @@ func TestRefusedHeadsAreFreed(t *testing.T) {
 		return int64(m.HeapAlloc)
 	}
 	before := live()
-	for i := range 60 {
+	for i := range 40 {
 		c := connect(t, addr)
 		c.send(begin(1, 1, true) + params.String())
 		if i%2 == 0 {
@@ -389,7 +389,7 @@ func TestRefusedHeadsAreFreed(t *testing.T) {
 	}
 	time.Sleep(50 * time.Millisecond)
 	if grown := live() - before; grown > 20<<20 {
-		t.Errorf("%d bytes are kept of 60 heads", grown)
+		t.Errorf("%d bytes are kept of 40 heads", grown)
 	}
 	close(release)
 	s.reply(1)

@@ -407,7 +407,7 @@ func TestDirectEdges(t *testing.T) {
 			w.Flush()
 			select {
 			case <-r.Context().Done():
-			case <-time.After(10 * time.Second):
+			case <-time.After(30 * time.Second):
 				ended <- errors.New("the context is not done")
 				return nil
 			}

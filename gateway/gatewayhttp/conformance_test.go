@@ -930,7 +930,7 @@ func TestFrontConformance(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		conn.SetDeadline(time.Now().Add(30 * time.Second))
 		io.WriteString(conn, "POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n\r\nabc") // and no more
 		early, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil || early.StatusCode != 413 {
@@ -950,7 +950,7 @@ func TestFrontConformance(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			conn.SetDeadline(time.Now().Add(30 * time.Second))
 			io.WriteString(conn, "POST / HTTP/1.1\r\nHost: h\r\n"+body)
 			if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || res.StatusCode != status {
 				t.Errorf("%q: %v, %v", body, res, err)

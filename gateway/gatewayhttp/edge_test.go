@@ -37,7 +37,7 @@ func rawHTTP(t *testing.T, h http.Handler, request string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	io.WriteString(c, request)
 	b, err := io.ReadAll(c)
 	if err != nil {
@@ -78,7 +78,7 @@ func TestFrontEdges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.SetDeadline(time.Now().Add(10 * time.Second))
+			c.SetDeadline(time.Now().Add(30 * time.Second))
 			io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
 			line, err := bufio.NewReader(c).ReadString('\n') // without a byte of the body
 			if line != "HTTP/1.1 100 Continue\r\n" {
@@ -104,7 +104,7 @@ func TestFrontEdges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.SetDeadline(time.Now().Add(10 * time.Second))
+			c.SetDeadline(time.Now().Add(30 * time.Second))
 			io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\npart")
 			res, err := http.ReadResponse(bufio.NewReader(c), nil)
 			if err != nil {
@@ -138,7 +138,7 @@ func TestFrontEdges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.SetDeadline(time.Now().Add(10 * time.Second))
+			c.SetDeadline(time.Now().Add(30 * time.Second))
 			smuggled := strings.Repeat("GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n", 1000) // more than leaves with the head
 			fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s", len(smuggled), smuggled[:sent])
 			res, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -477,7 +477,7 @@ func TestHandlerEdges(t *testing.T) {
 		}
 		select {
 		case <-fired:
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Error("nothing fired at the end of the request")
 		}
 	})
@@ -502,7 +502,7 @@ func TestCutToHTTP10(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
 	if b, err := io.ReadAll(c); err == nil {
 		t.Errorf("%q looks whole", b)

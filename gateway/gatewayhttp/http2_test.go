@@ -91,7 +91,7 @@ func TestClientGone(t *testing.T) {
 		select {
 		case <-r.Context().Done():
 			gone <- nil
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			gone <- errors.New("the application was told of nothing")
 		}
 	})

@@ -41,7 +41,7 @@ type Protocol struct {
 }
 
 // Limit is how long a test waits for what should not take long at all.
-const Limit = 10 * time.Second
+const Limit = 30 * time.Second
 
 // Outcome is what a client got.
 type Outcome struct {

@@ -114,7 +114,7 @@ func libfcgi(t *testing.T, socket string, b []byte) (env []string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	go func() {
 		c.Write(b)
 		c.(*net.UnixConn).CloseWrite()
