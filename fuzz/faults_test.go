@@ -156,10 +156,15 @@ func TestFaults(t *testing.T) {
 				t.Parallel()
 				c := start(t, *seedFlag)
 				t.Cleanup(func() { closing(t, c) })
-				right, failed := traffic(t.Context(), t, c, *seedFlag, 4, 8, time.Second)
-				t.Logf("%d right, %d failed", right, failed)
-				if right == 0 {
-					t.Error("nothing came through")
+				for begun := time.Now(); ; { // on a busy machine, again: a program may need longer to start than it is given
+					right, failed := traffic(t.Context(), t, c, *seedFlag, 4, 8, time.Second)
+					t.Logf("%d right, %d failed", right, failed)
+					if right > 0 {
+						return
+					}
+					if time.Since(begun) > conformance.Limit {
+						t.Fatal("nothing came through")
+					}
 				}
 			})
 		}
