@@ -130,8 +130,10 @@ func connect(t testing.TB, addr string) *session {
 	return &session{t, c.(*net.TCPConn), fastcgi.NewReader(c)}
 }
 
+// send writes b, and gives what follows the time limit anew: a long session is not a slow one.
 func (s *session) send(b string) {
 	s.t.Helper()
+	s.c.SetDeadline(time.Now().Add(limit))
 	if _, err := io.WriteString(s.c, b); err != nil {
 		s.t.Fatal(err)
 	}

@@ -153,7 +153,6 @@ func TestServerEdges(t *testing.T) {
 		if n, _ := s.c.Read(make([]byte, 1)); n > 0 {
 			t.Error("output before the end of STDIN")
 		}
-		s.c.SetReadDeadline(time.Now().Add(limit))
 		s.send(stdin(2, "ut") + stdin(2, "") + data(2, ""))
 		if r := s.reply(2); r.body() != "early" {
 			t.Errorf("%+v", r)
