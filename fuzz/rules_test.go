@@ -112,7 +112,7 @@ func switchOff(t *testing.T, r rule, src string) {
 		t.Fatal(err)
 	}
 	under := fmt.Sprintf("/(^|_)%s(_|$)|//(^|_)%s(_|$)", r.id, r.id)
-	test := exec.Command("go", "test", "-overlay", overlay, "-vet=off", "-timeout", "60s", "-run", under, "-v", r.pkg)
+	test := exec.Command("go", "test", "-overlay", overlay, "-vet=off", "-timeout", "5m", "-run", under, "-v", r.pkg)
 	test.Dir = ".."
 	out, err := test.CombinedOutput()
 	switch {
