@@ -26,8 +26,9 @@ import (
 // interim answers, which it may take for the answer.
 //
 // Call sends a GET to addr, "host:port" on loopback, or of CGI the path of a program (in sh, so on Unix alone; it reads no
-// input), and returns the answer's body. The application behind addr reads a request whole, as far as it can, answers b and
-// closes. Of FastCGI the records of b get the id of the request; if they have several ids, only the time is looked at.
+// input), and returns the answer's body. An addr comes again after some hundred others. The application behind it reads a
+// request whole, as far as it can, answers b and closes. Of FastCGI the records of b get the id of the request; if they have
+// several ids, only the time is looked at.
 type Client struct {
 	Protocol Protocol
 	Call     func(ctx context.Context, addr string) (io.ReadCloser, error)
@@ -134,7 +135,7 @@ func application(t testing.TB, p Protocol, b []byte, wait time.Duration) (addr s
 	if newReader(p, nil) == nil {
 		t.Fatalf("fuzz: %q is no protocol", p)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,26 @@ func application(t testing.TB, p Protocol, b []byte, wait time.Duration) (addr s
 		l.Close()
 		end()
 		open.Wait()
+		select {
+		case addrs <- l.Addr().String():
+		default:
+		}
 	}
+}
+
+// addrs are those of applications that are over. Whoever closes a connection first keeps its port for a minute or so, and
+// a machine has some ten thousand: fuzzing with a new one each time would leave none for anybody. They come again in turn,
+// each after so many others that no client has still something to say to the last one there.
+var addrs = make(chan string, 256)
+
+// listen takes an address of addrs once there are enough, else a new one.
+func listen() (net.Listener, error) {
+	if len(addrs) == cap(addrs) {
+		if l, err := net.Listen("tcp", <-addrs); err == nil {
+			return l, nil
+		}
+	}
+	return net.Listen("tcp", "127.0.0.1:0")
 }
 
 // answerWith reads a request and answers b. It takes what the client still sends: a reset would destroy the answer.

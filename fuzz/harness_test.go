@@ -136,6 +136,21 @@ func FuzzClient(f *testing.F) {
 	})
 }
 
+// TestClientAddresses plays more often than there are ports to spend.
+func TestClientAddresses(t *testing.T) {
+	seen := make(map[string]bool)
+	c := &fuzz.Client{Protocol: fuzz.SCGI, Call: func(_ context.Context, addr string) (io.ReadCloser, error) {
+		seen[addr] = true
+		return nil, errOther
+	}}
+	for range 1000 {
+		c.Play(t, nil)
+	}
+	if len(seen) > 500 {
+		t.Errorf("%d addresses for 1000 plays", len(seen))
+	}
+}
+
 // TestDecoderFinds plants a fault for each rule in a decoder that is right.
 func TestDecoderFinds(t *testing.T) {
 	good := "24:CONTENT_LENGTH\x000\x00SCGI\x001\x00,"
