@@ -54,28 +54,34 @@ func faultyHandler(seed uint64) gateway.Handler {
 		if seed == 0 || rng.IntN(3) > 0 {
 			return signed(w, r)
 		}
-		time.AfterFunc(time.Duration(rng.IntN(10))*time.Millisecond, func() {
-			switch rng.IntN(5) {
-			case 0:
-				syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			case 1:
-				os.Exit(rng.IntN(3))
-			case 2:
-				os.Stdout.Close()
-			case 3:
-				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-			case 4:
-				child := exec.Command("sleep", "20")
-				child.Stdout = os.Stdout
-				child.Start()
-				os.Exit(0)
-			}
-		})
-		if rng.IntN(2) == 0 {
-			time.Sleep(5 * time.Millisecond)
+		late, kind, early := time.Duration(rng.IntN(10))*time.Millisecond, rng.IntN(5), rng.IntN(2) == 0
+		time.AfterFunc(late, func() { goWrong(kind) })
+		if early {
+			time.Sleep(10 * time.Millisecond)
 		}
-		return signed(w, r)
+		err := signed(w, r)
+		time.Sleep(10 * time.Millisecond) // so that it does go wrong
+		return err
 	})
+}
+
+// goWrong is how a script does not come to its end.
+func goWrong(kind int) {
+	switch kind {
+	case 0:
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	case 1:
+		os.Exit(1)
+	case 2:
+		os.Stdout.Close()
+	case 3:
+		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	case 4:
+		child := exec.Command("sleep", "20")
+		child.Stdout = os.Stdout
+		child.Start()
+		os.Exit(0)
+	}
 }
 
 func hash(id string) (h uint64) {
@@ -91,7 +97,7 @@ func script(t testing.TB, seed uint64) *cgi.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := append(conformance.Environ(t), isFaulty+"="+strconv.FormatUint(seed, 10))
+	env := append(conformance.Environ(t), isFaulty+"="+strconv.FormatUint(seed, 10), ofTest+strconv.Itoa(os.Getpid()))
 	return &cgi.Client{Path: path, Env: env, MaxProcs: 4, Grace: 50 * time.Millisecond, IdleTimeout: time.Second, HeadTimeout: time.Second, Logger: quiet}
 }
 

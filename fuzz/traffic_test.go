@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -110,17 +111,19 @@ func balanceNow(temp string) balance {
 	return b
 }
 
-// children is the number of processes that are this one's, zombies included.
+// ofTest marks the environment of a test's scripts, and so that of what they start, with the test's process.
+const ofTest = "GATEHOUSE_TEST_OF="
+
+// children is the number of processes that are this one's, zombies included, or its scripts' and whose parent is gone.
 func children() (n int) {
 	self := strconv.Itoa(os.Getpid())
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, stat := range stats {
-		b, err := os.ReadFile(stat)
-		if err != nil {
-			continue // it has ended
-		}
-		_, rest, _ := strings.Cut(string(b), ") ")
-		if f := strings.Fields(rest); len(f) > 1 && f[1] == self {
+	procs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, proc := range procs {
+		stat, _ := os.ReadFile(filepath.Join(proc, "stat")) // nothing if it has ended
+		environ, _ := os.ReadFile(filepath.Join(proc, "environ"))
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		f := strings.Fields(rest)
+		if len(f) > 1 && f[1] == self || slices.Contains(strings.Split(string(environ), "\x00"), ofTest+self) {
 			n++
 		}
 	}
