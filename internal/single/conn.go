@@ -39,6 +39,7 @@ type conn struct {
 	mu            sync.Mutex
 	changed       sync.Cond
 	begun         bool // something of a request has come
+	stopping      bool // the server takes no further request
 	running       bool // the handler runs
 	over          bool // it has returned
 	reading       bool // a Read of the body reads
@@ -250,11 +251,13 @@ func (c *conn) Sweep() {
 	c.swept = c.running
 }
 
-// Stop closes a connection on which no request has begun.
+// Stop ends the wait for the first byte of a request. It does so with a deadline: a Close could cut a request that has
+// been read and not noted yet.
 func (c *conn) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.begun {
+	c.stopping = true
+	if !c.begun && c.c.SetReadDeadline(time.Unix(1, 0)) != nil {
 		c.c.Close()
 	}
 }

@@ -133,13 +133,9 @@ func (c *conn) readHead() error {
 		c.in.Borrow()
 		return s.ReadHead(&c.in, &c.req)
 	}
-	c.c.SetReadDeadline(time.Now().Add(or(s.IdleTimeout, 2*time.Minute)))
 	if err := c.first(); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	c.begun = true
-	c.mu.Unlock()
 	c.equip()
 	c.c.SetReadDeadline(time.Now().Add(or(s.ReadHeadTimeout, 10*time.Second)))
 	err := s.ReadHead(&c.in, &c.req)
@@ -149,8 +145,25 @@ func (c *conn) readHead() error {
 	return err
 }
 
-// first waits for the first bytes without holding a buffer, where the type of the connection allows.
+// first waits for the first bytes of a request. io.EOF: none will come, or the server takes no further request.
 func (c *conn) first() error {
+	c.mu.Lock()
+	if !c.stopping {
+		c.c.SetReadDeadline(time.Now().Add(or(c.s.IdleTimeout, 2*time.Minute)))
+	}
+	c.mu.Unlock()
+	err := c.await()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.begun = err == nil
+	if err != nil && c.stopping {
+		return io.EOF
+	}
+	return err
+}
+
+// await waits for input without holding a buffer, where the type of the connection allows.
+func (c *conn) await() error {
 	if c.waiter == nil {
 		c.in.Borrow()
 		return c.in.Fill(1)

@@ -374,11 +374,23 @@ func (c *conn) finish(err error) error {
 		c.reset()
 		return fmt.Errorf("answer cut: %w", err)
 	case err != nil:
-		c.c.Close()
+		c.shut()
 		return err
 	}
 	c.end()
 	return nil
+}
+
+// shut closes the connection and waits until its readers have left: one may wait for room, and a close alone does not
+// wake it.
+func (c *conn) shut() {
+	c.c.Close()
+	if c.s.Process {
+		return // the process ends, and what reads its input with it
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopReading()
 }
 
 // end closes the connection after a whole answer. That no input is here says nothing about what is on its way, or in the
@@ -408,13 +420,7 @@ func (c *conn) reset() {
 		tcp.SetLinger(0)
 	}
 	conn.Close()
-	c.c.Close()
-	if c.s.Process {
-		return
-	}
-	c.mu.Lock()
-	c.stopReading()
-	c.mu.Unlock()
+	c.shut()
 }
 
 // complete puts the end of the answer into the buffer. It returns true if the answer must be cut instead, because what
