@@ -83,6 +83,9 @@ func (c *Client) start(ctx context.Context, j *job) (single.Conn, error) {
 	if err == nil && c.Prepare != nil {
 		err = c.Prepare(ctx, cmd, j.r)
 	}
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // Prepare may have taken its time
+	}
 	if err == nil {
 		isolate(cmd) // whatever Prepare did
 		err = cmd.Start()

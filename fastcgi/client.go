@@ -94,7 +94,7 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 
 // observe is apart so that only those who observe pay for what escapes.
 func (c *Client) observe(x *attempt, err error) {
-	e := gateway.Exchange{Addr: c.Addr, Wait: x.wait, Dial: x.dial, Total: time.Since(x.started), Err: err}
+	e := gateway.Exchange{Addr: c.Addr, Wait: x.waited, Dial: x.dialed, Total: time.Since(x.started), Err: err}
 	if ge, ok := errors.AsType[*gateway.Error](err); ok {
 		e.Reused = ge.Reused
 	}
@@ -127,8 +127,9 @@ type attempt struct {
 	idempotent bool
 	bodyless   bool // the answer has no body whatever its Content-Length says
 
-	started    time.Time
-	wait, dial time.Duration
+	started time.Time
+	waited  time.Duration
+	dialed  time.Duration
 }
 
 // prepare checks and writes down all that can be before there is a connection.
@@ -162,22 +163,32 @@ func (x *attempt) prepare() error {
 	return nil
 }
 
-// run sends the request, and once more if it may.
+// run sends the request, and once more if it may. A repeat keeps the place that the request has among MaxConns.
 func (x *attempt) run() error {
 	defer x.release()
-	for again := false; ; again = true {
-		cc, kept, err := x.connect(again)
-		if err != nil {
-			return err
-		}
-		err = cc.exchange(x)
-		if err == nil {
-			return nil
-		}
-		if again || !kept || !x.mayRepeat(cc, err) {
+	cc, err := x.take()
+	if err != nil {
+		return err
+	}
+	err = x.over(cc)
+	if err != nil && cc != nil && x.mayRepeat(cc, err) {
+		err = x.over(nil)
+	}
+	if err != nil {
+		x.c.pool.Drop()
+	}
+	return err
+}
+
+// over sends the request over cc, nil for a new connection.
+func (x *attempt) over(cc *clientConn) error {
+	if cc == nil {
+		var err error
+		if cc, err = x.dial(); err != nil {
 			return err
 		}
 	}
+	return cc.exchange(x)
 }
 
 // release gives the head's memory back, unless the goroutine that sends the body has it.
@@ -207,37 +218,38 @@ func (x *attempt) mayRepeat(cc *clientConn, err error) bool {
 	return err == nil
 }
 
-// connect takes a kept connection that is still good, or dials.
-func (x *attempt) connect(fresh bool) (cc *clientConn, kept bool, err error) {
+// take waits for a place among MaxConns. It returns a kept connection if there is one that is still good: the place of
+// any other is for a new one.
+func (x *attempt) take() (*clientConn, error) {
 	c := x.c
 	begun := c.clock().Now()
-	for {
-		cc, kept, err = c.pool.Get(x.ctx)
-		if err != nil {
-			return nil, false, x.fail(gateway.PhaseWait, nil, err)
-		}
-		if !kept {
-			break
-		}
-		if !fresh && cc.usable() {
-			x.wait = c.clock().Since(begun)
-			c.count.Reused()
-			cc.reused = true
-			return cc, true, nil
-		}
+	cc, kept, err := c.pool.Get(x.ctx)
+	x.waited = c.clock().Since(begun)
+	switch {
+	case err != nil:
+		return nil, x.fail(gateway.PhaseWait, nil, err)
+	case !kept:
+		return nil, nil
+	case !cc.usable():
 		cc.c.Close()
-		c.pool.Drop()
+		return nil, nil
 	}
-	x.wait = c.clock().Since(begun)
-	begun = c.clock().Now()
+	c.count.Reused()
+	cc.reused = true
+	return cc, nil
+}
+
+// dial opens a new connection.
+func (x *attempt) dial() (*clientConn, error) {
+	c := x.c
+	begun := c.clock().Now()
 	conn, err := c.dialer.Connect(x.ctx)
-	x.dial = c.clock().Since(begun)
+	x.dialed = c.clock().Since(begun)
 	if err != nil {
-		c.pool.Drop()
-		return nil, false, x.fail(gateway.PhaseDial, nil, err)
+		return nil, x.fail(gateway.PhaseDial, nil, err)
 	}
 	c.count.Dialed()
-	return newClientConn(c, conn), false, nil
+	return newClientConn(c, conn), nil
 }
 
 // fail makes err an error of the exchange.

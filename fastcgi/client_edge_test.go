@@ -441,3 +441,59 @@ func TestCodecEdges(t *testing.T) {
 		}
 	})
 }
+
+// A request whose kept connection was closed is sent again over a new one, in the place of the old: it does not wait
+// behind others, and no good connection is closed for it.
+func TestRetryKeepsItsPlace(t *testing.T) {
+	const most = 4
+	addr := script(t, func(conn net.Conn) {
+		r := fastcgi.NewReader(conn)
+		for i := uint16(1); ; i++ {
+			req, _, err := readRequest(r)
+			if err != nil || i > 1 && req.Path() == "/die" {
+				return
+			}
+			io.WriteString(conn, answer(i, okHead))
+		}
+	})
+	client := &fastcgi.Client{Addr: addr, MaxConns: most, MaxIdle: most, Logger: quiet}
+	defer client.Close()
+	get := func(path string) error {
+		r := new(gateway.Request)
+		if err := r.SetTarget("GET", path); err != nil {
+			return err
+		}
+		return ask(t, client, r).err
+	}
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	for range 4 * most {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := get("/"); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for client.Stats().Dialed < most {
+		time.Sleep(time.Millisecond)
+	}
+	const rounds = 10
+	for range rounds {
+		if err := get("/die"); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	others.Wait()
+	if dialed := client.Stats().Dialed; dialed > most+rounds {
+		t.Errorf("%d connections were opened, more than %d", dialed, most+rounds)
+	}
+}

@@ -111,7 +111,7 @@ func (cc *clientConn) setDeadline(t time.Time) {
 	}
 }
 
-// exchange sends x's request and reads its answer's head. On an error the connection is gone.
+// exchange sends x's request and reads its answer's head. On an error the connection is closed; its place is x's.
 func (cc *clientConn) exchange(x *attempt) error {
 	cc.begin(x)
 	phase, err := cc.send(x)
@@ -309,7 +309,7 @@ func (cc *clientConn) attach(x *attempt) {
 	cc.answer.bare = x.bodyless || x.res.Status == 204 || x.res.Status == 304
 	if cc.client.Observe != nil {
 		cc.x = gateway.Exchange{
-			Addr: cc.client.Addr, Reused: cc.reused, Wait: x.wait, Dial: x.dial,
+			Addr: cc.client.Addr, Reused: cc.reused, Wait: x.waited, Dial: x.dialed,
 			Head: time.Since(cc.asked), Status: x.res.Status,
 		}
 	}
@@ -462,7 +462,6 @@ func (cc *clientConn) drop() {
 	cc.lines.Flush(cc.stderrLine)
 	cc.c.Close()
 	cc.settleSender()
-	cc.client.pool.Drop()
 }
 
 // settleSender waits for the goroutine that writes the body where it cannot be kept waiting: its bytes are in memory and

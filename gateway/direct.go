@@ -20,6 +20,9 @@ type direct struct{ h Handler }
 
 func (d direct) RoundTrip(ctx context.Context, r *Request, res *Response) error {
 	res.Reset()
+	if ctx.Err() != nil {
+		return &Error{Phase: PhaseWait, Err: context.Cause(ctx)}
+	}
 	w, err := newDirectWriter(ctx, r)
 	if err != nil {
 		return &Error{Phase: PhaseRequest, Err: err}

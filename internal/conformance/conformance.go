@@ -568,6 +568,16 @@ func handlers(t *testing.T, p Protocol) {
 }
 
 // ends is what a client sees of contexts that end, bodies that are closed, and backends that are not there.
+// connections is how many connections or processes requests of c have used.
+func connections(c gateway.RoundTripper) uint64 {
+	s, ok := c.(interface{ Stats() gateway.Stats })
+	if !ok {
+		return 0
+	}
+	stats := s.Stats()
+	return stats.Dialed + stats.Reused
+}
+
 func ends(t *testing.T, p Protocol) {
 	c := p.Serve(t, "answers")
 	inFlight := func(t *testing.T) {
@@ -596,11 +606,19 @@ func ends(t *testing.T, p Protocol) {
 		inFlight(t)
 	})
 	t.Run("102 292 a context that has ended", func(t *testing.T) {
+		Ask(t, c, get("/404")) // where connections are kept, there is one now
+		before := connections(c)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		var res gateway.Response
-		if err := c.RoundTrip(ctx, get("/404"), &res); !errors.Is(err, context.Canceled) || res.Status != 0 {
-			t.Errorf("%d, %v", res.Status, err)
+		for range 20 {
+			var res gateway.Response
+			err := c.RoundTrip(ctx, request("POST", "/404", "body"), &res)
+			if e, ok := errors.AsType[*gateway.Error](err); !ok || !errors.Is(err, context.Canceled) || e.Sent || res.Status != 0 {
+				t.Fatalf("%d, %v", res.Status, err)
+			}
+		}
+		if used := connections(c) - before; used != 0 {
+			t.Errorf("%d connections or processes were used", used)
 		}
 		inFlight(t)
 	})

@@ -39,8 +39,11 @@ type grant[C Conn] struct {
 }
 
 // Get returns a kept connection, or, with kept false, the right to open one, which Put or Drop ends. It waits while Max
-// are in use, until ctx is done.
+// are in use, until ctx is done. If ctx is done already it returns nothing.
 func (p *Pool[C]) Get(ctx context.Context) (c C, kept bool, err error) {
+	if ctx.Err() != nil {
+		return c, false, context.Cause(ctx)
+	}
 	p.mu.Lock()
 	if n := len(p.idle); n > 0 {
 		c = p.idle[n-1].c
