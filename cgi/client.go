@@ -38,6 +38,7 @@ type Client struct {
 	InheritEnv   []string                                                           // names taken from this process; PATH is always
 	MaxProcs     int                                                                // at once, those included that are being ended; 0 stands for 64; more wait under their context
 	Timeout      time.Duration                                                      // of the whole run; 0 stands for none
+	SendTimeout  time.Duration                                                      // in which no byte of the body can be written; 0 means 60 s, a negative value no limit
 	HeadTimeout  time.Duration                                                      // from the start to the answer's head whole; 0 stands for none
 	IdleTimeout  time.Duration                                                      // between two reads of the output; 0 stands for none
 	NPH          bool                                                               // a script whose name begins with "nph-" writes an HTTP response, section 5; it is read and checked as one
@@ -95,7 +96,7 @@ func (c *Client) single() *single.Client {
 	c.once.Do(func() {
 		s := &c.core
 		s.Protocol, s.Addr, s.MaxConns = "cgi", cmp.Or(c.Path, c.Root), cmp.Or(c.MaxProcs, defaultProcs)
-		s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
+		s.SendTimeout, s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
 		s.Observe, s.Prepare, s.Connect, s.Silence = c.Observe, c.prepare, c.connect, silence
 		c.env, s.Fault = send.Env(c.Env)
 		if s.Fault == nil && c.Root != "" {

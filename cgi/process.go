@@ -214,6 +214,9 @@ func (p *process) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
+// SetWriteDeadline bounds the writes of the request's body.
+func (p *process) SetWriteDeadline(t time.Time) error { return p.stdin.SetWriteDeadline(t) }
+
 func (p *process) StatusLine() plain.StatusLine { return p.line }
 
 // Close ends the exchange, and the program's group unless program and output have ended: somebody else of the group may

@@ -346,3 +346,13 @@ func TestServerScrubs(t *testing.T) {
 		t.Errorf("234 F1: %q, %v", out, err)
 	}
 }
+
+// A program that does not read its input does not keep the client waiting for ever.
+func TestSendTimeout(t *testing.T) {
+	c := &cgi.Client{Path: "/bin/sleep", Args: []string{"60"}, SendTimeout: 50 * time.Millisecond, Grace: time.Second}
+	defer c.Close()
+	o := conformance.Ask(t, c, gatewaytest.NewRequest("POST", "/", make([]byte, 1<<20)))
+	if e, ok := errors.AsType[*gateway.Error](o.Err); !ok || e.Phase != gateway.PhaseSend || !e.Timeout() {
+		t.Errorf("472: %v", o.Err)
+	}
+}

@@ -37,6 +37,7 @@ type Client struct {
 	MaxLifetime   time.Duration                                  // of a connection; 0 stands for no bound
 	Multiplex     bool                                           // sends GET_VALUES with a connection's first request, and waits for no answer
 	DialTimeout   time.Duration                                  // 0 stands for 5 s
+	SendTimeout   time.Duration                                  // in which no byte of the request can be written; 0 means 60 s, a negative value no limit
 	HeadTimeout   time.Duration                                  // from the request sent to the answer's head whole; 0 stands for none
 	UnknownLength bool                                           // send a body of length -1 without CONTENT_LENGTH (PHP reads none of it); false: ErrLengthRequired
 	IdleTimeout   time.Duration                                  // between two reads of a body; 0 stands for none

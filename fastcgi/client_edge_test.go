@@ -15,6 +15,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
 )
 
 // The tests here hold single lines of the client and the codec: each was written because the line could be taken out and
@@ -496,4 +497,10 @@ func TestRetryKeepsItsPlace(t *testing.T) {
 	if dialed := client.Stats().Dialed; dialed > most+rounds {
 		t.Errorf("%d connections were opened, more than %d", dialed, most+rounds)
 	}
+}
+
+func TestSendTimeout(t *testing.T) {
+	conformance.SendTimeout(t, func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper {
+		return &fastcgi.Client{Dial: dial, SendTimeout: timeout, Logger: quiet}
+	}, func(w io.Writer) { io.WriteString(w, answer(1, okHead+"early")) })
 }

@@ -36,11 +36,13 @@ type clientConn struct {
 	out    output
 
 	// Of the current exchange.
+	up      call.Upload
 	rmu     sync.Mutex // held while the answer's Body is read or closed
 	ctx     context.Context
 	stop    func() bool // undoes the watch on ctx; nil if there is none
 	stderr  io.Writer
 	lines   sock.Lines
+	bmu     sync.Mutex // guards body
 	body    *clientBody
 	x       gateway.Exchange
 	started time.Time
@@ -48,22 +50,15 @@ type clientConn struct {
 
 	cancel    func() // closes the connection; kept so that watching a context allocates no more than it must
 	takeError func(p []byte)
-
-	mu       sync.Mutex
-	sent     sync.Cond
-	sending  bool // a goroutine writes the body
-	inMemory bool // the body's bytes are there already: writing them waits for the connection alone
-	waiting  bool // for the answer's head
-	sendErr  error
-	limit    time.Time // of the head
-	deadline time.Time // that is set
 }
 
 func newClientConn(c *Client, conn net.Conn) *clientConn {
 	cc := &clientConn{client: c, c: conn, peeker: sock.NewPeeker(conn), born: time.Now(), keep: c.MaxIdle > 0}
-	cc.rec.reset((*clientReader)(cc))
+	cc.out.Timeout = outbuf.Timeout(c.SendTimeout, call.DefaultSendTimeout)
 	cc.out.Reset(conn)
-	cc.sent.L = &cc.mu
+	cc.up.HeadTimeout, cc.up.BodyTimeout = c.HeadTimeout, c.IdleTimeout
+	cc.up.Reset(conn, &cc.out.Buffer)
+	cc.rec.reset(&cc.up)
 	cc.cancel = func() { conn.Close() }
 	cc.takeError = cc.stderrBytes
 	return cc
@@ -82,35 +77,6 @@ func (cc *clientConn) young() bool {
 	return cc.id < 1<<16-1 && (age <= 0 || time.Since(cc.born) < age)
 }
 
-// clientReader reads from the connection under the deadline of what is waited for.
-type clientReader clientConn
-
-func (r *clientReader) Read(p []byte) (int, error) {
-	cc := (*clientConn)(r)
-	cc.arm()
-	return cc.c.Read(p)
-}
-
-func (cc *clientConn) arm() {
-	cc.mu.Lock()
-	defer cc.mu.Unlock()
-	var t time.Time
-	switch idle := cc.client.IdleTimeout; {
-	case cc.waiting:
-		t = cc.limit
-	case idle > 0:
-		t = time.Now().Add(idle)
-	}
-	cc.setDeadline(t)
-}
-
-func (cc *clientConn) setDeadline(t time.Time) {
-	if !t.Equal(cc.deadline) {
-		cc.deadline = t
-		cc.c.SetReadDeadline(t)
-	}
-}
-
 // exchange sends x's request and reads its answer's head. On an error the connection is closed; its place is x's.
 func (cc *clientConn) exchange(x *attempt) error {
 	cc.begin(x)
@@ -122,6 +88,9 @@ func (cc *clientConn) exchange(x *attempt) error {
 	if err == nil {
 		cc.attach(x)
 		return nil
+	}
+	if cc.up.Stuck() {
+		phase = gateway.PhaseSend
 	}
 	err = x.fail(phase, cc, err)
 	cc.endWatch()
@@ -137,7 +106,7 @@ func (cc *clientConn) begin(x *attempt) {
 	cc.answer.interim = x.r.Interim
 	cc.answer.stderr = cc.takeError
 	cc.ctx, cc.stderr = x.ctx, x.r.Stderr
-	cc.sendErr, cc.waiting, cc.limit = nil, true, time.Time{}
+	cc.up.Begin()
 	cc.out.Begin()
 	cc.started, cc.asked = x.started, cc.client.clock().Now()
 	if x.ctx.Done() != nil {
@@ -153,18 +122,15 @@ func (cc *clientConn) send(x *attempt) (gateway.Phase, error) {
 	}
 	x.touched = x.body != nil || x.r.Data != nil
 	if x.body != nil && !outbuf.SmallMemory(x.body) || x.r.Role == Filter {
-		cc.sending, cc.inMemory = true, outbuf.InMemory(x.body) && x.r.Role != Filter
+		cc.up.Start(outbuf.InMemory(x.body) && x.r.Role != Filter)
 		go cc.sendBody(sending{x.body, x.r.ContentLength, x.r.Data, dataLength(x.r), x.r.Role}, x.head)
 		x.head = nil
 		return 0, nil
 	}
 	err := cc.writeRequest(sending{x.body, x.r.ContentLength, nil, 0, x.r.Role})
 	*x.head, cc.out.B = cc.out.B[:0], nil
-	cc.sentAll(err)
-	if err != nil && cc.out.Failed == nil {
-		return gateway.PhaseRequest, err
-	}
-	return 0, nil
+	cc.up.Done(err)
+	return gateway.PhaseRequest, cc.up.Fault()
 }
 
 // sending is what is sent after a request's head.
@@ -201,25 +167,9 @@ func (cc *clientConn) sendBody(s sending, head *[]byte) {
 	if cap(*head) <= outbuf.Keep {
 		cc.client.heads.Put(head)
 	}
-	atFault := err != nil && cc.out.Failed == nil
-	cc.sentAll(err)
-	if atFault {
-		cc.cancel() // nobody may take what was sent of the body for the whole
+	if cc.up.Done(err) {
+		cc.cancel()
 	}
-}
-
-// sentAll notes the end of sending. From now on the head is waited for with a limit.
-func (cc *clientConn) sentAll(err error) {
-	cc.mu.Lock()
-	defer cc.mu.Unlock()
-	if timeout := cc.client.HeadTimeout; timeout > 0 && cc.waiting {
-		cc.limit = time.Now().Add(timeout)
-		if cc.sending {
-			cc.setDeadline(cc.limit)
-		}
-	}
-	cc.sending, cc.sendErr = false, err
-	cc.sent.Broadcast()
 }
 
 // encode puts the head into the connection's buffer, under the id of this exchange.
@@ -260,22 +210,22 @@ func setIDs(b []byte, id uint16) {
 
 func (cc *clientConn) readHead(x *attempt) error {
 	err := cc.answer.readHead(&cc.rec, x.res, orDefault(cc.client.MaxHeadBytes, defaultAnswerHead))
-	cc.mu.Lock()
-	defer cc.mu.Unlock()
-	cc.waiting, cc.limit = false, time.Time{}
+	cc.up.HeadDone()
 	return cc.cause(err)
 }
 
-// cause makes of an error of reading what the caller can branch on.
+// cause maps an error of reading to the error that the caller can test for.
 func (cc *clientConn) cause(err error) error {
-	switch {
-	case err == nil || err == io.EOF && cc.answer.started:
+	if err == nil || err == io.EOF && cc.answer.started {
 		return err
-	case cc.sendErr != nil && cc.out.Failed == nil:
-		return cc.sendErr // of the body; the rest followed from it
+	}
+	if fault := cc.up.Fault(); fault != nil {
+		return fault // the rest followed from it
+	}
+	switch {
 	case cc.silent() && (err == io.EOF || errors.Is(err, syscall.ECONNRESET)):
-		if cc.sendErr != nil {
-			err = cc.sendErr
+		if sendErr := cc.up.Err(); sendErr != nil {
+			err = sendErr
 		}
 		return fmt.Errorf("fastcgi: %w (%w)", gateway.ErrNoResponse, err)
 	case errors.Is(err, syscall.ECONNRESET):
@@ -315,9 +265,9 @@ func (cc *clientConn) attach(x *attempt) {
 	}
 	b := cc.client.bodies.Get(cc.client.count.InFlight() - 1)
 	b.cc.Store(cc)
-	cc.mu.Lock()
+	cc.bmu.Lock()
 	cc.body = b
-	cc.mu.Unlock()
+	cc.bmu.Unlock()
 	x.res.Body = b
 }
 
@@ -380,8 +330,8 @@ func (b *clientBody) Close() error {
 // interrupt closes the connection under a Read of b that must not keep Close waiting. The connection may be another
 // exchange's by now.
 func (cc *clientConn) interrupt(b *clientBody) {
-	cc.mu.Lock()
-	defer cc.mu.Unlock()
+	cc.bmu.Lock()
+	defer cc.bmu.Unlock()
 	if cc.body == b {
 		cc.c.Close()
 	}
@@ -426,16 +376,16 @@ func (cc *clientConn) finish(err error) error {
 	if !good {
 		cc.c.Close()
 	}
-	cc.settleSender()
+	cc.up.Settle()
 	if err = cc.bodyError(err); err != io.EOF {
 		end := err
 		cc.body.end.Store(&end)
 	}
 	cc.report(err)
 	cc.body.cc.Store(nil)
-	cc.mu.Lock()
+	cc.bmu.Lock()
 	cc.body = nil
-	cc.mu.Unlock()
+	cc.bmu.Unlock()
 	cc.ctx, cc.stderr, cc.answer.res, cc.answer.interim = nil, nil, nil, nil
 	cc.client.count.End()
 	if !good {
@@ -461,18 +411,7 @@ func (cc *clientConn) endWatch() bool {
 func (cc *clientConn) drop() {
 	cc.lines.Flush(cc.stderrLine)
 	cc.c.Close()
-	cc.settleSender()
-}
-
-// settleSender waits for the goroutine that writes the body where it cannot be kept waiting: its bytes are in memory and
-// its connection is closed. One that waits for a Read of the caller's body is left behind; it will not read again.
-func (cc *clientConn) settleSender() {
-	cc.out.Stopped.Store(true)
-	cc.mu.Lock()
-	defer cc.mu.Unlock()
-	for cc.sending && cc.inMemory {
-		cc.sent.Wait()
-	}
+	cc.up.Settle()
 }
 
 // reusable reports whether the connection is at the end of an exchange that left nothing behind (F2).
@@ -480,33 +419,14 @@ func (cc *clientConn) reusable() bool {
 	if !cc.keep {
 		return false
 	}
-	cc.mu.Lock()
-	cc.awaitSender()
-	clean := !cc.sending && cc.sendErr == nil
-	cc.mu.Unlock()
+	if cc.out.Final.Load() {
+		// The response to all of the body can be here before the sender has been told that its last write went well.
+		cc.up.Await(context.Background(), 2*time.Millisecond)
+	}
 	a := &cc.answer
 	cc.rec.dropBuffered()
-	return clean && a.ended && !a.dirty && a.end.Status == Complete &&
+	return cc.up.Sent() && a.ended && !a.dirty && a.end.Status == Complete &&
 		cc.rec.left == 0 && cc.rec.pad == 0 && cc.rec.in.Len() == 0 && cc.young()
-}
-
-// awaitSender gives the goroutine that writes the body a moment if it is at its last write: an answer to all of the body
-// can be here before that goroutine has been told that the write went well.
-func (cc *clientConn) awaitSender() {
-	if !cc.sending || !cc.out.Final.Load() {
-		return
-	}
-	over := false
-	timer := time.AfterFunc(2*time.Millisecond, func() {
-		cc.mu.Lock()
-		defer cc.mu.Unlock()
-		over = true
-		cc.sent.Broadcast()
-	})
-	defer timer.Stop()
-	for cc.sending && !over {
-		cc.sent.Wait()
-	}
 }
 
 // bodyError makes err what Body returns.
@@ -514,9 +434,7 @@ func (cc *clientConn) bodyError(err error) error {
 	if err == io.EOF || err == errClosed {
 		return err
 	}
-	cc.mu.Lock()
 	err = cc.cause(err)
-	cc.mu.Unlock()
 	if cause := context.Cause(cc.ctx); cause != nil {
 		err = cause
 	}

@@ -23,6 +23,7 @@ type Client struct {
 	Env          []string                                       // "NAME=value", sent with every request; beats its params
 	MaxConns     int                                            // 0 stands for no bound; more wait under their context
 	DialTimeout  time.Duration                                  // 0 stands for 5 s
+	SendTimeout  time.Duration                                  // in which no byte of the request can be written; 0 means 60 s, a negative value no limit
 	HeadTimeout  time.Duration                                  // from the request sent to the answer's head whole; 0 stands for none
 	IdleTimeout  time.Duration                                  // between two reads of a body; 0 stands for none
 	MaxHeadBytes int                                            // of an answer; 0 stands for 64 KiB
@@ -59,7 +60,7 @@ func (c *Client) single() *single.Client {
 	c.once.Do(func() {
 		s := &c.core
 		s.Protocol, s.Addr, s.MaxConns = "scgi", c.Addr, c.MaxConns
-		s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
+		s.SendTimeout, s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
 		s.Observe, s.Prepare, s.Connect = c.Observe, c.prepare, c.connect
 		if c.env, s.Fault = send.Env(c.Env); s.Fault == nil {
 			c.dialer, s.Fault = call.NewDialer(c.Addr, c.Dial, c.DialTimeout)

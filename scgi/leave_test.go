@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
+	"github.com/gatehouse-go/gatehouse/scgi"
 )
 
 // When the peer resets a connection in the middle of an upload that the handler does not read, the write of the response
@@ -136,4 +138,10 @@ func TestShutdownEndsIdleConnections(t *testing.T) {
 	case <-time.After(limit):
 		t.Error("the connection is still served")
 	}
+}
+
+func TestSendTimeout(t *testing.T) {
+	conformance.SendTimeout(t, func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper {
+		return &scgi.Client{Dial: dial, SendTimeout: timeout}
+	}, func(w io.Writer) { io.WriteString(w, "Status: 200 OK\r\nContent-Length: 5\r\n\r\nearly") })
 }

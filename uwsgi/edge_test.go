@@ -8,8 +8,10 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
 
@@ -75,4 +77,10 @@ func TestMisconfigured(t *testing.T) {
 	if err := c.RoundTrip(t.Context(), new(gateway.Request), new(gateway.Response)); !errors.Is(err, gateway.ErrParam) {
 		t.Errorf("RoundTrip: %v", err)
 	}
+}
+
+func TestSendTimeout(t *testing.T) {
+	conformance.SendTimeout(t, func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper {
+		return &uwsgi.Client{Dial: dial, SendTimeout: timeout}
+	}, func(w io.Writer) { io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly") })
 }

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/gatehouse-go/gatehouse/internal/race"
 )
@@ -35,10 +37,14 @@ type Buffer struct {
 	Failed  error        // of a write; other errors are of what was to be written
 	Stopped atomic.Bool  // nobody wants what is still to be read of a body
 
+	// Timeout limits the time in which the destination takes no byte; zero means no limit.
+	Timeout time.Duration
+
 	dst    io.Writer
-	counts bool  // what is written is content,
-	head   int64 // after so many bytes
-	vector bool  // dst takes several slices in one system call
+	armed  time.Time // the write deadline that is set for Timeout
+	counts bool      // what is written is content,
+	head   int64     // after so many bytes
+	vector bool      // dst takes several slices in one system call
 	slices [3][]byte
 	vec    net.Buffers
 }
@@ -48,7 +54,7 @@ func (o *Buffer) Reset(dst io.Writer) {
 	if cap(o.B) > Keep {
 		o.B = nil
 	}
-	o.dst, o.B, o.vector = dst, o.B[:0], false
+	o.dst, o.B, o.vector, o.armed = dst, o.B[:0], false, time.Time{}
 	o.Begin()
 	switch dst.(type) {
 	case *net.TCPConn, *net.UnixConn:
@@ -83,11 +89,67 @@ func (o *Buffer) Flush() error {
 		return nil
 	}
 	before := o.Sent.Swap(true) // while it is written, nobody can say that nothing has left
-	n, err := o.dst.Write(o.B)
-	o.wrote(before, int64(n), err)
+	n, err := o.write(o.B)
+	o.wrote(before, n, err)
 	race.Poison(o.B)
 	o.B = o.B[:0]
 	return err
+}
+
+// write writes p for as long as the destination takes some of it within Timeout. It writes at most Keep bytes at once,
+// since a connection other than the kernel's, such as TLS, is of no use after a deadline that passed inside a write.
+func (o *Buffer) write(p []byte) (total int64, err error) {
+	size := len(p)
+	if o.Timeout > 0 {
+		size = min(size, Keep)
+	}
+	for {
+		o.arm()
+		n, err := o.dst.Write(p[:min(size, len(p))])
+		total += int64(n)
+		p = p[n:]
+		switch {
+		case err != nil && !o.progress(int64(n), err):
+			return total, err
+		case len(p) == 0:
+			return total, nil
+		case n == 0:
+			return total, io.ErrShortWrite
+		}
+	}
+}
+
+// writeVec is write of vec.
+func (o *Buffer) writeVec() (total int64, err error) {
+	for {
+		o.arm()
+		n, err := o.vec.WriteTo(o.dst)
+		total += n
+		if err == nil || !o.progress(n, err) {
+			return total, err
+		}
+	}
+}
+
+// progress reports whether a write that moved n bytes and then failed is to go on: its deadline passed, but the
+// destination takes bytes.
+func (o *Buffer) progress(n int64, err error) bool {
+	return n > 0 && o.Timeout > 0 && errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// arm sets the deadline of the next write. One that is nearly Timeout away stays, so that it need not be set for each.
+func (o *Buffer) arm() {
+	if o.Timeout <= 0 {
+		return
+	}
+	now := time.Now()
+	if left := o.armed.Sub(now); left > o.Timeout-o.Timeout/8 {
+		return
+	}
+	if c, ok := o.dst.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		o.armed = now.Add(o.Timeout)
+		c.SetWriteDeadline(o.armed)
+	}
 }
 
 // wrote notes what a write did; before is whether something had left already.
@@ -109,6 +171,18 @@ func (o *Buffer) Dst() io.Writer { return o.dst }
 // Moved notes that n bytes of a body went to Dst by another way.
 func (o *Buffer) Moved(n int64, err error) { o.wrote(o.Sent.Load(), n, err) }
 
+// MoveFrom has Dst, a TCP connection, read src, for as long as bytes leave within Timeout.
+func (o *Buffer) MoveFrom(src io.Reader) (total int64, err error) {
+	for {
+		o.arm()
+		n, err := o.dst.(*net.TCPConn).ReadFrom(src)
+		total += n
+		if err == nil || !o.progress(n, err) {
+			return total, err
+		}
+	}
+}
+
 // FlushWith writes what was gathered, p, which is not copied where that can be, and tail.
 func (o *Buffer) FlushWith(p, tail []byte) error {
 	switch {
@@ -121,7 +195,7 @@ func (o *Buffer) FlushWith(p, tail []byte) error {
 	o.slices[0], o.slices[1], o.slices[2] = o.B, p, tail
 	o.vec = o.slices[:]
 	before := o.Sent.Swap(true)
-	n, err := o.vec.WriteTo(o.dst)
+	n, err := o.writeVec()
 	o.wrote(before, n, err)
 	clear(o.slices[:])
 	o.B = o.B[:0]
@@ -134,8 +208,8 @@ func (o *Buffer) flushApart(p, tail []byte) error {
 		return err
 	}
 	before := o.Sent.Swap(true)
-	n, err := o.dst.Write(p)
-	o.wrote(before, int64(n), err)
+	n, err := o.write(p)
+	o.wrote(before, n, err)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"os"
 	"syscall"
 
 	"github.com/gatehouse-go/gatehouse/internal/inbuf"
@@ -142,13 +143,21 @@ func RegularFile(src io.Reader) bool {
 	return err == nil && fi.Mode().IsRegular()
 }
 
-// splice has the kernel move src, where types allow that: then its bytes never enter this process.
+// splice has the kernel move src, where types allow that: then its bytes never enter this process. Where sending has a
+// time-out, src must not wait: the wait would be a part of that time.
 func splice(o *outbuf.Buffer, src io.Reader, length int64) (done bool, err error) {
 	if _, tcp := o.Dst().(*net.TCPConn); !tcp {
 		return false, nil
 	}
 	switch src.(type) {
-	case File, *net.TCPConn, *net.UnixConn:
+	case File:
+		if o.Timeout > 0 && !RegularFile(src) {
+			return false, nil
+		}
+	case *net.TCPConn, *net.UnixConn:
+		if o.Timeout > 0 {
+			return false, nil
+		}
 	default:
 		return false, nil
 	}
@@ -156,8 +165,8 @@ func splice(o *outbuf.Buffer, src io.Reader, length int64) (done bool, err error
 	if length >= 0 {
 		from = io.LimitReader(src, length)
 	}
-	n, err := o.Dst().(*net.TCPConn).ReadFrom(from)
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed) {
+	n, err := o.MoveFrom(from)
+	if isWrite(err) {
 		o.Moved(n, err)
 	} else {
 		o.Moved(n, nil) // what failed, if anything, is src
@@ -171,4 +180,14 @@ func splice(o *outbuf.Buffer, src io.Reader, length int64) (done bool, err error
 		return true, nil
 	}
 	return true, o.Probe(src)
+}
+
+// isWrite reports whether an error of moving bytes is that of a connection that takes no more.
+func isWrite(err error) bool {
+	for _, target := range []error{syscall.EPIPE, syscall.ECONNRESET, net.ErrClosed, os.ErrDeadlineExceeded} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -22,6 +21,7 @@ type Client struct {
 	Fault        error // of the configuration
 	MaxConns     int
 	MaxHeadBytes int
+	SendTimeout  time.Duration // zero means a minute; a negative value means no limit
 	HeadTimeout  time.Duration
 	IdleTimeout  time.Duration
 	Prepare      func(dst []byte, r *gateway.Request) (head []byte, plan any, err error) // appends the head of r; plan is for Connect
@@ -36,10 +36,7 @@ type Client struct {
 }
 
 // Conn is what an exchange goes over: a connection, or the pipes of a process.
-type Conn interface {
-	io.ReadWriteCloser
-	SetReadDeadline(t time.Time) error
-}
+type Conn = call.Conn
 
 // Process is a Conn that must be told when the request is whole, and that says how the answer ended when its input has.
 type Process interface {
@@ -117,12 +114,20 @@ func (x *exchange) roundTrip(r *gateway.Request, res *gateway.Response) (gateway
 	c.count.Dialed()
 	x.attach(conn)
 	if err := x.send(r); err != nil {
-		return gateway.PhaseRequest, err
+		return x.phase(gateway.PhaseRequest), err
 	}
 	if err := x.readHead(r, res); err != nil {
-		return gateway.PhaseHead, err
+		return x.phase(gateway.PhaseHead), err
 	}
 	return 0, nil
+}
+
+// phase returns PhaseSend if the application takes no more of the request, or else phase.
+func (x *exchange) phase(phase gateway.Phase) gateway.Phase {
+	if x.up.Stuck() {
+		return gateway.PhaseSend
+	}
+	return phase
 }
 
 // fail makes err an error of the exchange.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/call"
 	"github.com/gatehouse-go/gatehouse/internal/inbuf"
 	"github.com/gatehouse-go/gatehouse/internal/outbuf"
 	"github.com/gatehouse-go/gatehouse/internal/plain"
@@ -39,29 +40,23 @@ type exchange struct {
 	done   bool
 
 	out outbuf.Buffer
-
-	mu       sync.Mutex
-	sent     sync.Cond
-	sending  bool // a goroutine writes the body
-	inMemory bool // the body's bytes are there already: writing them waits for the connection alone
-	waiting  bool // for the answer's head
-	sendErr  error
-	limit    time.Time // of the head
-	deadline time.Time // that is set
+	up  call.Upload
 }
 
 // attach gives x its connection.
 func (x *exchange) attach(conn Conn) {
 	x.c = conn
-	x.sent.L = &x.mu
-	x.in.Reset((*timedReader)(x))
+	x.up.HeadTimeout, x.up.BodyTimeout = x.client.HeadTimeout, x.client.IdleTimeout
+	x.up.Reset(conn, &x.out)
+	x.up.Begin()
+	x.in.Reset(&x.up)
 	x.in.Borrow()
 	x.answer.Reset(&x.in)
-	x.waiting = true
-	if _, ok := conn.(Process); ok && x.client.HeadTimeout > 0 {
-		x.limit = time.Now().Add(x.client.HeadTimeout) // from its start: it may answer without reading its input
+	if _, ok := conn.(Process); ok {
+		x.up.StartHead() // it may answer without reading its input
 	}
 	x.asked = x.client.clock().Now()
+	x.out.Timeout = outbuf.Timeout(x.client.SendTimeout, call.DefaultSendTimeout)
 	x.out.Reset(conn)
 	x.out.B = *x.head
 	if x.ctx.Done() != nil {
@@ -69,78 +64,30 @@ func (x *exchange) attach(conn Conn) {
 	}
 }
 
-// timedReader reads from the connection under the deadline of what is waited for.
-type timedReader exchange
-
-func (t *timedReader) Read(p []byte) (int, error) {
-	x := (*exchange)(t)
-	x.arm()
-	return x.c.Read(p)
-}
-
-func (x *exchange) arm() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	var t time.Time
-	switch idle := x.client.IdleTimeout; {
-	case x.waiting:
-		t = x.limit
-	case idle > 0:
-		t = time.Now().Add(idle)
-	}
-	x.setDeadline(t)
-}
-
-func (x *exchange) setDeadline(t time.Time) {
-	if !t.Equal(x.deadline) {
-		x.deadline = t
-		x.c.SetReadDeadline(t)
-	}
-}
-
 // send sends the request, or begins to. A connection that takes no more may still hold an answer, so that is no error
-// yet; one of the body is.
+// yet; one of the body is, and so is a connection that takes nothing for the SendTimeout.
 func (x *exchange) send(r *gateway.Request) error {
 	if r.Body != nil && !outbuf.SmallMemory(r.Body) {
-		x.sending, x.inMemory = true, outbuf.InMemory(r.Body)
-		go x.sendBody(r.Body, r.ContentLength)
+		x.up.Start(outbuf.InMemory(r.Body))
+		go func(body io.Reader, length int64) {
+			if x.sentAll(plain.Write(&x.out, body, length)) {
+				x.c.Close()
+			}
+		}(r.Body, r.ContentLength)
 		return nil
 	}
-	err := plain.Write(&x.out, r.Body, r.ContentLength)
-	x.sentAll(err)
-	if x.out.Failed == nil {
-		return err
-	}
-	return nil
+	x.sentAll(plain.Write(&x.out, r.Body, r.ContentLength))
+	return x.up.Fault()
 }
 
-// sendBody sends the request from a goroutine of its own.
-func (x *exchange) sendBody(body io.Reader, length int64) {
-	err := plain.Write(&x.out, body, length)
-	atFault := err != nil && x.out.Failed == nil
-	x.sentAll(err)
-	if atFault {
-		x.c.Close() // nobody may take what was sent of the body for the whole
-	}
-}
-
-// sentAll notes the end of sending. From now on the head is waited for with a limit.
-func (x *exchange) sentAll(err error) {
+// sentAll notes the end of sending, and gives the memory of the head back. It reports whether the exchange has failed.
+func (x *exchange) sentAll(err error) (failed bool) {
 	if e, ok := x.c.(Process); ok && (err == nil || x.out.Failed != nil) {
 		e.CloseWrite()
 	}
 	*x.head, x.out.B = x.out.B[:0], nil
 	x.client.giveHead(x.head)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if timeout := x.client.HeadTimeout; timeout > 0 && x.waiting && x.limit.IsZero() {
-		x.limit = time.Now().Add(timeout)
-		if x.sending {
-			x.setDeadline(x.limit)
-		}
-	}
-	x.sending, x.sendErr = false, err
-	x.sent.Broadcast()
+	return x.up.Done(err)
 }
 
 // readHead reads the answer's head and gives the answer its Body.
@@ -154,12 +101,9 @@ func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 		limit = plain.DefaultAnswerHead
 	}
 	err := x.answer.ReadHead(res, limit)
-	x.mu.Lock()
-	x.waiting, x.limit = false, time.Time{}
-	err = x.cause(err)
-	x.mu.Unlock()
+	x.up.HeadDone()
 	if err != nil {
-		return err
+		return x.cause(err)
 	}
 	x.x.Head, x.x.Status = x.client.clock().Since(x.asked), res.Status
 	if res.Status == 101 {
@@ -174,7 +118,7 @@ func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 // switched makes the connection the answer's Body.
 func (x *exchange) switched(res *gateway.Response) error {
 	conn, ok := x.c.(net.Conn)
-	if !ok || !x.sentSoon() {
+	if !ok || !x.up.Await(x.ctx, time.Second) { // the application has switched: it needs no more of the body
 		return errNotStream
 	}
 	early := append([]byte(nil), x.in.Buffered()...)
@@ -193,33 +137,12 @@ func (x *exchange) switched(res *gateway.Response) error {
 	return nil
 }
 
-// sentSoon waits for the goroutine that writes the body, of which the application, since it has switched, needs no more.
-func (x *exchange) sentSoon() bool {
-	wake := func() {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		x.sent.Broadcast()
-	}
-	limit := time.Now().Add(time.Second)
-	defer time.AfterFunc(time.Until(limit), wake).Stop()
-	defer context.AfterFunc(x.ctx, wake)()
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for x.sending && x.ctx.Err() == nil && time.Now().Before(limit) {
-		x.sent.Wait()
-	}
-	return !x.sending
-}
-
-// cause makes of an error of reading what the caller can branch on. x.mu is held.
+// cause maps an error of reading to the error that the caller can test for.
 func (x *exchange) cause(err error) error {
-	silent := !x.received()
-	switch {
-	case err == nil:
-		return nil
-	case x.sendErr != nil && x.out.Failed == nil:
-		return x.sendErr // of the body; the rest followed from it
-	case silent && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+	if fault := x.up.Fault(); fault != nil {
+		return fault // the rest followed from it
+	}
+	if !x.received() && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
 		return x.silence(err)
 	}
 	return fmt.Errorf("%s: %w", x.client.Protocol, err)
@@ -227,8 +150,8 @@ func (x *exchange) cause(err error) error {
 
 // silence is the error for a connection that was closed without one byte of an answer.
 func (x *exchange) silence(err error) error {
-	if x.sendErr != nil {
-		err = x.sendErr
+	if sendErr := x.up.Err(); sendErr != nil {
+		err = sendErr
 	}
 	hint := ""
 	if x.client.Silence != nil {
@@ -313,13 +236,11 @@ func (x *exchange) finish(err error) error {
 
 // bodyError makes err what Body returns.
 func (x *exchange) bodyError(err error) error {
-	x.mu.Lock()
-	if x.sendErr != nil && x.out.Failed == nil {
-		err = x.sendErr
+	if fault := x.up.Fault(); fault != nil {
+		err = fault
 	} else {
 		err = fmt.Errorf("%s: %w", x.client.Protocol, err)
 	}
-	x.mu.Unlock()
 	if cause := context.Cause(x.ctx); cause != nil {
 		err = cause
 	}
@@ -334,7 +255,7 @@ func (x *exchange) drop() {
 	}
 	if x.c != nil {
 		x.c.Close()
-		x.settleSender()
+		x.up.Settle()
 		x.in.Discard(x.in.Len())
 		x.in.Return()
 	} else {
@@ -360,16 +281,5 @@ func (x *exchange) giveBack() {
 			<-e.Gone()
 			p.Drop()
 		}(&x.client.pool)
-	}
-}
-
-// settleSender waits for the goroutine that writes the body where it cannot be kept waiting: its bytes are in memory and
-// its connection is closed. One that waits for a Read of the caller's body is left behind; it will not read again.
-func (x *exchange) settleSender() {
-	x.out.Stopped.Store(true)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for x.sending && x.inMemory {
-		x.sent.Wait()
 	}
 }
