@@ -65,7 +65,7 @@ func gone(t *testing.T, pid int) {
 
 // TestClientConformance is items 215 to 232.
 func TestClientConformance(t *testing.T) {
-	t.Run("215 F39 a built environment", func(t *testing.T) {
+	t.Run("a built environment [215 F39]", func(t *testing.T) {
 		t.Setenv("GATEHOUSE_SECRET", "host")
 		t.Setenv("GATEHOUSE_WANTED", "inherited")
 		c := shell(t, printEnv)
@@ -84,7 +84,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%v", env)
 		}
 	})
-	t.Run("216 217 F1 F11 names that mean something before the program runs", func(t *testing.T) {
+	t.Run("names that mean something before the program runs [216 217 F1 F11]", func(t *testing.T) {
 		r := get("/")
 		names := []string{"LD_PRELOAD", "LD_LIBRARY_PATH", "PATH", "IFS", "HOME", "BASH_ENV", "BASH_FUNC_x", "ENV", "GIT_DIR", "GIT_PROJECT_ROOT",
 			"PYTHONPATH", "PERL5OPT", "PERL5LIB", "NODE_OPTIONS", "HTTP_PROXY", "lower", "HTTP_X.Y", "A-B", "1A", "SHELLOPTS", "RUBYOPT", "DYLD_INSERT_LIBRARIES"}
@@ -109,7 +109,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("216 NUL: %v", o.Err)
 		}
 	})
-	t.Run("218 F23 arguments", func(t *testing.T) {
+	t.Run("arguments [218 F23]", func(t *testing.T) {
 		args := func(c *cgi.Client, method, query string) string {
 			r := gatewaytest.NewRequest(method, "/", nil)
 			r.Params.Set("QUERY_STRING", query)
@@ -134,7 +134,7 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("219 F43 no shell", func(t *testing.T) {
+	t.Run("no shell [219 F43]", func(t *testing.T) {
 		dir := t.TempDir()
 		name := "a; touch evil; $(touch evil)"
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+printEnv), 0o755); err != nil {
@@ -148,7 +148,7 @@ func TestClientConformance(t *testing.T) {
 			t.Error("a shell has run")
 		}
 	})
-	t.Run("220 the input ends with the body", func(t *testing.T) {
+	t.Run("the input ends with the body [220]", func(t *testing.T) {
 		c := shell(t, "printf 'X: 1\\r\\n\\r\\n'; cat; echo; echo \"$CONTENT_LENGTH\"\n")
 		for body, want := range map[string]string{"": "\n0\n", "hello": "hello\n5\n"} {
 			if o := conformance.Ask(t, c, gatewaytest.NewRequest("POST", "/", []byte(body))); o.Err != nil || o.Body != want {
@@ -156,7 +156,7 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("221 the working directory", func(t *testing.T) {
+	t.Run("the working directory [221]", func(t *testing.T) {
 		c := shell(t, "printf 'X: 1\\r\\n\\r\\n'; pwd -P\n")
 		own, _ := filepath.EvalSymlinks(filepath.Dir(c.Path))
 		other, _ := filepath.EvalSymlinks(t.TempDir())
@@ -168,7 +168,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%q, %v", o.Body, o.Err)
 		}
 	})
-	t.Run("222 a script that does not read its input", func(t *testing.T) {
+	t.Run("a script that does not read its input [222]", func(t *testing.T) {
 		c := shell(t, "exec <&-; printf 'X: 1\\r\\n\\r\\nnot read'\n")
 		for range 5 {
 			if o := conformance.Ask(t, c, gatewaytest.NewRequest("POST", "/", make([]byte, 1<<20))); o.Err != nil || o.Body != "not read" {
@@ -176,7 +176,7 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("223 257 a head without end, and its program", func(t *testing.T) {
+	t.Run("a head without end, and its program [223 257]", func(t *testing.T) {
 		pid := filepath.Join(t.TempDir(), "pid")
 		c := shell(t, "echo $$ > '"+pid+"'; while :; do echo 'X: 0123456789012345678901234567890123456789'; done\n")
 		if o := conformance.Ask(t, c, get("/")); !errors.Is(o.Err, gateway.ErrTooLarge) || gateway.ErrorStatus(o.Err) != 502 {
@@ -184,7 +184,7 @@ func TestClientConformance(t *testing.T) {
 		}
 		gone(t, readPid(t, pid))
 	})
-	t.Run("224 F7 STDERR", func(t *testing.T) {
+	t.Run("STDERR [224 F7]", func(t *testing.T) {
 		var mu sync.Mutex
 		var lines []string
 		total := 0
@@ -202,7 +202,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%q, %v, %d lines, %d bytes", o.Body, o.Err, len(lines), total)
 		}
 	})
-	t.Run("225 F33 a context that ends", func(t *testing.T) {
+	t.Run("a context that ends [225 F33]", func(t *testing.T) {
 		dir := t.TempDir()
 		for name, trap := range map[string]string{"terminated": "", "killed": "trap '' TERM; "} {
 			file := filepath.Join(dir, name)
@@ -223,7 +223,7 @@ func TestClientConformance(t *testing.T) {
 			gone(t, readPid(t, file+".child"))
 		}
 	})
-	t.Run("226 exit statuses", func(t *testing.T) {
+	t.Run("exit statuses [226]", func(t *testing.T) {
 		c := shell(t, "printf 'X: 1\\r\\n\\r\\nbody'; exit 3\n")
 		if o := conformance.Ask(t, c, get("/")); o.Err != nil || o.Body != "body" || o.Res.AppStatus != 3 {
 			t.Errorf("%q %d, %v", o.Body, o.Res.AppStatus, o.Err)
@@ -237,7 +237,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("a script that was killed: %q, %v", o.Body, o.Err)
 		}
 	})
-	t.Run("227 a grandchild that holds the output", func(t *testing.T) {
+	t.Run("a grandchild that holds the output [227]", func(t *testing.T) {
 		pid := filepath.Join(t.TempDir(), "pid")
 		c := shell(t, "sleep 60 & echo $! > '"+pid+"'; printf 'X: 1\\r\\n\\r\\nbody'\n")
 		c.Grace = 50 * time.Millisecond
@@ -256,7 +256,7 @@ func TestClientConformance(t *testing.T) {
 		}
 		gone(t, readPid(t, pid))
 	})
-	t.Run("231 NPH", func(t *testing.T) {
+	t.Run("NPH [231]", func(t *testing.T) {
 		dir := t.TempDir()
 		for name, head := range map[string]string{"nph-a": "HTTP/1.1 404 Odd\\r\\nX: 1\\r\\n\\r\\nb", "nph-b": "Status: 404\\r\\n\\r\\nb", "c": "HTTP/1.1 404 Odd\\r\\nX: 1\\r\\n\\r\\nb"} {
 			os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\nprintf '"+head+"'\n"), 0o755)
@@ -272,7 +272,7 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("232 plain text", func(t *testing.T) {
+	t.Run("plain text [232]", func(t *testing.T) {
 		if o := conformance.Ask(t, shell(t, "echo just text\n"), get("/")); o.Err == nil {
 			t.Errorf("%d %q", o.Res.Status, o.Body)
 		}
@@ -379,7 +379,7 @@ func TestScripts(t *testing.T) {
 		"/nowhere": 404, "/": 404, "/dir": 404, "/dir/": 404, "/plain.txt": 403, "/link.sh": 404, "/../outside.sh": 404, "/dir/../../outside.sh": 404,
 		"//a.sh": 404, "/dir//b.sh": 404, "../outside.sh": 404, "xa.sh": 404, "a.sh": 404, "/./a.sh": 404, "/dir\\b.sh": 404, "": 404,
 	} {
-		t.Run("049 F40 "+path, func(t *testing.T) {
+		t.Run(path+" [049 F40]", func(t *testing.T) {
 			r := get("/")
 			r.Params.Set("PATH_INFO", path)
 			if o := conformance.Ask(t, c, r); gateway.ErrorStatus(o.Err) != want {
@@ -421,7 +421,7 @@ func TestScripts(t *testing.T) {
 
 // TestServerConformance is items 233 to 237.
 func TestServerConformance(t *testing.T) {
-	t.Run("233 no CGI", func(t *testing.T) {
+	t.Run("no CGI [233]", func(t *testing.T) {
 		out, _, err := run(t, "echo", "", "REQUEST_METHOD=GET")
 		if out != "" || err == nil {
 			t.Errorf("%q, %v", out, err)
@@ -433,7 +433,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("234 F1 HTTP_PROXY", func(t *testing.T) {
+	t.Run("HTTP_PROXY [234 F1]", func(t *testing.T) {
 		t.Setenv("GATEWAY_INTERFACE", "CGI/1.1")
 		t.Setenv("HTTP_PROXY", "http://evil")
 		t.Setenv("HTTP_X", "1")
@@ -446,7 +446,7 @@ func TestServerConformance(t *testing.T) {
 			t.Error("HTTP_PROXY is there")
 		}
 	})
-	t.Run("235 input that stays open", func(t *testing.T) {
+	t.Run("input that stays open [235]", func(t *testing.T) {
 		pr, pw, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
@@ -464,13 +464,13 @@ func TestServerConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("236 263 265 the whole of an answer", func(t *testing.T) {
+	t.Run("the whole of an answer [236 263 265]", func(t *testing.T) {
 		out, errs, err := run(t, "echo", "hello", "GATEWAY_INTERFACE=CGI/1.1", "CONTENT_LENGTH=5")
 		if want := "Status: 200 OK\r\nContent-Type: application/octet-stream\r\nX-Length: 5\r\n\r\nhello"; out != want || errs != "" || err != nil {
 			t.Errorf("%q, %q, %v", out, errs, err)
 		}
 	})
-	t.Run("237 exit statuses", func(t *testing.T) {
+	t.Run("exit statuses [237]", func(t *testing.T) {
 		for path, want := range map[string]int{"/404": 0, "/error": 0, "/stderr": 7, "/late": 1} {
 			_, _, err := run(t, "answers", "", "GATEWAY_INTERFACE=CGI/1.1", "PATH_INFO="+path)
 			code := 0

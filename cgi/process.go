@@ -67,7 +67,7 @@ func (c *Client) start(ctx context.Context, j *job) (single.Conn, error) {
 	}
 	file := j.script.file
 	cmd := exec.Command(file, slices.Concat(c.Args, j.args)...) // not CommandContext: the exchange ends it, by the group
-	cmd.Env = j.env
+	cmd.Env = j.env                                             // rule F39
 	if cmd.Dir = c.Dir; cmd.Dir == "" {
 		cmd.Dir = filepath.Dir(file)
 	}

@@ -68,7 +68,7 @@ func openDir(root string, follow bool) func() (dir, error) {
 	if follow {
 		return func() (dir, error) { return anywhere(root), nil }
 	}
-	return func() (dir, error) { return os.OpenRoot(root) }
+	return func() (dir, error) { return os.OpenRoot(root) } // rule F40
 }
 
 // anywhere is a folder out of which links may lead.
@@ -232,7 +232,7 @@ func (c *Client) arguments(r *gateway.Request) []string {
 	var args []string
 	for word := range strings.SplitSeq(query, "+") {
 		arg, err := url.PathUnescape(word)
-		if err != nil || arg == "" || arg[0] == '-' || arg[0] == ' ' || !argument(arg) {
+		if err != nil || arg == "" || arg[0] == '-' || arg[0] == ' ' || !argument(arg) { // rule F23
 			return nil
 		}
 		args = append(args, arg)

@@ -145,7 +145,7 @@ func (a *answer) record(rec *records, h RecordHeader) error {
 	if a.id == 0 && h.Type.application() {
 		a.id = h.ID
 	}
-	if h.ID != a.id || h.ID == 0 {
+	if h.ID != a.id || h.ID == 0 { // rule F6
 		return unexpected(h)
 	}
 	a.seen++

@@ -39,7 +39,7 @@ func sent(t testing.TB, c *fastcgi.Client, r *gateway.Request) string {
 
 // TestClientConformance is items 72 to 120 of the conformance list, but for 103 and 110 to 112, which are of later work.
 func TestClientConformance(t *testing.T) {
-	t.Run("072 073 bytes of a GET", func(t *testing.T) {
+	t.Run("bytes of a GET [072 073]", func(t *testing.T) {
 		r := new(gateway.Request)
 		r.Params.Add("REQUEST_METHOD", "GET")
 		expect := rec(fastcgi.TypeBegin, 1, "\x00\x01\x00\x00\x00\x00\x00\x00") +
@@ -50,7 +50,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("got  %q\nwant %q", got, expect)
 		}
 	})
-	t.Run("074 076 whole pairs in records of 65528 at most", func(t *testing.T) {
+	t.Run("whole pairs in records of 65528 at most [074 076]", func(t *testing.T) {
 		r := request(t, "GET", "")
 		for i := range 40 {
 			r.Params.Add(fmt.Sprintf("HTTP_X_%d", i), strings.Repeat("v", 7000))
@@ -76,7 +76,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%d records", records)
 		}
 	})
-	t.Run("077 ids count up on a kept connection", func(t *testing.T) {
+	t.Run("ids count up on a kept connection [077]", func(t *testing.T) {
 		ids := make(chan uint16, 3)
 		addr := script(t, func(c net.Conn) {
 			r := fastcgi.NewReader(c)
@@ -100,14 +100,14 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("078 no keep-alive by default", func(t *testing.T) {
+	t.Run("no keep-alive by default [078]", func(t *testing.T) {
 		for idle, flag := range map[int]byte{0: 0, 1: 1} {
 			if got := sent(t, &fastcgi.Client{MaxIdle: idle}, request(t, "GET", "")); got[10] != flag {
 				t.Errorf("MaxIdle %d: flags %d", idle, got[10])
 			}
 		}
 	})
-	t.Run("079 F2 F33 a body of another length", func(t *testing.T) {
+	t.Run("a body of another length [079 F2 F33]", func(t *testing.T) {
 		for _, length := range []int64{3, 20000} {
 			for _, have := range []int{int(length) - 1, int(length) + 1} {
 				for name, wrap := range map[string]func(io.Reader) io.Reader{"memory": func(r io.Reader) io.Reader { return r }, "stream": iotest.OneByteReader} {
@@ -138,7 +138,7 @@ func TestClientConformance(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Run("080 F33 unknown length", func(t *testing.T) {
+	t.Run("unknown length [080 F33]", func(t *testing.T) {
 		r := request(t, "POST", "")
 		r.Body, r.ContentLength = strings.NewReader("streamed"), -1
 		want(t, ask(t, &fastcgi.Client{Addr: "127.0.0.1:1"}, r).err, gateway.ErrLengthRequired)
@@ -162,13 +162,13 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
-	t.Run("081 no body", func(t *testing.T) {
+	t.Run("no body [081]", func(t *testing.T) {
 		got := sent(t, new(fastcgi.Client), request(t, "GET", ""))
 		if !strings.Contains(got, "\x0e\x01CONTENT_LENGTH0") || !strings.HasSuffix(got, string([]byte{1, 5, 0, 1, 0, 0, 0, 0})) {
 			t.Errorf("sent %q", got)
 		}
 	})
-	t.Run("082 F34 an answer before the body is read", func(t *testing.T) {
+	t.Run("an answer before the body is read [082 F34]", func(t *testing.T) {
 		const up, down = 8 << 20, 4 << 20
 		addr := script(t, func(c net.Conn) {
 			r := fastcgi.NewReader(c)
@@ -187,7 +187,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(o.body), o.err)
 		}
 	})
-	t.Run("083 an answer that ends before the body is sent", func(t *testing.T) {
+	t.Run("an answer that ends before the body is sent [083]", func(t *testing.T) {
 		var conns atomic.Int64
 		over := make(chan struct{})
 		defer close(over)
@@ -211,7 +211,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("the connection was kept: %+v", s)
 		}
 	})
-	t.Run("084 an answer after a write error", func(t *testing.T) {
+	t.Run("an answer after a write error [084]", func(t *testing.T) {
 		addr := script(t, func(c net.Conn) {
 			var req gateway.Request
 			if fastcgi.NewReader(c).ReadRequest(&req) != nil {
@@ -227,23 +227,23 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
 	})
-	t.Run("085 END_REQUEST without an empty STDOUT", func(t *testing.T) {
+	t.Run("END_REQUEST without an empty STDOUT [085]", func(t *testing.T) {
 		if o := received(t, rec(fastcgi.TypeStdout, 1, okHead+"x")+end(1, 0, 0)); o.err != nil || o.body != "x" {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
 	})
-	t.Run("086 an empty STDOUT without END_REQUEST", func(t *testing.T) {
+	t.Run("an empty STDOUT without END_REQUEST [086]", func(t *testing.T) {
 		c := &fastcgi.Client{Addr: answering(t, rec(fastcgi.TypeStdout, 1, okHead+"x")+rec(fastcgi.TypeStdout, 1, "")), MaxIdle: 1}
 		if o := ask(t, c, request(t, "GET", "")); o.err != nil || o.body != "x" || c.Stats().Idle != 0 {
 			t.Errorf("%q, %v, %+v", o.body, o.err, c.Stats())
 		}
 	})
-	t.Run("087 the end without either", func(t *testing.T) {
+	t.Run("the end without either [087]", func(t *testing.T) {
 		for _, b := range []string{okHead + "x", okHead, "Status: 200 OK\r\n", "Status: 200 OK\r\nContent-Length: 1\r\n\r\nx"} {
 			want(t, received(t, rec(fastcgi.TypeStdout, 1, b)).err, gateway.ErrTruncated)
 		}
 	})
-	t.Run("088 260 the end without a byte", func(t *testing.T) {
+	t.Run("the end without a byte [088 260]", func(t *testing.T) {
 		o := received(t, "")
 		want(t, o.err, gateway.ErrNoResponse)
 		if e, ok := errors.AsType[*gateway.Error](o.err); !ok || e.Phase != gateway.PhaseHead || e.Received || !e.Sent || e.Reused {
@@ -256,8 +256,8 @@ func TestClientConformance(t *testing.T) {
 		})
 		want(t, ask(t, &fastcgi.Client{Addr: reset}, request(t, "GET", "")).err, gateway.ErrNoResponse)
 	})
-	t.Run("089 105 what is sent again", retries)
-	t.Run("090 a head cut at every byte, STDERR between", func(t *testing.T) {
+	t.Run("what is sent again [089 105]", retries)
+	t.Run("a head cut at every byte, STDERR between [090]", func(t *testing.T) {
 		for i := range len(okHead) {
 			b := rec(fastcgi.TypeStderr, 1, "e1") + rec(fastcgi.TypeStdout, 1, okHead[:i]+"") + rec(fastcgi.TypeStderr, 1, "e2") + rec(fastcgi.TypeStdout, 1, okHead[i:]+"x")
 			if i == 0 {
@@ -272,11 +272,11 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("091 STDOUT after its end", func(t *testing.T) {
+	t.Run("STDOUT after its end [091]", func(t *testing.T) {
 		b := rec(fastcgi.TypeStdout, 1, okHead+"x") + rec(fastcgi.TypeStdout, 1, "") + rec(fastcgi.TypeStdout, 1, "y") + end(1, 0, 0)
 		want(t, received(t, b).err, gateway.ErrMalformed)
 	})
-	t.Run("092 a record of another request", func(t *testing.T) {
+	t.Run("a record of another request [092]", func(t *testing.T) {
 		for _, b := range []string{answer(2, okHead+"other"), rec(fastcgi.TypeStdout, 1, okHead+"x") + answer(2, "other"), end(2, 0, 0)} {
 			c := &fastcgi.Client{Addr: answering(t, b), MaxIdle: 1}
 			o := ask(t, c, request(t, "GET", ""))
@@ -286,26 +286,26 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("093 F6 ids and types that do not go together", func(t *testing.T) {
+	t.Run("ids and types that do not go together [093 F6]", func(t *testing.T) {
 		for _, b := range []string{rec(fastcgi.TypeStdout, 0, okHead), rec(fastcgi.TypeEnd, 0, "12345678"), rec(fastcgi.TypeUnknown, 1, "12345678"), rec(fastcgi.TypeGetValuesResult, 1, "")} {
 			want(t, received(t, b+answer(1, okHead)).err, gateway.ErrMalformed)
 		}
 	})
-	t.Run("094 management records", func(t *testing.T) {
+	t.Run("management records [094]", func(t *testing.T) {
 		b := rec(fastcgi.TypeUnknown, 0, "\x09\x00\x00\x00\x00\x00\x00\x00") + rec(fastcgi.TypeGetValuesResult, 0, pairs("FCGI_MPXS_CONNS", "0")) +
 			rec(200, 0, "future") + answer(1, okHead+"x")
 		if o := received(t, b); o.err != nil || o.body != "x" {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
 	})
-	t.Run("095 unknown types", func(t *testing.T) {
+	t.Run("unknown types [095]", func(t *testing.T) {
 		if o := received(t, rec(99, 1, "future")+answer(1, okHead+"x")); o.err != nil || o.body != "x" {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
 		want(t, received(t, strings.Repeat(rec(99, 1, strings.Repeat("f", 60000)), 2)+answer(1, okHead)).err, gateway.ErrMalformed)
 		want(t, received(t, rec(fastcgi.TypeStdin, 1, "x")+answer(1, okHead)).err, gateway.ErrMalformed)
 	})
-	t.Run("096 F7 STDERR", func(t *testing.T) {
+	t.Run("STDERR [096 F7]", func(t *testing.T) {
 		var lines []string
 		c := &fastcgi.Client{Stderr: func(_ context.Context, line []byte) { lines = append(lines, string(line)) }}
 		c.Addr = answering(t, rec(fastcgi.TypeStderr, 1, "x\r\nFA")+rec(fastcgi.TypeStderr, 1, "KE \x1b[31m\x00\nlast")+answer(1, okHead+"body"))
@@ -326,7 +326,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%d bytes of STDERR", all.Len())
 		}
 	})
-	t.Run("097 refusals", func(t *testing.T) {
+	t.Run("refusals [097]", func(t *testing.T) {
 		for status, expect := range map[fastcgi.ProtocolStatus]int{fastcgi.CantMultiplex: 503, fastcgi.Overloaded: 503, fastcgi.UnknownRole: 502} {
 			o := received(t, end(1, 0, status))
 			e, ok := errors.AsType[*fastcgi.End](o.err)
@@ -338,13 +338,13 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("098 a protocolStatus after output", func(t *testing.T) {
+	t.Run("a protocolStatus after output [098]", func(t *testing.T) {
 		o := received(t, rec(fastcgi.TypeStdout, 1, okHead+"x")+end(1, 0, fastcgi.Overloaded))
 		if _, ok := errors.AsType[*fastcgi.End](o.err); !ok || o.body != "x" {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
 	})
-	t.Run("099 appStatus", func(t *testing.T) {
+	t.Run("appStatus [099]", func(t *testing.T) {
 		for _, status := range []uint32{938, 0xffffffff} {
 			o := received(t, rec(fastcgi.TypeStdout, 1, okHead+"x")+end(1, status, 0))
 			if o.err != nil || o.res.AppStatus != status {
@@ -352,12 +352,12 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("100 END_REQUEST of another length", func(t *testing.T) {
+	t.Run("END_REQUEST of another length [100]", func(t *testing.T) {
 		for _, content := range []string{"", "1234567", "\x00\x00\x00\x00\x00\x00\x00\x009"} {
 			want(t, received(t, rec(fastcgi.TypeStdout, 1, okHead)+rec(fastcgi.TypeEnd, 1, content)).err, gateway.ErrMalformed)
 		}
 	})
-	t.Run("101 104 F2 bytes after END_REQUEST", func(t *testing.T) {
+	t.Run("bytes after END_REQUEST [101 104 F2]", func(t *testing.T) {
 		for _, idle := range []int{0, 1} {
 			c := &fastcgi.Client{Addr: answering(t, answer(1, okHead+"x")+"excess"), MaxIdle: idle}
 			for range 2 {
@@ -370,8 +370,8 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("102 296 a context that ends", cancellation)
-	t.Run("106 idle connections expire", func(t *testing.T) {
+	t.Run("a context that ends [102 296]", cancellation)
+	t.Run("idle connections expire [106]", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := piped(func(c net.Conn, r *fastcgi.Reader) {
 				for {
@@ -406,7 +406,7 @@ func TestClientConformance(t *testing.T) {
 			c.Close()
 		})
 	})
-	t.Run("107 the client closes after END_REQUEST", func(t *testing.T) {
+	t.Run("the client closes after END_REQUEST [107]", func(t *testing.T) {
 		closed := make(chan error, 1)
 		addr := script(t, func(c net.Conn) {
 			r := fastcgi.NewReader(c)
@@ -423,7 +423,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%v, %v", err, o.err)
 		}
 	})
-	t.Run("108 109 GET_VALUES", func(t *testing.T) {
+	t.Run("GET_VALUES [108 109]", func(t *testing.T) {
 		if got := sent(t, new(fastcgi.Client), request(t, "GET", "")); strings.Contains(got, "FCGI_MAX") {
 			t.Error("sent by default")
 		}
@@ -439,7 +439,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
 	})
-	t.Run("113 Authorizer", func(t *testing.T) {
+	t.Run("Authorizer [113]", func(t *testing.T) {
 		r := request(t, "GET", "")
 		r.Role = fastcgi.Authorizer
 		r.Params.Add("PATH_TRANSLATED", "/x")
@@ -453,7 +453,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("sent %q", got)
 		}
 	})
-	t.Run("115 an authorizer's answer without Status", func(t *testing.T) {
+	t.Run("an authorizer's answer without Status [115]", func(t *testing.T) {
 		r := request(t, "GET", "")
 		r.Role = fastcgi.Authorizer
 		o := ask(t, &fastcgi.Client{Addr: answering(t, answer(1, "Variable-A: 1\r\n\r\n"))}, r)
@@ -464,7 +464,7 @@ func TestClientConformance(t *testing.T) {
 			t.Error("an answer that broke off lets in")
 		}
 	})
-	t.Run("116 Filter", func(t *testing.T) {
+	t.Run("Filter [116]", func(t *testing.T) {
 		r := request(t, "POST", "body")
 		r.Role = fastcgi.Filter
 		r.Data = strings.NewReader("the file")
@@ -503,12 +503,12 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
 	})
-	t.Run("117 no proxy: prefix", func(t *testing.T) {
+	t.Run("no proxy: prefix [117]", func(t *testing.T) {
 		if got := sent(t, new(fastcgi.Client), request(t, "GET", "")); strings.Contains(got, "proxy:") {
 			t.Errorf("sent %q", got)
 		}
 	})
-	t.Run("120 sockets and time-outs", func(t *testing.T) {
+	t.Run("sockets and time-outs [120]", func(t *testing.T) {
 		path := socketDir(t) + "/s"
 		s := &fastcgi.Server{Handler: echo, Logger: quiet}
 		l, err := fastcgi.Listen("unix:"+path, 0)

@@ -62,7 +62,7 @@ func content(typ fastcgi.Type, b string) (content string, ended bool) {
 }
 
 func TestClientEdges(t *testing.T) {
-	t.Run("079 F2 F33 what leaves of a body of another length", func(t *testing.T) {
+	t.Run("what leaves of a body of another length [079 F2 F33]", func(t *testing.T) {
 		large := strings.Repeat("b", 40000)
 		for _, c := range []struct {
 			name, body string
@@ -109,7 +109,7 @@ func TestClientEdges(t *testing.T) {
 			})
 		}
 	})
-	t.Run("104 F2 connections that are not kept", func(t *testing.T) {
+	t.Run("connections that are not kept [104 F2]", func(t *testing.T) {
 		stdout := func(b string) string { return rec(fastcgi.TypeStdout, 1, b) }
 		hold := func(c net.Conn) { io.Copy(io.Discard, c) }
 		for name, b := range map[string]string{
@@ -167,7 +167,7 @@ func TestClientEdges(t *testing.T) {
 			}
 		})
 	})
-	t.Run("118 119 lengths of bodies that do not come", func(t *testing.T) {
+	t.Run("lengths of bodies that do not come [118 119]", func(t *testing.T) {
 		for _, c := range []struct{ method, status string }{{"HEAD", "200 OK"}, {"GET", "304 Not Modified"}} {
 			addr := answering(t, answer(1, "Status: "+c.status+"\r\nContent-Length: 5\r\n\r\n"))
 			if o := ask(t, &fastcgi.Client{Addr: addr}, request(t, c.method, "")); o.err != nil || o.res.ContentLength != 5 {
@@ -175,7 +175,7 @@ func TestClientEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("250 F31 101 is no interim answer", func(t *testing.T) {
+	t.Run("a 101 is not an interim response [250 F31]", func(t *testing.T) {
 		r := request(t, "GET", "")
 		r.Interim = func(status int, h *gateway.Header) error {
 			t.Errorf("interim %d", status)
@@ -184,14 +184,14 @@ func TestClientEdges(t *testing.T) {
 		o := ask(t, &fastcgi.Client{Addr: answering(t, answer(1, "Status: 101 Switching Protocols\r\n\r\n"+okHead))}, r)
 		want(t, o.err, gateway.ErrMalformed)
 	})
-	t.Run("249 F30 more interim answers than anybody sends", func(t *testing.T) {
+	t.Run("more interim answers than anybody sends [249 F30]", func(t *testing.T) {
 		o := received(t, answer(1, strings.Repeat("Status: 103 Early Hints\r\n\r\n", 17)+okHead))
 		want(t, o.err, gateway.ErrMalformed)
 		if o := received(t, answer(1, strings.Repeat("Status: 103 Early Hints\r\n\r\n", 15)+okHead)); o.err != nil {
 			t.Error(o.err)
 		}
 	})
-	t.Run("257 258 F17 the limit of a head", func(t *testing.T) {
+	t.Run("the limit of a head [257 258 F17]", func(t *testing.T) {
 		const limit = 1000
 		make := func(n int) string {
 			head := "Status: 200 OK\r\nX: "
@@ -211,10 +211,10 @@ func TestClientEdges(t *testing.T) {
 		}
 		want(t, received(t, rec(fastcgi.TypeStdout, 1, make(40000)[:30000])+answer(1, strings.Repeat("X: v\r\n", 6000)+"\r\n")).err, gateway.ErrTooLarge)
 	})
-	t.Run("115 END_REQUEST inside the head", func(t *testing.T) {
+	t.Run("END_REQUEST inside the head [115]", func(t *testing.T) {
 		want(t, received(t, rec(fastcgi.TypeStdout, 1, "Status: 200 OK\r\n")+end(1, 0, 0)).err, gateway.ErrTruncated)
 	})
-	t.Run("096 F7 long lines and DEL", func(t *testing.T) {
+	t.Run("long lines and DEL [096 F7]", func(t *testing.T) {
 		var lines []string
 		c := &fastcgi.Client{
 			Addr:   answering(t, rec(fastcgi.TypeStderr, 1, strings.Repeat("e", 5000)+"\na\x7fb\n")+answer(1, okHead)),
@@ -225,7 +225,7 @@ func TestClientEdges(t *testing.T) {
 			t.Errorf("%d lines, the last %q", len(lines), lines[len(lines)-1])
 		}
 	})
-	t.Run("108 GET_VALUES with the first request alone", func(t *testing.T) {
+	t.Run("GET_VALUES with the first request alone [108]", func(t *testing.T) {
 		var count atomic.Int64
 		addr := script(t, func(c net.Conn) {
 			r := fastcgi.NewReader(c)
@@ -253,7 +253,7 @@ func TestClientEdges(t *testing.T) {
 			t.Errorf("%d GET_VALUES, %+v", count.Load(), s)
 		}
 	})
-	t.Run("120 DialTimeout and HeadTimeout", func(t *testing.T) {
+	t.Run("DialTimeout and HeadTimeout [120]", func(t *testing.T) {
 		c := &fastcgi.Client{DialTimeout: 20 * time.Millisecond, Dial: func(ctx context.Context) (net.Conn, error) {
 			if d, ok := ctx.Deadline(); !ok || time.Until(d) > time.Second {
 				t.Errorf("Dial may take until %v", d)
@@ -273,7 +273,7 @@ func TestClientEdges(t *testing.T) {
 			t.Errorf("got %v", e)
 		}
 	})
-	t.Run("087 a reset in mid-answer", func(t *testing.T) {
+	t.Run("a reset in mid-answer [087]", func(t *testing.T) {
 		addr := script(t, func(c net.Conn) {
 			var req gateway.Request
 			fastcgi.NewReader(c).ReadRequest(&req)
@@ -283,7 +283,7 @@ func TestClientEdges(t *testing.T) {
 		})
 		want(t, ask(t, &fastcgi.Client{Addr: addr}, request(t, "GET", "")).err, gateway.ErrTruncated)
 	})
-	t.Run("089 what is not sent again", func(t *testing.T) {
+	t.Run("what is not sent again [089]", func(t *testing.T) {
 		for method, again := range map[string]bool{"GET": true, "TRACE": true, "PUT": false, "DELETE": false, "POST": false} {
 			var conns atomic.Int64
 			addr := script(t, func(c net.Conn) {
@@ -304,7 +304,7 @@ func TestClientEdges(t *testing.T) {
 			c.Close()
 		}
 	})
-	t.Run("089 a Filter's data is not had again", func(t *testing.T) {
+	t.Run("a Filter's data is not had again [089]", func(t *testing.T) {
 		addr := script(t, func(c net.Conn) {
 			r := fastcgi.NewReader(c)
 			if _, _, err := readRequest(r); err != nil {
@@ -336,7 +336,7 @@ func (w *waiting) Read(p []byte) (int, error) {
 }
 
 func TestCodecEdges(t *testing.T) {
-	t.Run("002 NUL", func(t *testing.T) {
+	t.Run("NUL [002]", func(t *testing.T) {
 		for _, nv := range [][2]string{{"A\x00B", "v"}, {"A", "v\x00w"}} {
 			b, err := fastcgi.AppendParam([]byte("dst"), nv[0], nv[1])
 			if want(t, err, gateway.ErrParam); string(b) != "dst" {
@@ -344,7 +344,7 @@ func TestCodecEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("043 F35 more pairs than the cap", func(t *testing.T) {
+	t.Run("more pairs than the cap [043 F35]", func(t *testing.T) {
 		b := []byte(strings.Repeat(pairs("A", "v"), 1000))
 		var p gateway.Params
 		if n, err := fastcgi.ConsumeParams(b, &p); n != len(b) || err != nil || p.Len() != 1000 {
@@ -355,7 +355,7 @@ func TestCodecEdges(t *testing.T) {
 			t.Errorf("%d, %d params", n, p.Len())
 		}
 	})
-	t.Run("071 dst comes back as it was", func(t *testing.T) {
+	t.Run("dst comes back as it was [071]", func(t *testing.T) {
 		r := request(t, "GET", "")
 		r.Params.Add("HTTP_X", strings.Repeat("v", 60000))
 		r.Params.Add("HTTP_Y", strings.Repeat("v", 65530))
@@ -364,7 +364,7 @@ func TestCodecEdges(t *testing.T) {
 			t.Errorf("%.20q", b)
 		}
 	})
-	t.Run("081 no body and no length", func(t *testing.T) {
+	t.Run("no body and no length [081]", func(t *testing.T) {
 		r := request(t, "GET", "")
 		r.Body, r.ContentLength = nil, -1
 		b, err := fastcgi.AppendRequest(nil, 1, false, r)
@@ -372,7 +372,7 @@ func TestCodecEdges(t *testing.T) {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
-	t.Run("012 013 F43 what is configured stands once", func(t *testing.T) {
+	t.Run("what is configured stands once [012 013 F43]", func(t *testing.T) {
 		c := &fastcgi.Client{Env: []string{"SERVER_NAME=one", "PHP_VALUE=a=1", "PHP_VALUE=b=2"}}
 		r := request(t, "GET", "")
 		r.Params.Set("SERVER_NAME", "two")
@@ -404,7 +404,7 @@ func TestCodecEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("116 a Filter's streams", func(t *testing.T) {
+	t.Run("a Filter's streams [116]", func(t *testing.T) {
 		r := request(t, "POST", "input")
 		r.Role, r.Data = fastcgi.Filter, strings.NewReader("data")
 		r.Params.Set("FCGI_DATA_LENGTH", "4")
@@ -425,7 +425,7 @@ func TestCodecEdges(t *testing.T) {
 			t.Errorf("DATA that is short: %v", err)
 		}
 	})
-	t.Run("065 F5 memory", func(t *testing.T) {
+	t.Run("memory [065 F5]", func(t *testing.T) {
 		var before, after, worst uint64
 		b := []byte("\xff\xff\xff\xff\xff\xff\xff\xff0123456789")
 		for range 100 {

@@ -123,7 +123,7 @@ func (cc *clientConn) send(x *attempt) (gateway.Phase, error) {
 	x.touched = x.body != nil || x.r.Data != nil
 	if x.body != nil && !outbuf.SmallMemory(x.body) || x.r.Role == Filter {
 		cc.up.Start(outbuf.InMemory(x.body) && x.r.Role != Filter)
-		go cc.sendBody(sending{x.body, x.r.ContentLength, x.r.Data, dataLength(x.r), x.r.Role}, x.head)
+		go cc.sendBody(sending{x.body, x.r.ContentLength, x.r.Data, dataLength(x.r), x.r.Role}, x.head) // rule F34
 		x.head = nil
 		return 0, nil
 	}

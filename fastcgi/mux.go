@@ -380,7 +380,7 @@ func (c *serverConn) getValues() error {
 		for i, v := range values {
 			if v.name == string(name) {
 				b = appendPair(b, v.name, strconv.Itoa(v.value))
-				values[i].name = ""
+				values[i].name = "" // rule F32
 			}
 		}
 	}

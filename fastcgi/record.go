@@ -132,7 +132,7 @@ func ConsumeHeader(b []byte) (h RecordHeader, n int) {
 		Length:  binary.BigEndian.Uint16(b[4:]),
 		Padding: b[6],
 	}
-	if h.Version != 1 {
+	if h.Version != 1 { // rule F49
 		return h, -1
 	}
 	return h, headerSize
@@ -165,7 +165,7 @@ func ConsumeRecord(b []byte) (rec Record, n int) {
 		return Record{RecordHeader: h}, n
 	}
 	content := n + int(h.Length)
-	end := content + int(h.Padding)
+	end := content + int(h.Padding) // rule F4
 	if len(b) < end {
 		return Record{}, 0
 	}

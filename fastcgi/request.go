@@ -315,7 +315,7 @@ func (r *request) finish(err error) {
 	r.over = true
 	c.s.active.Add(-1) // before the web server can know of the end
 	ctx := r.ctx
-	r.h.r.Store(nil)
+	r.h.r.Store(nil)                   // rule F36
 	left := c.reading && c.inline == r // the handler left a goroutine behind that still reads
 	c.changed.Broadcast()
 	c.mu.Unlock()
@@ -359,7 +359,7 @@ func (r *request) complete(err error) (cut bool) {
 		err = r.ans.Failed
 	}
 	if err == nil {
-		err = r.commit(200)
+		err = r.commit(200) // rule F38
 	}
 	if err == nil && r.ans.Short(r.req) {
 		err = reply.ErrShort

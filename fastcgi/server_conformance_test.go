@@ -50,7 +50,7 @@ func getPath(id uint16, keep bool, path string) string {
 
 // TestServerConformance is items 121 to 160 of the conformance list; 159 is in internal/peers.
 func TestServerConformance(t *testing.T) {
-	t.Run("121 the handler starts before STDIN", func(t *testing.T) {
+	t.Run("the handler starts before STDIN [121]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			_, err := io.WriteString(w, "early")
 			return err
@@ -60,12 +60,12 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	t.Run("122 STDIN before the end of PARAMS", func(t *testing.T) {
+	t.Run("STDIN before the end of PARAMS [122]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo})
 		s.send(begin(1, 1, true) + rec(fastcgi.TypeParams, 1, pairs("A", "1")) + stdin(1, "x"))
 		s.closed()
 	})
-	t.Run("123 PARAMS after their end", func(t *testing.T) {
+	t.Run("PARAMS after their end [123]", func(t *testing.T) {
 		h := newHold()
 		s := serve(t, &fastcgi.Server{Handler: h})
 		defer close(h.release)
@@ -74,7 +74,7 @@ func TestServerConformance(t *testing.T) {
 		s.send(rec(fastcgi.TypeParams, 1, pairs("A", "1")))
 		s.closed()
 	})
-	t.Run("124 F35 F17 params over the limit", func(t *testing.T) {
+	t.Run("params over the limit [124 F35 F17]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo, MaxHeadBytes: 1000})
 		s.send(begin(1, 1, true) + rec(fastcgi.TypeParams, 1, pairs("A", strings.Repeat("v", 990))) + rec(fastcgi.TypeParams, 1, pairs("B", "1234567")))
 		if r := s.reply(1); r.status() != "431 Request Header Fields Too Large" || r.end.Status != fastcgi.Complete {
@@ -95,14 +95,14 @@ func TestServerConformance(t *testing.T) {
 		s.send(begin(1, 1, true) + rec(fastcgi.TypeParams, 1, pairs("A", "1")+"\x05\x05abc") + rec(fastcgi.TypeParams, 1, ""))
 		s.closed() // a pair is cut
 	})
-	t.Run("125 BEGIN_REQUEST of another length", func(t *testing.T) {
+	t.Run("BEGIN_REQUEST of another length [125]", func(t *testing.T) {
 		for _, content := range []string{"", "\x00\x01\x00\x00\x00\x00\x00", "\x00\x01\x00\x00\x00\x00\x00\x00\x00"} {
 			s := serve(t, &fastcgi.Server{Handler: echo})
 			s.send(rec(fastcgi.TypeBegin, 1, content))
 			s.closed()
 		}
 	})
-	t.Run("126 id 0, and an active id", func(t *testing.T) {
+	t.Run("id 0, and an active id [126]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo})
 		s.send(begin(0, 1, true))
 		s.closed()
@@ -118,7 +118,7 @@ func TestServerConformance(t *testing.T) {
 		s.send(rec(fastcgi.TypeGetValues, 1, ""))
 		s.closed()
 	})
-	t.Run("127 a role we have not", func(t *testing.T) {
+	t.Run("a role we have not [127]", func(t *testing.T) {
 		for _, role := range []fastcgi.Role{0, 2, 3, 9} {
 			s := serve(t, &fastcgi.Server{Handler: echo})
 			s.send(begin(5, role, true))
@@ -134,7 +134,7 @@ func TestServerConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("128 148 several requests on a connection", func(t *testing.T) {
+	t.Run("several requests on a connection [128 148]", func(t *testing.T) {
 		h := newHold()
 		s := serve(t, &fastcgi.Server{Handler: h})
 		s.send(head(1, 1, true, "PATH_INFO", "/one") + stdin(1, strings.Repeat("b", 40000)))
@@ -160,7 +160,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 	})
-	t.Run("129 F35 too many requests", func(t *testing.T) {
+	t.Run("too many requests [129 F35]", func(t *testing.T) {
 		h := newHold()
 		srv := &fastcgi.Server{Handler: h, MaxRequests: 1}
 		s := serve(t, srv)
@@ -192,12 +192,12 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	t.Run("130 137 records of inactive ids", func(t *testing.T) {
+	t.Run("records of inactive ids [130 137]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo})
 		s.send(stdin(7, "x") + rec(fastcgi.TypeAbort, 7, "") + rec(fastcgi.TypeAbort, 8, "content") + rec(fastcgi.TypeParams, 9, "garbage"))
 		s.must(1)
 	})
-	t.Run("131 unknown management types", func(t *testing.T) {
+	t.Run("unknown management types [131]", func(t *testing.T) {
 		for _, typ := range []fastcgi.Type{0, 12, 255} {
 			s := serve(t, &fastcgi.Server{Handler: echo})
 			s.send(rec(typ, 0, "whatever"))
@@ -208,7 +208,7 @@ func TestServerConformance(t *testing.T) {
 			s.must(1)
 		}
 	})
-	t.Run("132 unknown types of an active id", func(t *testing.T) {
+	t.Run("unknown types of an active id [132]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo})
 		s.send(begin(1, 1, true) + rec(99, 1, "what") + rec(fastcgi.TypeParams, 1, pairs("REQUEST_METHOD", "PUT")) +
 			rec(0, 1, "what") + rec(fastcgi.TypeParams, 1, "") + rec(99, 1, "what") + rec(fastcgi.TypeData, 1, "what") + stdin(1, "b") + stdin(1, ""))
@@ -216,7 +216,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	t.Run("133 GET_VALUES", func(t *testing.T) {
+	t.Run("GET_VALUES [133]", func(t *testing.T) {
 		for _, srv := range []*fastcgi.Server{{Handler: echo}, {Handler: echo, MaxConns: 7, MaxRequests: 9}} {
 			s := serve(t, srv)
 			conns, reqs := "10000", "256"
@@ -245,7 +245,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("while a handler runs: %v", got.Type)
 		}
 	})
-	t.Run("134 F32 GET_VALUES that is malformed or huge", func(t *testing.T) {
+	t.Run("GET_VALUES that is malformed or huge [134 F32]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo})
 		s.send(rec(fastcgi.TypeGetValues, 0, "\xff\xff\xff\xff\xff"))
 		s.closed()
@@ -255,7 +255,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%d bytes", len(got.Content))
 		}
 	})
-	t.Run("135 138 F38 ABORT_REQUEST", func(t *testing.T) {
+	t.Run("ABORT_REQUEST [135 138 F38]", func(t *testing.T) {
 		for _, wait := range []string{"body", "context", "nothing"} {
 			result := make(chan error, 1)
 			s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
@@ -292,7 +292,7 @@ func TestServerConformance(t *testing.T) {
 		}
 		s.must(2)
 	})
-	t.Run("136 F36 nothing after END_REQUEST", func(t *testing.T) {
+	t.Run("nothing after END_REQUEST [136 F36]", func(t *testing.T) {
 		type leftovers struct {
 			w      gateway.ResponseWriter
 			header *gateway.Header
@@ -359,7 +359,7 @@ func TestServerConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("139 140 142 streams and their ends", func(t *testing.T) {
+	t.Run("streams and their ends [139 140 142]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			if r.PathInfo() == "/err" {
 				io.WriteString(w.Stderr(), "oops")
@@ -385,7 +385,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%v %q", r.records, r.stderr)
 		}
 	})
-	t.Run("141 large and empty writes", func(t *testing.T) {
+	t.Run("large and empty writes [141]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			w.Write(nil)
 			io.WriteString(w, "ab")
@@ -408,7 +408,7 @@ func TestServerConformance(t *testing.T) {
 			r.add(rec)
 		}
 	})
-	t.Run("143 without FCGI_KEEP_CONN", func(t *testing.T) {
+	t.Run("without FCGI_KEEP_CONN [143]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			w.WriteHeader(413)
 			return nil
@@ -428,7 +428,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%d answers", len(all))
 		}
 	})
-	t.Run("144 with FCGI_KEEP_CONN", func(t *testing.T) {
+	t.Run("with FCGI_KEEP_CONN [144]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo})
 		for _, id := range []uint16{1, 1, 1, 3, 5, 65535} {
 			s.must(id)
@@ -440,7 +440,7 @@ func TestServerConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("145 F2 what the handler left of its body", func(t *testing.T) {
+	t.Run("what the handler left of its body [145 F2]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error { return nil }))
 		for range 3 {
 			s.send(head(1, 1, true, "CONTENT_LENGTH", "100000") + stdin(1, get(9, true)) + stdin(1, strings.Repeat("b", 60000)) +
@@ -465,7 +465,7 @@ func TestServerConformance(t *testing.T) {
 		s.reply(1)
 		s.closed() // after a second in which nothing came
 	})
-	t.Run("146 F2 a body of another length", func(t *testing.T) {
+	t.Run("a body of another length [146 F2]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo})
 		s.send(head(1, 1, true, "REQUEST_METHOD", "PUT", "CONTENT_LENGTH", "5") + stdin(1, "hello"+get(9, true)) + stdin(1, ""))
 		if r := s.reply(1); r.body() != `PUT 5 "hello" <nil>` {
@@ -491,7 +491,7 @@ func TestServerConformance(t *testing.T) {
 		_, _, err = readRequest(r)
 		want(t, err, gateway.ErrMalformed)
 	})
-	t.Run("147 019 020 an unknown length", func(t *testing.T) {
+	t.Run("an unknown length [147 019 020]", func(t *testing.T) {
 		for _, length := range [][]string{nil, {"CONTENT_LENGTH", ""}, {"CONTENT_LENGTH", "-1"}} {
 			s := serve(t, &fastcgi.Server{Handler: echo})
 			nv := append([]string{"REQUEST_METHOD", "PUT"}, length...)
@@ -506,7 +506,7 @@ func TestServerConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("149 a peer that is gone", func(t *testing.T) {
+	t.Run("a peer that is gone [149]", func(t *testing.T) {
 		result := make(chan error, 1)
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			<-r.Context().Done()
@@ -543,10 +543,10 @@ func TestServerConformance(t *testing.T) {
 		s.c.CloseWrite()
 		want(t, <-body, io.ErrUnexpectedEOF)
 	})
-	t.Run("150 F14 F15 289 who may connect", allowed)
-	t.Run("151 299 time-outs", timeouts)
-	t.Run("152 290 listeners", listeners)
-	t.Run("154 Authorizer", func(t *testing.T) {
+	t.Run("who may connect [150 F14 F15 289]", allowed)
+	t.Run("time-outs [151 299]", timeouts)
+	t.Run("listeners [152 290]", listeners)
+	t.Run("Authorizer [154]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Authorizer: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			if r.Role != fastcgi.Authorizer || r.Body != nil {
 				return fmt.Errorf("%v %v", r.Role, r.Body)
@@ -564,7 +564,7 @@ func TestServerConformance(t *testing.T) {
 		}
 		s.closed()
 	})
-	t.Run("155 Filter", func(t *testing.T) {
+	t.Run("Filter [155]", func(t *testing.T) {
 		filter := gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			if r.PathInfo() == "/eager" {
 				if _, err := io.WriteString(w, "out "); err != nil { // before STDIN is read
@@ -587,7 +587,7 @@ func TestServerConformance(t *testing.T) {
 		s.send(head(1, fastcgi.Filter, true, "FCGI_DATA_LENGTH", "8") + rec(fastcgi.TypeData, 1, "the file"))
 		s.closed() // DATA before the end of STDIN
 	})
-	t.Run("157 276 F38 a handler that fails", func(t *testing.T) {
+	t.Run("a handler that fails [157 276 F38]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			switch r.PathInfo() {
 			case "/panic":
@@ -619,7 +619,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	t.Run("158 appStatus", func(t *testing.T) {
+	t.Run("appStatus [158]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			w.SetAppStatus(0xdeadbeef)
 			return nil
@@ -634,8 +634,8 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	t.Run("160 shutdown", shutdown)
-	t.Run("265 268 the head", func(t *testing.T) {
+	t.Run("shutdown [160]", shutdown)
+	t.Run("the head [265 268]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			switch r.PathInfo() {
 			case "/bad":
@@ -673,7 +673,7 @@ func TestServerConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("273 a head that front ends may not take", func(t *testing.T) {
+	t.Run("a head that front ends may not take [273]", func(t *testing.T) {
 		var log syncBuffer
 		srv := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			w.Header().Set("X-Long", strings.Repeat("v", 5000))
@@ -691,7 +691,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("warned %d times: %s", n, log.String())
 		}
 	})
-	t.Run("F48 accepting that fails", func(t *testing.T) {
+	t.Run("accepting that fails [F48]", func(t *testing.T) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -709,7 +709,7 @@ func TestServerConformance(t *testing.T) {
 		srv.Close()
 		want(t, <-served, gateway.ErrServerClosed)
 	})
-	t.Run("297 F49 bytes of other protocols", func(t *testing.T) {
+	t.Run("bytes of other protocols [297 F49]", func(t *testing.T) {
 		for _, b := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", "70:CONTENT_LENGTH\x00"} {
 			s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 				t.Error("the handler was called")

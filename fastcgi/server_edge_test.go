@@ -34,7 +34,7 @@ func watched(r *gateway.Request) {
 }
 
 func TestServerEdges(t *testing.T) {
-	t.Run("146 F2 excess that was queued", func(t *testing.T) {
+	t.Run("excess that was queued [146 F2]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			watched(r)
 			b, err := io.ReadAll(r.Body)
@@ -46,13 +46,13 @@ func TestServerEdges(t *testing.T) {
 			t.Errorf("%q", r.body())
 		}
 	})
-	t.Run("129 a request that is over counts no more", func(t *testing.T) {
+	t.Run("a request that is over counts no more [129]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo, MaxRequests: 1})
 		for id := range uint16(5) {
 			s.must(id + 1)
 		}
 	})
-	t.Run("129 160 no new request after Shutdown", func(t *testing.T) {
+	t.Run("no new request after Shutdown [129 160]", func(t *testing.T) {
 		running, release := make(chan struct{}), make(chan struct{})
 		calls := 0
 		srv := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
@@ -79,7 +79,7 @@ func TestServerEdges(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("273 F3 a head larger than a record", func(t *testing.T) {
+	t.Run("a head larger than a record [273 F3]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			w.Header().Set("X-Large", strings.Repeat("v", 40000))
 			w.Header().Set("X-Larger", strings.Repeat("v", 30000))
@@ -91,7 +91,7 @@ func TestServerEdges(t *testing.T) {
 		}
 		s.alive()
 	})
-	t.Run("141 an empty write after a flush", func(t *testing.T) {
+	t.Run("an empty write after a flush [141]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			w.Flush()
 			w.Write(nil)
@@ -107,14 +107,14 @@ func TestServerEdges(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	t.Run("143 the end comes with the answer", func(t *testing.T) {
+	t.Run("the end comes with the answer [143]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo})
 		s.send(get(1, false))
 		s.reply(1)
 		s.c.SetReadDeadline(time.Now().Add(500 * time.Millisecond)) // before the drain is over
 		s.ending()
 	})
-	t.Run("276 a cut answer ends the connection under others", func(t *testing.T) {
+	t.Run("a cut answer ends the connection under others [276]", func(t *testing.T) {
 		held := make(chan struct{})
 		defer close(held)
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
@@ -132,7 +132,7 @@ func TestServerEdges(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	t.Run("155 a Filter that skips STDIN, and its output", func(t *testing.T) {
+	t.Run("a Filter that skips STDIN, and its output [155]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Filter: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			if r.PathInfo() == "/early" {
 				io.WriteString(w, "early")
@@ -158,7 +158,7 @@ func TestServerEdges(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	t.Run("145 STDIN after its end", func(t *testing.T) {
+	t.Run("STDIN after its end [145]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			<-r.Context().Done()
 			return nil
@@ -168,7 +168,7 @@ func TestServerEdges(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	t.Run("145 the drain begins anew with each request", func(t *testing.T) {
+	t.Run("the drain begins anew with each request [145]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error { return nil }))
 		for range 4 {
 			s.send(head(1, 1, true, "CONTENT_LENGTH", "100001") + stdin(1, strings.Repeat("x", 50000)) + stdin(1, strings.Repeat("x", 50000)))
@@ -177,7 +177,7 @@ func TestServerEdges(t *testing.T) {
 		s.send(stdin(1, ""))
 		s.must(2)
 	})
-	t.Run("131 133 answers to nothing that was asked", func(t *testing.T) {
+	t.Run("answers to nothing that was asked [131 133]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo, MaxRequests: 1000})
 		s.send(rec(fastcgi.TypeGetValuesResult, 0, "") + rec(fastcgi.TypeUnknown, 0, "\x09\x00\x00\x00\x00\x00\x00\x00"))
 		s.must(1)
@@ -186,7 +186,7 @@ func TestServerEdges(t *testing.T) {
 			t.Errorf("%v %q", rec.Type, rec.Content)
 		}
 	})
-	t.Run("124 the limit that stands by itself", func(t *testing.T) {
+	t.Run("the limit that stands by itself [124]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo})
 		value := strings.Repeat("v", 60000)
 		s.send(begin(1, 1, false))
@@ -197,7 +197,7 @@ func TestServerEdges(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	t.Run("268 bodies and what their heads promise", func(t *testing.T) {
+	t.Run("bodies and what their heads promise [268]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			switch r.PathInfo() {
 			case "/long":
@@ -231,7 +231,7 @@ func TestServerEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("139 an empty write to STDERR", func(t *testing.T) {
+	t.Run("an empty write to STDERR [139]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			w.Stderr().Write(nil)
 			return nil
@@ -241,7 +241,7 @@ func TestServerEdges(t *testing.T) {
 			t.Errorf("%v", r.records)
 		}
 	})
-	t.Run("135 what waits is not read after ABORT_REQUEST", func(t *testing.T) {
+	t.Run("what waits is not read after ABORT_REQUEST [135]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			<-r.Context().Done()
 			if n, err := r.Body.Read(make([]byte, 10)); n > 0 || !errors.Is(err, gateway.ErrAborted) {
@@ -258,7 +258,7 @@ func TestServerEdges(t *testing.T) {
 
 // TestReaderEdges is the same for the Reader.
 func TestReaderEdges(t *testing.T) {
-	t.Run("145 STDIN after its end", func(t *testing.T) {
+	t.Run("STDIN after its end [145]", func(t *testing.T) {
 		req, err := fromBytes(head(1, 3, true, "CONTENT_LENGTH", "3", "FCGI_DATA_LENGTH", "4") +
 			stdin(1, "hel") + stdin(1, "") + stdin(1, "lo") + rec(fastcgi.TypeData, 1, "data"))
 		if err != nil {
@@ -267,7 +267,7 @@ func TestReaderEdges(t *testing.T) {
 		_, err = io.ReadAll(req.Data)
 		want(t, err, gateway.ErrMalformed)
 	})
-	t.Run("155 DATA beyond its length", func(t *testing.T) {
+	t.Run("DATA beyond its length [155]", func(t *testing.T) {
 		req, err := fromBytes(head(1, 3, true, "CONTENT_LENGTH", "0", "FCGI_DATA_LENGTH", "8") + stdin(1, "") +
 			rec(fastcgi.TypeData, 1, "12345678excess") + rec(fastcgi.TypeData, 1, ""))
 		if err != nil {
@@ -277,7 +277,7 @@ func TestReaderEdges(t *testing.T) {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
-	t.Run("155 a length of DATA that fits nothing", func(t *testing.T) {
+	t.Run("a length of DATA that fits nothing [155]", func(t *testing.T) {
 		req, err := fromBytes(head(1, 3, true, "CONTENT_LENGTH", "0", "FCGI_DATA_LENGTH", strings.Repeat("9", 25)) + stdin(1, "") +
 			rec(fastcgi.TypeData, 1, "all of it") + rec(fastcgi.TypeData, 1, ""))
 		if err != nil {
@@ -287,7 +287,7 @@ func TestReaderEdges(t *testing.T) {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
-	t.Run("125 BEGIN_REQUEST of nine bytes", func(t *testing.T) {
+	t.Run("BEGIN_REQUEST of nine bytes [125]", func(t *testing.T) {
 		_, err := fromBytes(rec(fastcgi.TypeBegin, 1, "\x00\x01\x00\x00\x00\x00\x00\x00\x00") + rec(fastcgi.TypeParams, 1, ""))
 		want(t, err, gateway.ErrMalformed)
 	})
@@ -393,7 +393,7 @@ func TestServerBounds(t *testing.T) {
 		return taken
 	}
 	many := func(typ fastcgi.Type) string { return strings.Repeat(rec(typ, 1, strings.Repeat("x", 60000)), 10) }
-	t.Run("148 a body that is not read", func(t *testing.T) {
+	t.Run("a body that is not read [148]", func(t *testing.T) {
 		var taken int
 		synctest.Test(t, func(t *testing.T) {
 			release := make(chan struct{})
@@ -416,7 +416,7 @@ func TestServerBounds(t *testing.T) {
 			t.Errorf("%d bytes taken", taken)
 		}
 	})
-	t.Run("148 155 DATA that is not read", func(t *testing.T) {
+	t.Run("DATA that is not read [148 155]", func(t *testing.T) {
 		var taken int
 		synctest.Test(t, func(t *testing.T) {
 			release := make(chan struct{})
@@ -439,7 +439,7 @@ func TestServerBounds(t *testing.T) {
 			t.Errorf("%d bytes taken", taken)
 		}
 	})
-	t.Run("143 145 the drain after an answer", func(t *testing.T) {
+	t.Run("the drain after an answer [143 145]", func(t *testing.T) {
 		srv := &fastcgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error { return nil })}
 		taken := play(t, srv, head(1, 1, false, "CONTENT_LENGTH", "600000")+many(fastcgi.TypeStdin))
 		if taken < 128<<10 || taken > 256<<10+64<<10 {
@@ -468,14 +468,14 @@ func TestServerTimes(t *testing.T) {
 		io.Copy(io.Discard, c)
 		return time.Since(begun)
 	}
-	t.Run("151 IdleTimeout", func(t *testing.T) {
+	t.Run("IdleTimeout [151]", func(t *testing.T) {
 		run(t, &fastcgi.Server{Handler: echo, IdleTimeout: 7 * time.Second}, func(t *testing.T, c net.Conn) {
 			if d := end(c); d != 7*time.Second {
 				t.Errorf("ended after %v", d)
 			}
 		})
 	})
-	t.Run("151 WriteTimeout", func(t *testing.T) {
+	t.Run("WriteTimeout [151]", func(t *testing.T) {
 		var failed chan time.Duration // made in the bubble
 		run(t, &fastcgi.Server{WriteTimeout: 9 * time.Second, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			begun := time.Now()
@@ -490,7 +490,7 @@ func TestServerTimes(t *testing.T) {
 			}
 		})
 	})
-	t.Run("151 half a management record beside a handler", func(t *testing.T) {
+	t.Run("half a management record beside a handler [151]", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			release := make(chan struct{})
 			srv := &fastcgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
@@ -513,7 +513,7 @@ func TestServerTimes(t *testing.T) {
 			time.Sleep(time.Second)
 		})
 	})
-	t.Run("151 SetReadDeadline ends a Read that waits", func(t *testing.T) {
+	t.Run("SetReadDeadline ends a Read that waits [151]", func(t *testing.T) {
 		run(t, &fastcgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			time.AfterFunc(3*time.Second, func() { w.SetReadDeadline(time.Now()) })
 			begun := time.Now()

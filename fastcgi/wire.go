@@ -78,7 +78,7 @@ func pairBounds(b []byte) (codec.Pair, int) {
 	}
 	name := i + j
 	// 64 bits: the sum of two 31-bit lengths does not fit an int of 32.
-	if end := uint64(name) + uint64(nameLen) + uint64(valueLen); end > uint64(len(b)) {
+	if end := uint64(name) + uint64(nameLen) + uint64(valueLen); end > uint64(len(b)) { // rule F5
 		return codec.Pair{}, 0
 	}
 	value := name + int(nameLen)

@@ -143,7 +143,7 @@ func (o *output) streamWriter(t Type, id uint16) *streamWriter {
 func (s *streamWriter) Write(p []byte) (int, error) {
 	total := len(p)
 	for len(p) > 0 {
-		n := min(len(p), maxStream)
+		n := min(len(p), maxStream) // rule F3
 		s.out.B = appendHeader(s.out.B, RecordHeader{Type: s.t, ID: s.id, Length: uint16(n)})
 		if len(s.out.B)+n <= 2*outbuf.Small && n == len(p) {
 			s.out.B = append(s.out.B, p...)

@@ -68,7 +68,7 @@ func used(t *testing.T, pkg string) map[string]bool {
 
 func TestTargets(t *testing.T) {
 	for _, pkg := range []string{"gateway", "fastcgi", "scgi", "uwsgi", "cgi"} {
-		t.Run("291 every decoder of "+pkg+" is fuzzed", func(t *testing.T) {
+		t.Run("every decoder of  [291]"+pkg+" is fuzzed", func(t *testing.T) {
 			calls, names := used(t, pkg), entries(t, pkg)
 			if len(names) == 0 {
 				t.Fatal("there is none")

@@ -69,13 +69,13 @@ func wantError(t *testing.T, err, target error) {
 
 // TestParamsConformance is those of items 1 to 54 that the model holds; gatewayhttp holds the others.
 func TestParamsConformance(t *testing.T) {
-	t.Run("001 an empty name", func(t *testing.T) {
+	t.Run("an empty name [001]", func(t *testing.T) {
 		_, err := receive(t, "", "v")
 		wantError(t, err, gateway.ErrMalformed)
 		_, err = send(t, "", "v")
 		wantError(t, err, gateway.ErrParam)
 	})
-	t.Run("002 F26 NUL", func(t *testing.T) {
+	t.Run("NUL [002 F26]", func(t *testing.T) {
 		for _, nv := range [][]string{{"A\x00B", "v"}, {"A", "v\x00w"}, {"PATH_INFO", "/a.jpg\x00.php"}} {
 			_, err := receive(t, nv...)
 			wantError(t, err, gateway.ErrParam)
@@ -83,7 +83,7 @@ func TestParamsConformance(t *testing.T) {
 			wantError(t, err, gateway.ErrParam)
 		}
 	})
-	t.Run("003 F8 F18 CR and LF", func(t *testing.T) {
+	t.Run("CR and LF [003 F8 F18]", func(t *testing.T) {
 		for _, name := range []string{"HTTP_X", "REQUEST_METHOD", "SERVER_PROTOCOL", "REQUEST_URI", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH"} {
 			for _, value := range []string{"a\rb", "a\nb", "\r\n"} {
 				_, err := receive(t, name, value)
@@ -103,7 +103,7 @@ func TestParamsConformance(t *testing.T) {
 		_, err := receive(t, "A\nB", "v")
 		wantError(t, err, gateway.ErrParam)
 	})
-	t.Run("005 004 F1 HTTP_PROXY", func(t *testing.T) {
+	t.Run("HTTP_PROXY [005 004 F1]", func(t *testing.T) {
 		r, err := receive(t, "HTTP_PROXY", "http://evil", "HTTP_ACCEPT", "a", "HTTP_PROXY", "http://other")
 		if err != nil || r.Params.Len() != 1 {
 			t.Errorf("%d params, %v", r.Params.Len(), err)
@@ -113,13 +113,13 @@ func TestParamsConformance(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 	})
-	t.Run("008 045 case", func(t *testing.T) {
+	t.Run("case [008 045]", func(t *testing.T) {
 		r, err := receive(t, "HTTP_X_Y", "1", "HTTP_x_Y", "2", "http_x_y", "3")
 		if err != nil || r.Params.Get("HTTP_X_Y") != "1" || r.Params.Len() != 3 {
 			t.Errorf("%v", err)
 		}
 	})
-	t.Run("009 010 F46 repeated HTTP params", func(t *testing.T) {
+	t.Run("repeated HTTP params [009 010 F46]", func(t *testing.T) {
 		in := []string{"HTTP_COOKIE", "a=1", "HTTP_X", "1", "A", "same", "HTTP_COOKIE", "b=2", "HTTP_X", "", "HTTP_X", "3", "A", "same"}
 		r, err := receive(t, in...)
 		if err != nil {
@@ -138,7 +138,7 @@ func TestParamsConformance(t *testing.T) {
 			t.Errorf("%v, %v", out, err)
 		}
 	})
-	t.Run("011 F46 params that differ", func(t *testing.T) {
+	t.Run("params that differ [011 F46]", func(t *testing.T) {
 		for _, name := range []string{"CONTENT_LENGTH", "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "REQUEST_URI", "SERVER_PROTOCOL", "HTTPS", "REMOTE_ADDR", "ANY"} {
 			_, err := receive(t, name, "1", name, "2")
 			wantError(t, err, gateway.ErrParam)
@@ -149,7 +149,7 @@ func TestParamsConformance(t *testing.T) {
 		_, err := send(t, "HTTPS", "on", "HTTPS", "off")
 		wantError(t, err, gateway.ErrParam)
 	})
-	t.Run("012 F43 a field beats a param", func(t *testing.T) {
+	t.Run("a field beats a param [012 F43]", func(t *testing.T) {
 		r := new(gateway.Request)
 		r.Params.Add("CONTENT_LENGTH", "99")
 		r.SetBody([]byte("four"))
@@ -158,7 +158,7 @@ func TestParamsConformance(t *testing.T) {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
-	t.Run("015 HTTP_CONTENT_LENGTH is not the length", func(t *testing.T) {
+	t.Run("HTTP_CONTENT_LENGTH is not the length [015]", func(t *testing.T) {
 		r, err := receive(t, "HTTP_CONTENT_LENGTH", "7")
 		if err != nil || r.ContentLength != -1 {
 			t.Errorf("%d, %v", r.ContentLength, err)
@@ -168,7 +168,7 @@ func TestParamsConformance(t *testing.T) {
 			t.Errorf("%d, %v", r.ContentLength, err)
 		}
 	})
-	t.Run("018 F2 CONTENT_LENGTH is a number", func(t *testing.T) {
+	t.Run("CONTENT_LENGTH is a number [018 F2]", func(t *testing.T) {
 		for _, v := range []string{"+5", "-5", " 5", "5 ", "5x", "5, 5", "0x5", "9223372036854775808", "00000000000000000001", "١"} {
 			_, err := receive(t, "CONTENT_LENGTH", v)
 			wantError(t, err, gateway.ErrParam)
@@ -179,14 +179,14 @@ func TestParamsConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("019 020 an unknown length", func(t *testing.T) {
+	t.Run("an unknown length [019 020]", func(t *testing.T) {
 		for _, nv := range [][]string{nil, {"CONTENT_LENGTH", ""}, {"CONTENT_LENGTH", "-1"}} {
 			if r, err := receive(t, nv...); err != nil || r.ContentLength != -1 {
 				t.Errorf("%v: %d, %v", nv, r.ContentLength, err)
 			}
 		}
 	})
-	t.Run("021 the method", func(t *testing.T) {
+	t.Run("the method [021]", func(t *testing.T) {
 		for _, method := range []string{"", "G T", "GET/", "\x7f"} {
 			_, err := send(t, "REQUEST_METHOD", method)
 			wantError(t, err, gateway.ErrParam)
@@ -195,7 +195,7 @@ func TestParamsConformance(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 	})
-	t.Run("022 F13 SERVER_PROTOCOL that is sent", func(t *testing.T) {
+	t.Run("SERVER_PROTOCOL that is sent [022 F13]", func(t *testing.T) {
 		for _, p := range []string{"HTTP/1.0", "HTTP/1.1", "HTTP/2.0", "HTTP/3.0", "INCLUDED"} {
 			if _, err := send(t, "SERVER_PROTOCOL", p); err != nil {
 				t.Errorf("%s: %v", p, err)
@@ -206,7 +206,7 @@ func TestParamsConformance(t *testing.T) {
 			wantError(t, err, gateway.ErrParam)
 		}
 	})
-	t.Run("023 SERVER_PROTOCOL that is received", func(t *testing.T) {
+	t.Run("SERVER_PROTOCOL that is received [023]", func(t *testing.T) {
 		for p, expect := range map[string][2]int{"": {1, 0}, "INCLUDED": {1, 0}, "HTTP/2": {2, 0}, "HTTP/2.0": {2, 0}, "HTTP/3.0": {3, 0}, "HTTP/1.1": {1, 1}} {
 			r, err := receive(t, "SERVER_PROTOCOL", p)
 			major, minor, ok := r.Protocol()
@@ -221,7 +221,7 @@ func TestParamsConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("026 027 028 F24 paths", func(t *testing.T) {
+	t.Run("paths [026 027 028 F24]", func(t *testing.T) {
 		for _, c := range []struct {
 			nv        []string
 			uri, path string
@@ -244,12 +244,12 @@ func TestParamsConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("031 PATH_INFO is not decoded again", func(t *testing.T) {
+	t.Run("PATH_INFO is not decoded again [031]", func(t *testing.T) {
 		if r, err := receive(t, "PATH_INFO", "/%2541"); err != nil || r.PathInfo() != "/%2541" {
 			t.Errorf("%q, %v", r.PathInfo(), err)
 		}
 	})
-	t.Run("033 035 SetTarget", func(t *testing.T) {
+	t.Run("SetTarget [033 035]", func(t *testing.T) {
 		var r gateway.Request
 		if err := r.SetTarget("GET", "/a%20b?c=%20d"); err != nil {
 			t.Fatal(err)
@@ -276,7 +276,7 @@ func TestParamsConformance(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("036 hosts", func(t *testing.T) {
+	t.Run("hosts [036]", func(t *testing.T) {
 		for expect, nv := range map[string][]string{
 			"a:81":    {"HTTP_HOST", "a:81", "SERVER_NAME", "b"},
 			"b":       {"SERVER_NAME", "b", "SERVER_PORT", "80"},
@@ -290,7 +290,7 @@ func TestParamsConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("039 040 F37 TLS", func(t *testing.T) {
+	t.Run("TLS [039 040 F37]", func(t *testing.T) {
 		for _, nv := range [][]string{{"HTTPS", "on"}, {"HTTPS", "ON"}, {"HTTPS", "1"}, {"HTTPS", "true"}, {"REQUEST_SCHEME", "https"}, {"UWSGI_SCHEME", "https"}} {
 			if r, err := receive(t, nv...); err != nil || !r.TLS() {
 				t.Errorf("%v is not TLS, %v", nv, err)
@@ -302,7 +302,7 @@ func TestParamsConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("043 F35 F47 caps", func(t *testing.T) {
+	t.Run("caps [043 F35 F47]", func(t *testing.T) {
 		r := new(gateway.Request)
 		for range 1001 {
 			r.Params.Add("A", "1")
@@ -314,13 +314,13 @@ func TestParamsConformance(t *testing.T) {
 		_, err = send(t, "A", strings.Repeat("v", 64<<10+1))
 		wantError(t, err, gateway.ErrTooLarge)
 	})
-	t.Run("044 empty values", func(t *testing.T) {
+	t.Run("empty values [044]", func(t *testing.T) {
 		r, err := receive(t, "HTTP_X_EMPTY", "", "REMOTE_USER", "")
 		if v, ok := r.Params.Lookup("HTTP_X_EMPTY"); err != nil || !ok || len(v) != 0 {
 			t.Errorf("%q %v, %v", v, ok, err)
 		}
 	})
-	t.Run("047 bytes", func(t *testing.T) {
+	t.Run("bytes [047]", func(t *testing.T) {
 		var all []byte
 		for c := 0x80; c <= 0xff; c++ {
 			all = append(all, byte(c))
@@ -330,7 +330,7 @@ func TestParamsConformance(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
-	t.Run("156 SCRIPT_FILENAME", func(t *testing.T) {
+	t.Run("SCRIPT_FILENAME [156]", func(t *testing.T) {
 		for in, expect := range map[string]string{
 			"/srv/x.php": "/srv/x.php", "proxy:fcgi://h:9000/x.php": "/x.php", "proxy:balancer://b/x?q": "/x", "proxy:scgi://h/x": "/x",
 			"proxy:uwsgi://h/x": "/x", "proxy:fcgi://h": "", "proxy:other://h/x": "proxy:other://h/x",
@@ -367,7 +367,7 @@ func TestResponseConformance(t *testing.T) {
 			}
 		}
 	}
-	t.Run("169 170 171 214 F20 a status line or fields", func(t *testing.T) {
+	t.Run("a status line or fields [169 170 171 214 F20]", func(t *testing.T) {
 		for b, status := range map[string]int{
 			"HTTP/1.1 202 Accepted\r\nA: 1\r\n\r\n": 202, "HTTP/1.0 404 \r\n\r\n": 404, "HTTP/2 200\r\n\r\n": 200, "HTTP/3.0 599 Odd\n\n": 599,
 			"Status: 201 Created\r\n\r\n": 201, "HTTP/1.1 404 X\r\nStatus: 404\r\n\r\n": 404,
@@ -386,7 +386,7 @@ func TestResponseConformance(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("238 258 line ends", func(t *testing.T) {
+	t.Run("line ends [238 258]", func(t *testing.T) {
 		for _, b := range []string{"A: 1\r\nB: 2\r\n\r\n", "A: 1\nB: 2\n\n", "A: 1\r\nB: 2\n\r\n", "A: 1\nB: 2\r\n\n"} {
 			r, n, err := consume(b + "body\r\n\r\n")
 			if diff := cmp.Diff([]string{"A: 1", "B: 2"}, fields(&r.Header)); err != nil || n != len(b) || diff != "" {
@@ -394,22 +394,22 @@ func TestResponseConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("239 F18 a bare CR", func(t *testing.T) {
+	t.Run("a bare CR [239 F18]", func(t *testing.T) {
 		bad(t, "A: 1\rB: 2\r\n\r\n", "Status: 200 OK\rX-Inj: 1\r\n\r\n", "A: 1\r\r\n\r\n", "\rA: 1\r\n\r\n")
 	})
-	t.Run("240 F22 control bytes", func(t *testing.T) {
+	t.Run("control bytes [240 F22]", func(t *testing.T) {
 		bad(t, "A: a\x00b\r\n\r\n", "A: a\x01\r\n\r\n", "A: \x7f\r\n\r\n", "A\x00: b\r\n\r\n")
 		if r, _, err := consume("A: a\tb \xe9\r\n\r\n"); err != nil || r.Header.Get("A") != "a\tb \xe9" {
 			t.Error(err)
 		}
 	})
-	t.Run("241 names", func(t *testing.T) {
+	t.Run("names [241]", func(t *testing.T) {
 		bad(t, "X A: 1\r\n\r\n", "X-A : 1\r\n\r\n", ": v\r\n\r\n", "no colon\r\n\r\n", "X(A): 1\r\n\r\n", "<html>\n\n")
 	})
-	t.Run("242 243 folded lines", func(t *testing.T) {
+	t.Run("folded lines [242 243]", func(t *testing.T) {
 		bad(t, "A: 1\r\n B: 2\r\n\r\n", "A: 1\r\n\tfolded\r\n\r\n", " A: 1\r\n\r\n")
 	})
-	t.Run("244 245 Status", func(t *testing.T) {
+	t.Run("Status [244 245]", func(t *testing.T) {
 		for v, status := range map[string]int{"404": 404, "404 Not Found": 404, " 404 ": 404, "999 Odd": 999, "404 ": 404, "100": 100} {
 			if r, _, err := consume("Status:" + v + "\r\n\r\n"); err != nil || r.Status != status {
 				t.Errorf("%q: %d, %v", v, r.Status, err)
@@ -419,25 +419,25 @@ func TestResponseConformance(t *testing.T) {
 			bad(t, "Status: "+v+"\r\n\r\n")
 		}
 	})
-	t.Run("246 two Statuses", func(t *testing.T) {
+	t.Run("two Statuses [246]", func(t *testing.T) {
 		bad(t, "Status: 200\r\nStatus: 404\r\n\r\n")
 		if r, _, err := consume("Status: 404 A\r\nstatus: 404 B\r\n\r\n"); err != nil || r.Status != 404 {
 			t.Error(err)
 		}
 	})
-	t.Run("247 Status is no field", func(t *testing.T) {
+	t.Run("Status is no field [247]", func(t *testing.T) {
 		if r, _, err := consume("sTaTus: 404\r\nA: 1\r\n\r\n"); err != nil || r.Header.Len() != 1 {
 			t.Errorf("%v, %v", fields(&r.Header), err)
 		}
 	})
-	t.Run("248 229 230 no Status", func(t *testing.T) {
+	t.Run("no Status [248 229 230]", func(t *testing.T) {
 		for b, status := range map[string]int{"A: 1\r\n\r\n": 200, "Location: /x\r\n\r\n": 302, "Location: http://h/\r\nStatus: 307\r\n\r\n": 307} {
 			if r, _, err := consume(b); err != nil || r.Status != status {
 				t.Errorf("%q: %d, %v", b, r.Status, err)
 			}
 		}
 	})
-	t.Run("251 F19 Content-Length", func(t *testing.T) {
+	t.Run("Content-Length [251 F19]", func(t *testing.T) {
 		for _, v := range []string{"5, 5", "+5", "-5", "5x", "", "9223372036854775808"} {
 			bad(t, "Content-Length: "+v+"\r\n\r\n")
 		}
@@ -450,10 +450,10 @@ func TestResponseConformance(t *testing.T) {
 			t.Errorf("%d", r.ContentLength)
 		}
 	})
-	t.Run("253 F19 Transfer-Encoding", func(t *testing.T) {
+	t.Run("Transfer-Encoding [253 F19]", func(t *testing.T) {
 		bad(t, "Transfer-Encoding: chunked\r\n\r\n", "transfer-encoding: identity\r\n\r\n")
 	})
-	t.Run("256 272 fields that repeat", func(t *testing.T) {
+	t.Run("fields that repeat [256 272]", func(t *testing.T) {
 		r, _, err := consume("Set-Cookie: a\r\nX: 1\r\nSet-Cookie: b\r\nX: 2\r\n\r\n")
 		if diff := cmp.Diff([]string{"Set-Cookie: a", "X: 1", "Set-Cookie: b", "X: 2"}, fields(&r.Header)); err != nil || diff != "" {
 			t.Errorf("%v %s", err, diff)
@@ -463,7 +463,7 @@ func TestResponseConformance(t *testing.T) {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
-	t.Run("257 caps", func(t *testing.T) {
+	t.Run("caps [257]", func(t *testing.T) {
 		_, n, err := consume(strings.Repeat("A: 1\r\n", 1001) + "\r\n")
 		if !errors.Is(err, gateway.ErrTooLarge) || n != -1 {
 			t.Errorf("%d, %v", n, err)
@@ -471,19 +471,19 @@ func TestResponseConformance(t *testing.T) {
 		_, _, err = consume("A: " + strings.Repeat("v", 64<<10+1) + "\r\n\r\n")
 		wantError(t, err, gateway.ErrTooLarge)
 	})
-	t.Run("259 an empty head", func(t *testing.T) {
+	t.Run("an empty head [259]", func(t *testing.T) {
 		for _, b := range []string{"\r\n", "\n"} {
 			if r, n, err := consume(b + "body"); err != nil || n != len(b) || r.Status != 200 || r.Header.Len() != 0 {
 				t.Errorf("%d %d, %v", r.Status, n, err)
 			}
 		}
 	})
-	t.Run("262 Date and Server", func(t *testing.T) {
+	t.Run("Date and Server [262]", func(t *testing.T) {
 		if r, _, err := consume("Date: x\r\nServer: y\r\n\r\n"); err != nil || r.Header.Len() != 2 {
 			t.Error(err)
 		}
 	})
-	t.Run("263 265 266 writing", func(t *testing.T) {
+	t.Run("writing [263 265 266]", func(t *testing.T) {
 		r := &gateway.Response{Status: 302, ContentLength: -1}
 		r.Header.Add("Status", "200 Forged")
 		r.Header.Add("Location", "/x")
@@ -504,7 +504,7 @@ func TestResponseConformance(t *testing.T) {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
-	t.Run("264 270 F18 what cannot be written", func(t *testing.T) {
+	t.Run("what cannot be written [264 270 F18]", func(t *testing.T) {
 		for _, nv := range [][2]string{{"", "v"}, {"A B", "v"}, {"A:", "v"}, {"A", "v\r\nB: 1"}, {"A", "v\n"}, {"A", "\x00"}, {"A\r\n", "v"}} {
 			r := &gateway.Response{Status: 200}
 			r.Header.Add(nv[0], nv[1])

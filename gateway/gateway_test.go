@@ -133,7 +133,7 @@ func TestErrors(t *testing.T) {
 		&gateway.Error{Phase: gateway.PhaseDial, Err: fs.ErrNotExist}:           502,
 		fmt.Errorf("wrapped: %w", &gateway.Error{Err: gateway.ErrParam}):        400,
 	} {
-		t.Run("294 "+err.Error(), func(t *testing.T) {
+		t.Run(err.Error()+" [294]", func(t *testing.T) {
 			if got := gateway.ErrorStatus(err); got != status {
 				t.Errorf("%d, want %d", got, status)
 			}

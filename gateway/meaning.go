@@ -135,7 +135,7 @@ func (r *Request) TLS() bool {
 	if pairs.EqualFold(v, "on") || pairs.EqualFold(v, "true") || string(v) == "1" {
 		return true
 	}
-	for _, name := range [...]string{"REQUEST_SCHEME", "UWSGI_SCHEME"} {
+	for _, name := range [...]string{"REQUEST_SCHEME", "UWSGI_SCHEME"} { // rule F37
 		if v, _ := r.Params.Lookup(name); string(v) == "https" {
 			return true
 		}

@@ -151,7 +151,7 @@ func statusLine(line []byte) (status int, ok bool) {
 		return 0, false
 	}
 	version, rest, found := bytes.Cut(rest, []byte(" "))
-	if !found || !isVersion(version) || !isFieldValue(rest) {
+	if !found || !isVersion(version) || !isFieldValue(rest) { // rule F20
 		return 0, false
 	}
 	return threeDigits(rest)
@@ -179,7 +179,7 @@ func consumeField(r *Response, line []byte, at int) error {
 		return fmt.Errorf("line %d: %w", l.Len(), ErrMalformed)
 	}
 	value := trimSpace(line[colon+1:])
-	if !isFieldValue(value) {
+	if !isFieldValue(value) { // rule F18, F22
 		return fmt.Errorf("field %q: control byte: %w", line[:min(colon, 64)], ErrMalformed)
 	}
 	if l.Len() == MaxPairs || colon > MaxNameBytes || len(value) > MaxValueBytes {
@@ -212,7 +212,7 @@ func meaning(r *Response, name, value []byte) (keep bool, err error) {
 		first := r.ContentLength < 0
 		r.ContentLength = n
 		return first, nil
-	case pairs.EqualFold(name, "Transfer-Encoding"):
+	case pairs.EqualFold(name, "Transfer-Encoding"): // rule F19
 		// No gateway protocol has one: its framing would be taken for content, or content for framing (F19).
 		return false, fmt.Errorf("field Transfer-Encoding: %w", ErrMalformed)
 	}

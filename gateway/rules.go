@@ -54,9 +54,9 @@ func send(r *Request) (repeats bool, err error) {
 // normalize drops HTTP_PROXY and makes every name stand once.
 func normalize(l *pairs.List) error {
 	if i := l.Find("HTTP_PROXY", 0); i >= 0 {
-		l.DeleteFunc(func(name []byte) bool { return string(name) == "HTTP_PROXY" })
+		l.DeleteFunc(func(name []byte) bool { return string(name) == "HTTP_PROXY" }) // rule F1
 	}
-	if i := l.Join(separator); i >= 0 {
+	if i := l.Join(separator); i >= 0 { // rule F46
 		return fmt.Errorf("%s repeated with another value: %w", quoteName(l.Name(i)), ErrParam)
 	}
 	return nil
@@ -78,7 +78,7 @@ var httpPrefix = []byte("HTTP_")
 
 // grammar checks the bytes and sizes of every pair.
 func grammar(l *pairs.List) error {
-	if l.Len() > MaxPairs {
+	if l.Len() > MaxPairs { // rule F35
 		return fmt.Errorf("more than %d params: %w", MaxPairs, ErrTooLarge)
 	}
 	for i := range l.Len() {
@@ -94,7 +94,7 @@ func pairGrammar(name, value []byte) error {
 	switch {
 	case len(name) == 0:
 		return ErrParam
-	case len(name) > MaxNameBytes || len(value) > MaxValueBytes:
+	case len(name) > MaxNameBytes || len(value) > MaxValueBytes: // rule F47
 		return ErrTooLarge
 	case plain(name) && plain(value):
 		return nil // as nearly all are
@@ -188,7 +188,7 @@ func protocolToSend(v []byte) bool {
 	case "HTTP/1.0", "HTTP/1.1", "HTTP/2.0", "HTTP/3.0", "INCLUDED":
 		return true
 	}
-	return false
+	return false // rule F13
 }
 
 // quoteName makes a name fit for an error: names are not secret, but they are the peer's.

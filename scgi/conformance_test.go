@@ -28,7 +28,7 @@ const example = "70:CONTENT_LENGTH\x0027\x00SCGI\x001\x00REQUEST_METHOD\x00POST\
 
 // TestCodecConformance is items 194 to 213 for the codec.
 func TestCodecConformance(t *testing.T) {
-	t.Run("194 195 196 198 the example of the specification", func(t *testing.T) {
+	t.Run("the example of the specification [194 195 196 198]", func(t *testing.T) {
 		r := new(gateway.Request)
 		r.Params.Add("REQUEST_METHOD", "POST")
 		r.Params.Add("REQUEST_URI", "/deepthought")
@@ -47,7 +47,7 @@ func TestCodecConformance(t *testing.T) {
 			t.Errorf("%q, %v", body, err)
 		}
 	})
-	t.Run("197 what cannot be sent", func(t *testing.T) {
+	t.Run("what cannot be sent [197]", func(t *testing.T) {
 		for _, nv := range [][2]string{{"", "v"}, {"A\x00", "v"}, {"A", "v\x00"}} {
 			if b, err := scgi.AppendParam([]byte("dst"), nv[0], nv[1]); !errors.Is(err, gateway.ErrParam) || string(b) != "dst" {
 				t.Errorf("%q: %q, %v", nv, b, err)
@@ -60,14 +60,14 @@ func TestCodecConformance(t *testing.T) {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
-	t.Run("199 an unknown length", func(t *testing.T) {
+	t.Run("an unknown length [199]", func(t *testing.T) {
 		r := gatewaytest.NewRequest("POST", "/", nil)
 		r.ContentLength = -1
 		if _, err := scgi.AppendRequest(nil, r); !errors.Is(err, gateway.ErrLengthRequired) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("200 a block for rTorrent", func(t *testing.T) {
+	t.Run("a block for rTorrent [200]", func(t *testing.T) {
 		r := new(gateway.Request)
 		r.Params.Add("CONTENT_TYPE", "text/xml")
 		r.SetBody([]byte("<methodCall/>"))
@@ -80,30 +80,30 @@ func TestCodecConformance(t *testing.T) {
 		id, input string
 		err       error
 	}{
-		{"201 a sign", "+70:", gateway.ErrMalformed},
-		{"201 a minus", "-5:", gateway.ErrMalformed},
-		{"201 a space", " 70:", gateway.ErrMalformed},
-		{"201 an underscore", "7_0:", gateway.ErrMalformed},
-		{"201 no digit", ":", gateway.ErrMalformed},
-		{"201 a leading zero", "070:", gateway.ErrMalformed},
-		{"201 two zeros", "00:", gateway.ErrMalformed},
-		{"201 203 digits without end", "1111111111111", gateway.ErrMalformed},
-		{"201 297 F49 a line of HTTP", "GET / HTTP/1.1\r\n", gateway.ErrMalformed},
-		{"201 297 F49 TLS", "\x16\x03\x01\x02\x00\x01", gateway.ErrMalformed},
-		{"201 298 the PROXY protocol", "PROXY TCP4 ", gateway.ErrMalformed},
-		{"202 F35 more than the limit", "1048577:", gateway.ErrTooLarge},
-		{"202 all that digits can say", "9999999999:", gateway.ErrTooLarge},
-		{"204 no comma", "24:CONTENT_LENGTH\x000\x00SCGI\x001\x00;", gateway.ErrMalformed},
-		{"205 no NUL at the end", netstring("CONTENT_LENGTH\x000\x00SCGI\x001"), gateway.ErrMalformed},
-		{"205 a name without a value", netstring("CONTENT_LENGTH\x000\x00SCGI\x001\x00A\x00"), gateway.ErrMalformed},
-		{"001 205 an empty name", netstring("CONTENT_LENGTH\x000\x00SCGI\x001\x00\x00v\x00"), gateway.ErrMalformed},
-		{"206 CONTENT_LENGTH not first", netstring("SCGI\x001\x00CONTENT_LENGTH\x000\x00"), gateway.ErrMalformed},
-		{"206 no CONTENT_LENGTH", netstring("SCGI\x001\x00"), gateway.ErrMalformed},
-		{"206 019 an empty CONTENT_LENGTH", netstring("CONTENT_LENGTH\x00\x00SCGI\x001\x00"), gateway.ErrParam},
-		{"207 no SCGI", netstring("CONTENT_LENGTH\x000\x00"), gateway.ErrMalformed},
-		{"207 another SCGI", netstring("CONTENT_LENGTH\x000\x00SCGI\x002\x00"), gateway.ErrMalformed},
-		{"208 a name twice", head("A", "1", "A", "2"), gateway.ErrParam},
-		{"209 nothing", "0:,", gateway.ErrMalformed},
+		{"a sign [201]", "+70:", gateway.ErrMalformed},
+		{"a minus [201]", "-5:", gateway.ErrMalformed},
+		{"a space [201]", " 70:", gateway.ErrMalformed},
+		{"an underscore [201]", "7_0:", gateway.ErrMalformed},
+		{"no digit [201]", ":", gateway.ErrMalformed},
+		{"a leading zero [201]", "070:", gateway.ErrMalformed},
+		{"two zeros [201]", "00:", gateway.ErrMalformed},
+		{"digits without end [201 203]", "1111111111111", gateway.ErrMalformed},
+		{"a line of HTTP [201 297 F49]", "GET / HTTP/1.1\r\n", gateway.ErrMalformed},
+		{"TLS [201 297 F49]", "\x16\x03\x01\x02\x00\x01", gateway.ErrMalformed},
+		{"the PROXY protocol [201 298]", "PROXY TCP4 ", gateway.ErrMalformed},
+		{"more than the limit [202 F35]", "1048577:", gateway.ErrTooLarge},
+		{"all that digits can say [202]", "9999999999:", gateway.ErrTooLarge},
+		{"no comma [204]", "24:CONTENT_LENGTH\x000\x00SCGI\x001\x00;", gateway.ErrMalformed},
+		{"no NUL at the end [205]", netstring("CONTENT_LENGTH\x000\x00SCGI\x001"), gateway.ErrMalformed},
+		{"a name without a value [205]", netstring("CONTENT_LENGTH\x000\x00SCGI\x001\x00A\x00"), gateway.ErrMalformed},
+		{"an empty name [001 205]", netstring("CONTENT_LENGTH\x000\x00SCGI\x001\x00\x00v\x00"), gateway.ErrMalformed},
+		{"CONTENT_LENGTH not first [206]", netstring("SCGI\x001\x00CONTENT_LENGTH\x000\x00"), gateway.ErrMalformed},
+		{"no CONTENT_LENGTH [206]", netstring("SCGI\x001\x00"), gateway.ErrMalformed},
+		{"an empty CONTENT_LENGTH [206 019]", netstring("CONTENT_LENGTH\x00\x00SCGI\x001\x00"), gateway.ErrParam},
+		{"no SCGI [207]", netstring("CONTENT_LENGTH\x000\x00"), gateway.ErrMalformed},
+		{"another SCGI [207]", netstring("CONTENT_LENGTH\x000\x00SCGI\x002\x00"), gateway.ErrMalformed},
+		{"a name twice [208]", head("A", "1", "A", "2"), gateway.ErrParam},
+		{"nothing [209]", "0:,", gateway.ErrMalformed},
 	} {
 		t.Run(c.id, func(t *testing.T) {
 			for name, src := range map[string]io.Reader{"whole": strings.NewReader(c.input), "bytes": iotest.OneByteReader(strings.NewReader(c.input))} {
@@ -120,14 +120,14 @@ func TestCodecConformance(t *testing.T) {
 			}
 		})
 	}
-	t.Run("207 208 213 what is taken", func(t *testing.T) {
+	t.Run("what is taken [207 208 213]", func(t *testing.T) {
 		last := netstring("CONTENT_LENGTH\x000\x00A\x00\x00HTTP_X\x001\x00HTTP_X\x002\x00SCGI\x001\x00") // as lighttpd, and nginx before 1.23
 		r, err := fromBytes(last)
 		if v, ok := r.Params.Lookup("A"); err != nil || !ok || len(v) > 0 || r.Params.Get("HTTP_X") != "1, 2" {
 			t.Errorf("%v", err)
 		}
 	})
-	t.Run("210 293 one message after another", func(t *testing.T) {
+	t.Run("one message after another [210 293]", func(t *testing.T) {
 		first, second := head("A", "1", "CONTENT_LENGTH", "5"), head("A", "2")
 		r := scgi.NewReader(strings.NewReader(first + "hello" + second + "rest"))
 		var req gateway.Request
@@ -156,7 +156,7 @@ func TestCodecConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("202 070 nothing is allocated from a length", func(t *testing.T) {
+	t.Run("nothing is allocated from a length [202 070]", func(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for range 10 {
@@ -195,12 +195,12 @@ func TestServerConformance(t *testing.T) {
 	called := gateway.HandlerFunc(func(gateway.ResponseWriter, *gateway.Request) error {
 		panic("the handler was called")
 	})
-	t.Run("201 297 F49 bytes of other protocols", func(t *testing.T) {
+	t.Run("bytes of other protocols [201 297 F49]", func(t *testing.T) {
 		for _, input := range []string{"GET / HTTP/1.1\r\nHost: h\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00", "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n", "\x01\x01\x00\x01\x00\x08\x00\x00"} {
 			dropped(t, &scgi.Server{Handler: called}, input)
 		}
 	})
-	t.Run("203 299 F33 a head that does not come", func(t *testing.T) {
+	t.Run("a head that does not come [203 299 F33]", func(t *testing.T) {
 		addr := gatewaytest.Start(t, &scgi.Server{Handler: called, ReadHeadTimeout: 50 * time.Millisecond, IdleTimeout: time.Hour, Logger: quiet})
 		idle := gatewaytest.Start(t, &scgi.Server{Handler: called, ReadHeadTimeout: time.Hour, IdleTimeout: 50 * time.Millisecond, Logger: quiet})
 		for _, begin := range []string{"", "7", "70:CONTENT_LENGTH"} {
@@ -225,13 +225,13 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("closed after %v", d)
 		}
 	})
-	t.Run("202 a limit of one's own", func(t *testing.T) {
+	t.Run("a limit of one's own [202]", func(t *testing.T) {
 		got := play(t, &scgi.Server{Handler: called, MaxHeadBytes: 100}, head("A", strings.Repeat("v", 100)))
 		if !strings.HasPrefix(got, "Status: 431 ") {
 			t.Errorf("answered %q", got)
 		}
 	})
-	t.Run("129 F35 too many requests", func(t *testing.T) {
+	t.Run("too many requests [129 F35]", func(t *testing.T) {
 		begun, release := make(chan struct{}), make(chan struct{})
 		s := &scgi.Server{MaxRequests: 1, Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			begun <- struct{}{}
@@ -254,18 +254,18 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("answered %q", got)
 		}
 	})
-	t.Run("127 no handler", func(t *testing.T) {
+	t.Run("no handler [127]", func(t *testing.T) {
 		if got := play(t, &scgi.Server{}, head()); !strings.HasPrefix(got, "Status: 501 ") {
 			t.Errorf("answered %q", got)
 		}
 	})
-	t.Run("208 212 263 265 the whole of an answer", func(t *testing.T) {
+	t.Run("the whole of an answer [208 212 263 265]", func(t *testing.T) {
 		got := play(t, &scgi.Server{Handler: echo}, head("CONTENT_LENGTH", "5", "HTTP_X", "1", "HTTP_X", "2")+"hello")
 		if got != "Status: 200 OK\r\nContent-Type: application/octet-stream\r\nX-Length: 5\r\n\r\nhello" {
 			t.Errorf("answered %q", got)
 		}
 	})
-	t.Run("136 F36 what a handler keeps", func(t *testing.T) {
+	t.Run("what a handler keeps [136 F36]", func(t *testing.T) {
 		type leftovers struct {
 			w      gateway.ResponseWriter
 			r      *gateway.Request
@@ -303,7 +303,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("answered %q", got)
 		}
 	})
-	t.Run("149 a peer that is gone", func(t *testing.T) {
+	t.Run("a peer that is gone [149]", func(t *testing.T) {
 		told := make(chan time.Duration, 1)
 		s := &scgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			gone := <-closing(r)
@@ -322,7 +322,7 @@ func TestServerConformance(t *testing.T) {
 			t.Error("the handler is told of nothing")
 		}
 	})
-	t.Run("149 a peer that closes its sending side gets its answer", func(t *testing.T) {
+	t.Run("a peer that closes its sending side gets its answer [149]", func(t *testing.T) {
 		s := &scgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			<-r.Context().Done()
 			_, err := io.WriteString(w, "still here")
@@ -332,7 +332,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("answered %q", got)
 		}
 	})
-	t.Run("148 bodies beside a watcher", func(t *testing.T) {
+	t.Run("bodies beside a watcher [148]", func(t *testing.T) {
 		s := &scgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			r.Context().Done()
 			time.Sleep(30 * time.Millisecond)
@@ -344,7 +344,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("answered %q", got)
 		}
 	})
-	t.Run("151 deadlines", func(t *testing.T) {
+	t.Run("deadlines [151]", func(t *testing.T) {
 		s := &scgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			for _, watch := range []bool{false, true} {
 				if watch {
@@ -379,14 +379,14 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("150 289 F14 F15 who may connect", func(t *testing.T) {
+	t.Run("who may connect [150 289 F14 F15]", func(t *testing.T) {
 		refused := &scgi.Server{Handler: called, Peers: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
 		dropped(t, refused, head())
 		if got := play(t, &scgi.Server{Handler: echo, Peers: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, head()); got == "" {
 			t.Error("no answer")
 		}
 	})
-	t.Run("143 a body that still comes does not cost the answer", func(t *testing.T) {
+	t.Run("a body that still comes does not cost the answer [143]", func(t *testing.T) {
 		s := &scgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			w.WriteHeader(413)
 			return nil
@@ -425,13 +425,13 @@ func TestLife(t *testing.T) {
 // TestClientConformance is what a client of SCGI does that is not in the shared suite.
 func TestClientConformance(t *testing.T) {
 	get := func() *gateway.Request { return gatewaytest.NewRequest("GET", "/", nil) }
-	t.Run("088 260 no answer", func(t *testing.T) {
+	t.Run("no answer [088 260]", func(t *testing.T) {
 		o := conformance.Ask(t, &scgi.Client{Addr: answering(t, "")}, get())
 		if !errors.Is(o.Err, gateway.ErrNoResponse) {
 			t.Errorf("got %v", o.Err)
 		}
 	})
-	t.Run("087 a reset in mid-answer", func(t *testing.T) {
+	t.Run("a reset in mid-answer [087]", func(t *testing.T) {
 		addr := script(t, func(c net.Conn) {
 			var r gateway.Request
 			scgi.NewReader(c).ReadRequest(&r)
@@ -443,7 +443,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%q, %v", o.Body, o.Err)
 		}
 	})
-	t.Run("090 169 214 a head cut at every byte", func(t *testing.T) {
+	t.Run("a head cut at every byte [090 169 214]", func(t *testing.T) {
 		for _, answer := range []string{"Status: 404 Not Found\r\nX: 1\r\n\r\nbody", "HTTP/1.1 404 Not Found\r\nX: 1\r\n\r\nbody"} {
 			for i := 1; i < len(answer); i++ {
 				addr := script(t, func(c net.Conn) {
@@ -459,7 +459,7 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("082 F34 an answer before the body is read", func(t *testing.T) {
+	t.Run("an answer before the body is read [082 F34]", func(t *testing.T) {
 		const up, down = 8 << 20, 4 << 20
 		addr := script(t, func(c net.Conn) {
 			var r gateway.Request
@@ -476,7 +476,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(o.Body), o.Err)
 		}
 	})
-	t.Run("083 an answer that ends before the body is sent", func(t *testing.T) {
+	t.Run("an answer that ends before the body is sent [083]", func(t *testing.T) {
 		addr := script(t, func(c net.Conn) {
 			var r gateway.Request
 			scgi.NewReader(c).ReadRequest(&r)
@@ -488,7 +488,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%d %q, %v", o.Res.Status, o.Body, o.Err)
 		}
 	})
-	t.Run("120 292 time-outs and what is not there", func(t *testing.T) {
+	t.Run("time-outs and what is not there [120 292]", func(t *testing.T) {
 		phase := func(c *scgi.Client) gateway.Phase {
 			e, _ := errors.AsType[*gateway.Error](conformance.Ask(t, c, get()).Err)
 			if e == nil {

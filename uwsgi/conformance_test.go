@@ -25,7 +25,7 @@ import (
 
 // TestCodecConformance is items 161 to 182 for the codec.
 func TestCodecConformance(t *testing.T) {
-	t.Run("161 the header, little-endian", func(t *testing.T) {
+	t.Run("the header, little-endian [161]", func(t *testing.T) {
 		for _, h := range []uwsgi.PacketHeader{{}, {Modifier1: 30, Size: 0x1234, Modifier2: 7}, {Modifier1: 255, Size: 65535, Modifier2: 255}} {
 			b := uwsgi.AppendHeader(nil, h)
 			if got, n := uwsgi.ConsumeHeader(b); got != h || n != 4 {
@@ -39,7 +39,7 @@ func TestCodecConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("162 F16 vars of 65535 bytes and of one more", func(t *testing.T) {
+	t.Run("vars of 65535 bytes and of one more [162 F16]", func(t *testing.T) {
 		fixed := "\x0e\x00CONTENT_LENGTH\x01\x000"
 		for extra, want := range map[int]error{0: nil, 1: gateway.ErrTooLarge} {
 			r := new(gateway.Request)
@@ -59,7 +59,7 @@ func TestCodecConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("163 names and values that fit nothing", func(t *testing.T) {
+	t.Run("names and values that fit nothing [163]", func(t *testing.T) {
 		long := strings.Repeat("x", 65536)
 		for _, c := range []struct {
 			name, value string
@@ -73,7 +73,7 @@ func TestCodecConformance(t *testing.T) {
 			t.Errorf("%v", err) // nginx once wrote such a length in one byte
 		}
 	})
-	t.Run("165 modifiers", func(t *testing.T) {
+	t.Run("modifiers [165]", func(t *testing.T) {
 		r := gatewaytest.NewRequest("GET", "/", nil)
 		b, err := uwsgi.AppendRequest(nil, r)
 		if err != nil || b[0] != 0 || b[3] != 0 {
@@ -89,14 +89,14 @@ func TestCodecConformance(t *testing.T) {
 			t.Errorf("%d %d, %v", got.Modifier1, got.Modifier2, err)
 		}
 	})
-	t.Run("167 016 no coding of a body that has none", func(t *testing.T) {
+	t.Run("no coding of a body that has none [167 016]", func(t *testing.T) {
 		r := gatewaytest.NewRequest("POST", "/", []byte("hello"))
 		r.Params.Add("HTTP_TRANSFER_ENCODING", "chunked")
 		if b, err := uwsgi.AppendRequest(nil, r); err != nil || bytes.Contains(b, []byte("TRANSFER")) {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
-	t.Run("166 F12 UWSGI_* from configuration alone", func(t *testing.T) {
+	t.Run("UWSGI_* from configuration alone [166 F12]", func(t *testing.T) {
 		addr := gatewaytest.Start(t, &uwsgi.Server{Handler: conformance.Handlers["params"], Logger: quiet})
 		c := &uwsgi.Client{Addr: addr, Env: []string{"UWSGI_FILE=ours.py"}}
 		web := httptest.NewServer(&gatewayhttp.Proxy{Backend: c})
@@ -115,7 +115,7 @@ func TestCodecConformance(t *testing.T) {
 			t.Errorf("%s", got)
 		}
 	})
-	t.Run("167 an unknown length", func(t *testing.T) {
+	t.Run("an unknown length [167]", func(t *testing.T) {
 		r := gatewaytest.NewRequest("POST", "/", nil)
 		r.ContentLength = -1
 		if _, err := uwsgi.AppendRequest(nil, r); !errors.Is(err, gateway.ErrLengthRequired) {
@@ -123,14 +123,14 @@ func TestCodecConformance(t *testing.T) {
 		}
 	})
 	for _, c := range []struct{ id, block string }{
-		{"179 no vars", ""},
-		{"180 001 a name of no length", "\x00\x00\x01\x00v"},
-		{"180 a name that runs over", "\xff\x00A"},
-		{"180 a value that runs over", "\x01\x00A\xff\x00v"},
-		{"180 no length of the value", "\x01\x00A"},
-		{"180 one byte of the length of the value", "\x01\x00A\x01"},
-		{"180 one byte behind the last", vars("A", "v") + "\x01"},
-		{"180 two bytes behind the last", vars("A", "v") + "\x01\x00"},
+		{"no vars [179]", ""},
+		{"a name of no length [180 001]", "\x00\x00\x01\x00v"},
+		{"a name that runs over [180]", "\xff\x00A"},
+		{"a value that runs over [180]", "\x01\x00A\xff\x00v"},
+		{"no length of the value [180]", "\x01\x00A"},
+		{"one byte of the length of the value [180]", "\x01\x00A\x01"},
+		{"one byte behind the last [180]", vars("A", "v") + "\x01"},
+		{"two bytes behind the last [180]", vars("A", "v") + "\x01\x00"},
 	} {
 		t.Run(c.id, func(t *testing.T) {
 			if r, err := fromBytes(packet(0, 0, c.block)); !errors.Is(err, gateway.ErrMalformed) || r.Params.Len() > 0 {
@@ -142,18 +142,18 @@ func TestCodecConformance(t *testing.T) {
 			}
 		})
 	}
-	t.Run("181 an empty value at the end", func(t *testing.T) {
+	t.Run("an empty value at the end [181]", func(t *testing.T) {
 		r, err := fromBytes(head("A", "v", "B", ""))
 		if v, ok := r.Params.Lookup("B"); err != nil || !ok || len(v) > 0 {
 			t.Errorf("%v", err)
 		}
 	})
-	t.Run("182 F35 more vars than the cap", func(t *testing.T) {
+	t.Run("more vars than the cap [182 F35]", func(t *testing.T) {
 		if _, err := fromBytes(packet(0, 0, strings.Repeat(vars("A", "v"), 1001))); !errors.Is(err, gateway.ErrTooLarge) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("183 293 one message after another, and every prefix", func(t *testing.T) {
+	t.Run("one message after another, and every prefix [183 293]", func(t *testing.T) {
 		first, second := head("A", "1", "CONTENT_LENGTH", "5"), head("A", "2")
 		for name, wrap := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "bytes": iotest.OneByteReader} {
 			r := uwsgi.NewReader(wrap(strings.NewReader(first + "hello" + second)))
@@ -208,7 +208,7 @@ func TestServerConformance(t *testing.T) {
 		_, err := w.Write([]byte{'m', '0' + r.Modifier1, '0' + r.Modifier2})
 		return err
 	})
-	t.Run("178 F49 modifiers", func(t *testing.T) {
+	t.Run("modifiers [178 F49]", func(t *testing.T) {
 		for input, want := range map[string]string{packet(5, 2, vars("A", "v")): "", packet(0, 0, vars("A", "v")): "HTTP/1.1 200 OK\r\n\r\nm00"} {
 			if got := play(t, &uwsgi.Server{Handler: ok}, input); got != want {
 				t.Errorf("%q: answered %q", input, got)
@@ -221,7 +221,7 @@ func TestServerConformance(t *testing.T) {
 		s = &uwsgi.Server{Handler: called, Modifiers: []uint8{uwsgi.ModifierPSGI}}
 		dropped(t, s, packet(0, 0, vars("A", "v")))
 	})
-	t.Run("178 297 F49 closed on before the vars", func(t *testing.T) {
+	t.Run("closed on before the vars [178 297 F49]", func(t *testing.T) {
 		for _, input := range []string{"GET / HTTP/1.1\r\n", "\x16\x03\x01\x02", "PROXY TCP4 "} {
 			c := dial(t, gatewaytest.Start(t, &uwsgi.Server{Handler: called, Logger: quiet}))
 			io.WriteString(c, input) // and neither more nor an end
@@ -230,25 +230,25 @@ func TestServerConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("176 178 pings", func(t *testing.T) {
+	t.Run("pings [176 178]", func(t *testing.T) {
 		dropped(t, &uwsgi.Server{Handler: called}, packet(100, 0, ""))
 		if got := play(t, &uwsgi.Server{Handler: called, Ping: true}, packet(100, 0, "")); got != "\x64\x00\x00\x01" {
 			t.Errorf("answered %q", got)
 		}
 		dropped(t, &uwsgi.Server{Handler: called, Ping: true}, packet(100, 1, ""))
 	})
-	t.Run("179 180 packets that are malformed", func(t *testing.T) {
+	t.Run("packets that are malformed [179 180]", func(t *testing.T) {
 		for _, block := range []string{"", "\x00\x00\x01\x00v", vars("A", "v") + "\x01"} {
 			dropped(t, &uwsgi.Server{Handler: called}, packet(0, 0, block))
 		}
 	})
-	t.Run("184 185 263 265 F13 the status line", func(t *testing.T) {
+	t.Run("the status line [184 185 263 265 F13]", func(t *testing.T) {
 		got := play(t, &uwsgi.Server{Handler: conformance.Handlers["answers"]}, head("PATH_INFO", "/404", "SERVER_PROTOCOL", "HTTP/1.0"))
 		if got != "HTTP/1.1 404 Not Found\r\n\r\nnot here" {
 			t.Errorf("answered %q", got)
 		}
 	})
-	t.Run("190 048 F14 F15 who may connect", func(t *testing.T) {
+	t.Run("who may connect [190 048 F14 F15]", func(t *testing.T) {
 		for prefix, want := range map[string]bool{"127.0.0.0/8": true, "::ffff:127.0.0.1/128": true, "192.0.2.0/24": false, "::1/128": false} {
 			s := &uwsgi.Server{Handler: called, Logger: quiet, Peers: []netip.Prefix{netip.MustParsePrefix(prefix)}}
 			got := conformance.PlayReset(t, dial(t, gatewaytest.Start(t, s)), head("REQUEST_METHOD", "GET"))
@@ -257,13 +257,13 @@ func TestServerConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("183 186 a second request", func(t *testing.T) {
+	t.Run("a second request [183 186]", func(t *testing.T) {
 		one := head("PATH_INFO", "/404")
 		if got := play(t, &uwsgi.Server{Handler: conformance.Handlers["answers"]}, one+one); strings.Count(got, "404 Not Found") != 1 {
 			t.Errorf("answered %q", got)
 		}
 	})
-	t.Run("188 189 paths as nginx and Apache send them", func(t *testing.T) {
+	t.Run("paths as nginx and Apache send them [188 189]", func(t *testing.T) {
 		s := func() *uwsgi.Server { return &uwsgi.Server{Handler: conformance.Handlers["params"]} }
 		if got := play(t, s(), head("REQUEST_METHOD", "GET", "REQUEST_URI", "/a%20b?q")); !strings.Contains(got, `path "/a b"`) {
 			t.Errorf("answered %q", got)
@@ -277,7 +277,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%q, %v", r.ScriptFilename(), err)
 		}
 	})
-	t.Run("174 187 upgrades keep what came early", func(t *testing.T) {
+	t.Run("upgrades keep what came early [174 187]", func(t *testing.T) {
 		s := &uwsgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			r.Context().Done() // a watcher reads
 			time.Sleep(20 * time.Millisecond)
@@ -300,7 +300,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
-	t.Run("175 187 F31 upgrades that nobody asked for", func(t *testing.T) {
+	t.Run("upgrades that nobody asked for [175 187 F31]", func(t *testing.T) {
 		s := &uwsgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			w.Header().Set("Upgrade", "h2c")
 			_, err := w.Hijack()
@@ -326,7 +326,7 @@ func TestLife(t *testing.T) {
 // TestClientConformance is what a client of uwsgi does that is not in the shared suite.
 func TestClientConformance(t *testing.T) {
 	get := func() *gateway.Request { return gatewaytest.NewRequest("GET", "/", nil) }
-	t.Run("164 088 a silent close", func(t *testing.T) {
+	t.Run("a silent close [164 088]", func(t *testing.T) {
 		c := &uwsgi.Client{Addr: answering(t, "")}
 		o := conformance.Ask(t, c, get())
 		if !errors.Is(o.Err, gateway.ErrNoResponse) || strings.Contains(o.Err.Error(), "4096") {
@@ -339,7 +339,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("got %v", o.Err)
 		}
 	})
-	t.Run("162 F16 nothing is dialed for vars that do not fit", func(t *testing.T) {
+	t.Run("nothing is dialed for vars that do not fit [162 F16]", func(t *testing.T) {
 		c := &uwsgi.Client{Dial: func(context.Context) (net.Conn, error) {
 			t.Error("dialed")
 			return nil, io.EOF
@@ -352,7 +352,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("got %v", o.Err)
 		}
 	})
-	t.Run("168 one request a connection", func(t *testing.T) {
+	t.Run("one request a connection [168]", func(t *testing.T) {
 		c := &uwsgi.Client{Addr: gatewaytest.Start(t, &uwsgi.Server{Handler: conformance.Handlers["echo"], Logger: quiet})}
 		for range 3 {
 			if o := conformance.Ask(t, c, get()); o.Err != nil {
@@ -368,15 +368,15 @@ func TestClientConformance(t *testing.T) {
 		status     int
 		body       string
 	}{
-		{"169 a status line", "HTTP/1.0 404 NOT FOUND\r\nX: 1\r\n\r\nb", 404, "b"},
-		{"169 fields", "Status: 404 x\r\nX: 1\r\n\r\nb", 404, "b"},
-		{"171 HTTP/2.0", "HTTP/2.0 202 A\r\nX: 1\r\n\r\nb", 202, "b"},
-		{"171 HTTP/3.0 without a reason", "HTTP/3.0 202\r\nX: 1\r\n\r\nb", 202, "b"},
-		{"170 F20 a version that is none", "HTTP/1.1x 200 OK\r\nX: 1\r\n\r\nb", 0, ""},
-		{"170 F20 HTTPS", "HTTPS/1 200 OK\r\nX: 1\r\n\r\nb", 0, ""},
-		{"170 F20 a field that begins so", "HT: v\r\nX: 1\r\n\r\nb", 200, "b"},
-		{"170 F20 HTTP and the end", "HTTP", 0, ""},
-		{"173 F19 chunks and a length", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\nb", 0, ""},
+		{"a status line [169]", "HTTP/1.0 404 NOT FOUND\r\nX: 1\r\n\r\nb", 404, "b"},
+		{"fields [169]", "Status: 404 x\r\nX: 1\r\n\r\nb", 404, "b"},
+		{"HTTP/2.0 [171]", "HTTP/2.0 202 A\r\nX: 1\r\n\r\nb", 202, "b"},
+		{"HTTP/3.0 without a reason [171]", "HTTP/3.0 202\r\nX: 1\r\n\r\nb", 202, "b"},
+		{"a version that is none [170 F20]", "HTTP/1.1x 200 OK\r\nX: 1\r\n\r\nb", 0, ""},
+		{"HTTPS [170 F20]", "HTTPS/1 200 OK\r\nX: 1\r\n\r\nb", 0, ""},
+		{"a field that begins so [170 F20]", "HT: v\r\nX: 1\r\n\r\nb", 200, "b"},
+		{"HTTP and the end [170 F20]", "HTTP", 0, ""},
+		{"chunks and a length [173 F19]", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\nb", 0, ""},
 	} {
 		t.Run(c.id, func(t *testing.T) {
 			for i := 0; i <= len(c.answer); i++ {
@@ -394,7 +394,7 @@ func TestClientConformance(t *testing.T) {
 			}
 		})
 	}
-	t.Run("174 a 101 and what came with it", func(t *testing.T) {
+	t.Run("a 101 and what came with it [174]", func(t *testing.T) {
 		addr := script(t, func(c net.Conn) {
 			var r gateway.Request
 			uwsgi.NewReader(c).ReadRequest(&r)
@@ -423,7 +423,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 	})
-	t.Run("175 F31 a 101 to another token", func(t *testing.T) {
+	t.Run("a 101 to another token [175 F31]", func(t *testing.T) {
 		for asked, answered := range map[string]string{"": "websocket", "websocket": "h2c", "WebSocket": ""} {
 			answer := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: " + answered + "\r\n\r\n"
 			r := get()
@@ -433,7 +433,7 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("176 Ping", func(t *testing.T) {
+	t.Run("Ping [176]", func(t *testing.T) {
 		s := &uwsgi.Server{Ping: true, Logger: quiet}
 		if warning, err := (&uwsgi.Client{Addr: gatewaytest.Start(t, s)}).Ping(t.Context()); warning != "" || err != nil {
 			t.Errorf("%q, %v", warning, err)
@@ -478,7 +478,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("got %v", e)
 		}
 	})
-	t.Run("177 F21 uwsgi over TLS", func(t *testing.T) {
+	t.Run("uwsgi over TLS [177 F21]", func(t *testing.T) {
 		ts := httptest.NewUnstartedServer(nil)
 		ts.StartTLS() // for its certificate
 		defer ts.Close()

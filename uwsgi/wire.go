@@ -138,7 +138,7 @@ func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, err
 	start := len(dst)
 	b := AppendHeader(dst, PacketHeader{Modifier1: r.Modifier1, Modifier2: r.Modifier2})
 	for name, value, ok := head.Next(); ok; name, value, ok = head.Next() {
-		if len(b)-start-headerSize+pairSize(name, value) > maxVars {
+		if len(b)-start-headerSize+pairSize(name, value) > maxVars { // rule F16
 			return dst, fmt.Errorf("uwsgi: vars of more than %d bytes: %w", maxVars, gateway.ErrTooLarge)
 		}
 		b = appendPair(b, name, value)

@@ -57,7 +57,7 @@ func answers(head, body string) gateway.RoundTripper {
 
 func TestFrontEdges(t *testing.T) {
 	const ask = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-	t.Run("249 F30 an interim 100 goes no further", func(t *testing.T) {
+	t.Run("an interim 100 goes no further [249 F30]", func(t *testing.T) {
 		b := raw(t, "Status: 100 Continue\r\n\r\nStatus: 200 OK\r\n\r\n", "x", true)
 		for name, h := range fronts(b, nil) {
 			if got := rawHTTP(t, h, ask); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") {
@@ -65,7 +65,7 @@ func TestFrontEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("300 the front end answers Expect", func(t *testing.T) {
+	t.Run("the front end answers Expect [300]", func(t *testing.T) {
 		app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Expect") != "" {
 				t.Error("Expect was passed on")
@@ -88,7 +88,7 @@ func TestFrontEdges(t *testing.T) {
 			s.Close()
 		}
 	})
-	t.Run("083 a body that still comes when the answer is over", func(t *testing.T) {
+	t.Run("a body that still comes when the answer is over [083]", func(t *testing.T) {
 		app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", http.StatusForbidden) })
 		var mu sync.Mutex
 		var log bytes.Buffer
@@ -122,7 +122,7 @@ func TestFrontEdges(t *testing.T) {
 			t.Errorf("net/http says %s", log.String())
 		}
 	})
-	t.Run("F2 what is left of a body is no request", func(t *testing.T) {
+	t.Run("what is left of a body is no request [F2]", func(t *testing.T) {
 		var paths []string
 		var mu sync.Mutex
 		app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -158,7 +158,7 @@ func TestFrontEdges(t *testing.T) {
 			t.Errorf("requests for %v", paths)
 		}
 	})
-	t.Run("254 F29 fields that Connection names", func(t *testing.T) {
+	t.Run("fields that Connection names [254 F29]", func(t *testing.T) {
 		b := answers("Status: 200\r\nConnection: x-foo, content-length\r\nX-Foo: 1\r\nX-Bar: 2\r\nContent-Length: 1\r\n\r\n", "x")
 		for name, h := range fronts(b, nil) {
 			got := rawHTTP(t, h, ask)
@@ -171,7 +171,7 @@ func TestFrontEdges(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 	})
-	t.Run("255 F28 orders to a web server", func(t *testing.T) {
+	t.Run("orders to a web server [255 F28]", func(t *testing.T) {
 		var head strings.Builder
 		head.WriteString("Status: 200\r\n")
 		names := []string{"X-Accel-Redirect", "X-Accel-Buffering", "X-Sendfile", "X-Sendfile2", "X-LIGHTTPD-send-file", "X-Reproxy-URL"}
@@ -187,7 +187,7 @@ func TestFrontEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("256 fields that repeat with others between", func(t *testing.T) {
+	t.Run("fields that repeat with others between [256]", func(t *testing.T) {
 		for name, h := range fronts(answers("Status: 200\r\nX: 1\r\nY: 2\r\nX: 3\r\nY: 4\r\n\r\n", ""), nil) {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
@@ -196,7 +196,7 @@ func TestFrontEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("119 261 statuses and lengths", func(t *testing.T) {
+	t.Run("statuses and lengths [119 261]", func(t *testing.T) {
 		tr := &gatewayhttp.Transport{}
 		for _, c := range []struct {
 			method, head string
@@ -258,7 +258,7 @@ func TestFrontEdges(t *testing.T) {
 			t.Errorf("large memory was used again %d times", large)
 		}
 	})
-	t.Run("080 Refuse, and Stream", func(t *testing.T) {
+	t.Run("Refuse, and Stream [080]", func(t *testing.T) {
 		app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			b, err := io.ReadAll(r.Body)
 			fmt.Fprintf(w, "%d %s %v", r.ContentLength, b, err)
@@ -296,7 +296,7 @@ type writerFunc func(p []byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestMappingEdges(t *testing.T) {
-	t.Run("049 F40 PATH_TRANSLATED stays in the root", func(t *testing.T) {
+	t.Run("PATH_TRANSLATED stays in the root [049 F40]", func(t *testing.T) {
 		r := get("/")
 		r.URL.Path = "/x.php/../../etc/passwd"
 		got, err := mapped(&gatewayhttp.Mapping{Root: "/srv/www"}, r)
@@ -304,13 +304,13 @@ func TestMappingEdges(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 	})
-	t.Run("117 SCRIPT_FILENAME is a path", func(t *testing.T) {
+	t.Run("SCRIPT_FILENAME is a path [117]", func(t *testing.T) {
 		got, err := mapped(&gatewayhttp.Mapping{Root: "/srv/www"}, get("/a.php/b?c"))
 		if err != nil || got["SCRIPT_FILENAME"] != "/srv/www/a.php" {
 			t.Errorf("%v, %v", got, err)
 		}
 	})
-	t.Run("007 the order of fields", func(t *testing.T) {
+	t.Run("the order of fields [007]", func(t *testing.T) {
 		for range 5 {
 			var p gateway.Params
 			r := get("/", "B", "1", "A", "2", "C", "3")
@@ -328,7 +328,7 @@ func TestMappingEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("035 037 REMOTE_ADDR is always there", func(t *testing.T) {
+	t.Run("REMOTE_ADDR is always there [035 037]", func(t *testing.T) {
 		r := get("/")
 		r.RemoteAddr = "@"
 		got, err := mapped(nil, r)
@@ -336,7 +336,7 @@ func TestMappingEdges(t *testing.T) {
 			t.Errorf("%q %v, %v", addr, ok, err)
 		}
 	})
-	t.Run("024 hosts of a client's request", func(t *testing.T) {
+	t.Run("hosts of a client's request [024]", func(t *testing.T) {
 		r, _ := http.NewRequest("GET", "http://name:81/", nil)
 		r.Host = ""
 		got, err := mapped(nil, r)
@@ -350,7 +350,7 @@ func TestMappingEdges(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 	})
-	t.Run("050 F9 extensions", func(t *testing.T) {
+	t.Run("extensions [050 F9]", func(t *testing.T) {
 		for _, m := range []*gatewayhttp.Mapping{{Root: "/w", Split: []string{""}}, {Root: "/w", Split: []string{".é"}}} {
 			for _, path := range []string{"/a.É", "/a"} {
 				r := get("/")
@@ -369,7 +369,7 @@ var onDefaultMux = sync.OnceFunc(func() {
 
 func TestHandlerEdges(t *testing.T) {
 	get := func(method string) *gateway.Request { return gatewaytest.NewRequest(method, "/", nil) }
-	t.Run("266 F28 names that are not canonical", func(t *testing.T) {
+	t.Run("names that are not canonical [266 F28]", func(t *testing.T) {
 		_, header, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
 			for _, name := range []string{"x-accel-redirect", "X-sendfile", "X-Sendfile2", "x-reproxy-url", "status", "transfer-encoding"} {
 				w.Header()[name] = []string{"v"}
@@ -385,7 +385,7 @@ func TestHandlerEdges(t *testing.T) {
 			t.Errorf("%v, %v", header, err)
 		}
 	})
-	t.Run("267 F25 a type of the handler's own", func(t *testing.T) {
+	t.Run("a type of the handler's own [267 F25]", func(t *testing.T) {
 		_, header, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/x-own")
 			io.WriteString(w, "<html>")
@@ -394,7 +394,7 @@ func TestHandlerEdges(t *testing.T) {
 			t.Errorf("%v, %v", header, err)
 		}
 	})
-	t.Run("268 271 lengths of bodies that are not sent", func(t *testing.T) {
+	t.Run("lengths of bodies that are not sent [268 271]", func(t *testing.T) {
 		for _, c := range []struct {
 			method string
 			status int
@@ -423,7 +423,7 @@ func TestHandlerEdges(t *testing.T) {
 			t.Error("a short body is no error")
 		}
 	})
-	t.Run("275 a status, then Flush", func(t *testing.T) {
+	t.Run("a status, then Flush [275]", func(t *testing.T) {
 		status, _, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(404)
 			w.(http.Flusher).Flush()
@@ -432,7 +432,7 @@ func TestHandlerEdges(t *testing.T) {
 			t.Errorf("%d, %v", status, err)
 		}
 	})
-	t.Run("270 276 panics", func(t *testing.T) {
+	t.Run("panics [270 276]", func(t *testing.T) {
 		for name, h := range map[string]http.HandlerFunc{
 			"1000": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(1000) },
 			"x":    func(w http.ResponseWriter, r *http.Request) { panic("x") },
@@ -454,7 +454,7 @@ func TestHandlerEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("026 029 targets", func(t *testing.T) {
+	t.Run("targets [026 029]", func(t *testing.T) {
 		for _, uri := range []string{"/?\x01", "/?\x7f", "/secret\x01"} {
 			_, err := newRequest("REQUEST_METHOD", "GET", "REQUEST_URI", uri)
 			if !errors.Is(err, gateway.ErrParam) || strings.Contains(err.Error(), "secret") {
@@ -551,7 +551,7 @@ func TestLocalRedirect(t *testing.T) {
 		"/local": "200 GET /target q=1 0 false", "/fields": "302 ", "/status": "302 ", "/body": "302 a body",
 		"/loop": "500 Internal Server Error\n", "/away": "502 Bad Gateway\n", "/unclean": "502 Bad Gateway\n",
 	} {
-		t.Run("228 229 F27 "+path, func(t *testing.T) {
+		t.Run(path+" [228 229 F27]", func(t *testing.T) {
 			if w := ask("POST", path); fmt.Sprint(w.Code, " ", w.Body.String()) != want {
 				t.Errorf("%d %q", w.Code, w.Body.String())
 			}

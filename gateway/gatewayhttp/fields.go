@@ -79,7 +79,7 @@ func paramName(buf []byte, field string) []byte {
 		case c == '-':
 			c = '_'
 		case !('A' <= c && c <= 'Z' || '0' <= c && c <= '9'):
-			return nil
+			return nil // rule F10
 		}
 		buf = append(buf, c)
 	}
@@ -99,7 +99,7 @@ func notPassed(field string) bool {
 // authority takes a host and port apart. It is a name, an IPv4 address, or an IPv6 address in brackets, and a port of up
 // to 65535 or none: what stands in SERVER_PORT is a number, whoever wrote Host (F44).
 func authority(h string) (name, port string, ok bool) {
-	if !httpguts.ValidHostHeader(h) || strings.ContainsAny(h, `/?#@\ `) {
+	if !httpguts.ValidHostHeader(h) || strings.ContainsAny(h, `/?#@\ `) { // rule F44
 		return "", "", false
 	}
 	name = h

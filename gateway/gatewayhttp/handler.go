@@ -149,7 +149,7 @@ func (w *responseWriter) commit(p []byte) {
 	h := w.w.Header()
 	_, coded := h.Lookup("Content-Encoding")
 	if len(p) > 0 && !w.typed && !coded && bodyAllowed(w.status) {
-		h.Set("Content-Type", http.DetectContentType(p))
+		h.Set("Content-Type", http.DetectContentType(p)) // rule F25
 	}
 	w.w.WriteHeader(w.status)
 }

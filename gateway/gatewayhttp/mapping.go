@@ -159,7 +159,7 @@ func (m *Mapping) script(r *http.Request) (Script, error) {
 	if urlPath == "" {
 		urlPath = "/" // http.Get("http://host")
 	}
-	if strings.ContainsAny(urlPath, "\x00\r\n") {
+	if strings.ContainsAny(urlPath, "\x00\r\n") { // rule F8, F26
 		return Script{}, fmt.Errorf("control byte in the path: %w", gateway.ErrParam) // F8, F26
 	}
 	if s, ok := r.Context().Value(scriptKey{}).(Script); ok {
@@ -193,7 +193,7 @@ func (m *Mapping) below(r *http.Request, urlPath string) (prefix, rest string) {
 		return prefix, urlPath
 	}
 	rest, ok := strings.CutPrefix(urlPath, prefix)
-	if !ok || rest != "" && rest[0] != '/' {
+	if !ok || rest != "" && rest[0] != '/' { // rule F24
 		return "", urlPath
 	}
 	return prefix, rest
@@ -243,7 +243,7 @@ func scriptEnd(p string, extensions []string) int {
 			continue
 		}
 		for _, e := range extensions {
-			if len(e) > 0 && len(e) < end && pairs.EqualFold(p[end-len(e):end], e) {
+			if len(e) > 0 && len(e) < end && pairs.EqualFold(p[end-len(e):end], e) { // rule F9
 				return end
 			}
 		}
@@ -282,7 +282,7 @@ func requestURI(r *http.Request) string {
 
 // addPeers adds what is known of both ends of the browser's connection.
 func addPeers(p *gateway.Params, r *http.Request) error {
-	host := r.Host
+	host := r.Host // rule F45
 	if host == "" {
 		host = r.URL.Host
 	}
@@ -332,7 +332,7 @@ func addFields(p *gateway.Params, header http.Header) {
 		if notPassed(canonical) || drop[canonical] {
 			continue
 		}
-		name := paramName(append(buf[:0], "HTTP_"...), field)
+		name := paramName(append(buf[:0], "HTTP_"...), field) // rule F11, F12
 		values := header[field]
 		if name == nil || len(values) == 0 || canonical == "User-Agent" && len(values) == 1 && values[0] == "" {
 			continue

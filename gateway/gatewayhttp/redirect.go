@@ -48,7 +48,7 @@ func (p *Proxy) redirected(x *crossing, w http.ResponseWriter, r *http.Request) 
 // clean.
 func localRequest(r *http.Request, location string) (*http.Request, error) {
 	count, _ := r.Context().Value(redirectKey{}).(int)
-	if count == maxRedirects {
+	if count == maxRedirects { // rule F27
 		return nil, errLoop
 	}
 	u, err := url.ParseRequestURI(location)

@@ -31,7 +31,7 @@ func addTo(dst http.Header, h *gateway.Header) {
 		name := http.CanonicalHeaderKey(all[:len(n)])
 		value := all[len(n) : len(n)+len(v)]
 		all = all[len(n)+len(v):]
-		if hopByHop[name] || forServer(name) || drop[name] {
+		if hopByHop[name] || forServer(name) || drop[name] { // rule F28, F29
 			continue
 		}
 		if dst[name] == nil || name == "Content-Type" { // of which the application's counts

@@ -52,7 +52,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	for protocol, b := range backends {
 		for name, front := range fronts(b, nil) {
-			t.Run("174 187 250 "+protocol+" "+name, func(t *testing.T) {
+			t.Run(protocol+" "+name+" [174 187 250]", func(t *testing.T) {
 				s := httptest.NewServer(front)
 				defer s.Close()
 				testSocket(t, s.URL)
@@ -159,7 +159,7 @@ func TestHijackAnswers(t *testing.T) {
 		{"after an interim one", []string{"HTTP/1.1 103 Early Hints\r\nX: early\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX: 1\r\n\r\nyes"}, 200, "1", "yes", nil},
 		{"without a body", []string{"HTTP/1.1 304 Not Modified\r\nX: 1\r\n\r\n", "late"}, 304, "1", "", http.ErrBodyNotAllowed},
 		{"without a body, at once", []string{"HTTP/1.1 204 No Content\r\nX: 1\r\n\r\nlate"}, 204, "1", "", http.ErrBodyNotAllowed},
-		{"F28 with orders to the web server", []string{"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /secret\r\nX-Sendfile: /secret\r\nX: 1\r\n\r\n"}, 200, "1", "", nil},
+		{"with orders to the web server [F28]", []string{"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /secret\r\nX-Sendfile: /secret\r\nX: 1\r\n\r\n"}, 200, "1", "", nil},
 		{"chunked", []string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"}, 502, "", "", gateway.ErrMalformed},
 		{"no HTTP", []string{"\r\n\r\n"}, 502, "", "", gateway.ErrMalformed},
 		{"a second try", []string{"\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"}, 502, "", "", gateway.ErrMalformed},

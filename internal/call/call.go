@@ -83,7 +83,7 @@ func (d *Dialer) Connect(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
 	if d.Dial != nil {
-		return d.Dial(ctx)
+		return d.Dial(ctx) // rule F21
 	}
 	var dialer net.Dialer
 	return dialer.DialContext(ctx, d.Network, d.Address)

@@ -107,18 +107,18 @@ func sent(t *testing.T, p Protocol) {
 		return got, nil
 	}
 	for _, c := range []struct{ id, name, value string }{
-		{"001 an empty name", "", "v"},
-		{"002 NUL in a name", "A\x00B", "v"},
-		{"002 NUL in a value", "A", "v\x00w"},
-		{"003 CR in a name", "A\rB", "v"},
-		{"003 F18 LF in a field", "HTTP_X", "a\nb"},
-		{"003 CR in REQUEST_URI", "REQUEST_URI", "/\r"},
-		{"003 LF in QUERY_STRING", "QUERY_STRING", "a\nb"},
-		{"003 LF in CONTENT_TYPE", "CONTENT_TYPE", "a\nb"},
-		{"021 a method that is no token", "REQUEST_METHOD", "GE T"},
-		{"021 an empty method", "REQUEST_METHOD", ""},
-		{"022 F13 a protocol that is none", "SERVER_PROTOCOL", "HTTP/1.1 200 X\r\nInj: y"},
-		{"022 F13 a protocol without a minor version", "SERVER_PROTOCOL", "HTTP/2"},
+		{"an empty name [001]", "", "v"},
+		{"NUL in a name [002]", "A\x00B", "v"},
+		{"NUL in a value [002]", "A", "v\x00w"},
+		{"CR in a name [003]", "A\rB", "v"},
+		{"LF in a field [003 F18]", "HTTP_X", "a\nb"},
+		{"CR in REQUEST_URI [003]", "REQUEST_URI", "/\r"},
+		{"LF in QUERY_STRING [003]", "QUERY_STRING", "a\nb"},
+		{"LF in CONTENT_TYPE [003]", "CONTENT_TYPE", "a\nb"},
+		{"a method that is no token [021]", "REQUEST_METHOD", "GE T"},
+		{"an empty method [021]", "REQUEST_METHOD", ""},
+		{"a protocol that is none [022 F13]", "SERVER_PROTOCOL", "HTTP/1.1 200 X\r\nInj: y"},
+		{"a protocol without a minor version [022 F13]", "SERVER_PROTOCOL", "HTTP/2"},
 	} {
 		t.Run(c.id, func(t *testing.T) {
 			if _, err := send(t, c.name, c.value); !errors.Is(err, gateway.ErrParam) {
@@ -126,7 +126,7 @@ func sent(t *testing.T, p Protocol) {
 			}
 		})
 	}
-	t.Run("003 047 044 what may be sent", func(t *testing.T) {
+	t.Run("what may be sent [003 047 044]", func(t *testing.T) {
 		got, err := send(t, "SSL_CLIENT_CERT", "-----BEGIN\nx", "PATH_INFO", "/a\nb", "HTTP_X", "caf\xc3\xa9\xff", "HTTP_EMPTY", "", "SERVER_PROTOCOL", "HTTP/3.0")
 		if err != nil || got["SSL_CLIENT_CERT"] != "-----BEGIN\nx" || got["PATH_INFO"] != "/a\nb" || got["HTTP_X"] != "caf\xc3\xa9\xff" {
 			t.Errorf("%q, %v", got, err)
@@ -135,13 +135,13 @@ func sent(t *testing.T, p Protocol) {
 			t.Errorf("HTTP_EMPTY %q %v", v, ok)
 		}
 	})
-	t.Run("004 005 F1 HTTP_PROXY", func(t *testing.T) {
+	t.Run("HTTP_PROXY [004 005 F1]", func(t *testing.T) {
 		got, err := send(t, "HTTP_PROXY", "http://evil", "HTTP_X", "1")
 		if _, ok := got["HTTP_PROXY"]; ok || err != nil || got["HTTP_X"] != "1" {
 			t.Errorf("%v, %v", got, err)
 		}
 	})
-	t.Run("009 F46 repeated fields", func(t *testing.T) {
+	t.Run("repeated fields [009 F46]", func(t *testing.T) {
 		got, err := send(t, "HTTP_X", "1", "HTTP_COOKIE", "a=1", "HTTP_X", "2", "HTTP_COOKIE", "b=2", "REMOTE_ADDR", "::1", "REMOTE_ADDR", "::1")
 		if err != nil || got["HTTP_X"] != "1, 2" || got["HTTP_COOKIE"] != "a=1; b=2" || got["REMOTE_ADDR"] != "::1" {
 			t.Errorf("%v, %v", got, err)
@@ -150,14 +150,14 @@ func sent(t *testing.T, p Protocol) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("012 F2 F43 CONTENT_LENGTH follows ContentLength", func(t *testing.T) {
+	t.Run("CONTENT_LENGTH follows ContentLength [012 F2 F43]", func(t *testing.T) {
 		for _, value := range []string{"99", "", "abc"} {
 			if got, err := send(t, "CONTENT_LENGTH", value); err != nil || got["CONTENT_LENGTH"] != "0" {
 				t.Errorf("%v, %v", got, err)
 			}
 		}
 	})
-	t.Run("043 F35 F47 caps", func(t *testing.T) {
+	t.Run("caps [043 F35 F47]", func(t *testing.T) {
 		var nv []string
 		for i := range gateway.MaxPairs + 1 {
 			nv = append(nv, fmt.Sprintf("N%d", i), "")
@@ -175,7 +175,7 @@ func sent(t *testing.T, p Protocol) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("079 080 199 220 F2 F33 lengths", func(t *testing.T) {
+	t.Run("lengths [079 080 199 220 F2 F33]", func(t *testing.T) {
 		c := p.Serve(t, "echo")
 		for _, b := range []struct {
 			body   io.Reader
@@ -228,22 +228,22 @@ func received(t *testing.T, p Protocol) {
 		id string
 		nv pairs
 	}{
-		{"003 F8 CR in a field", pairs{"HTTP_X", "a\rb"}},
-		{"003 LF in REQUEST_URI", pairs{"REQUEST_URI", "/\n"}},
-		{"011 F46 two of another value", pairs{"SCRIPT_NAME", "/a", "SCRIPT_NAME", "/b"}},
-		{"011 F46 two HTTPS", pairs{"HTTPS", "on", "HTTPS", "off"}},
-		{"018 F2 a length with a sign", pairs{"CONTENT_LENGTH", "+5"}},
-		{"018 a length below nothing", pairs{"CONTENT_LENGTH", "-5"}},
-		{"018 a length with a space", pairs{"CONTENT_LENGTH", " 5"}},
-		{"018 two lengths in one", pairs{"CONTENT_LENGTH", "5, 5"}},
-		{"018 a length that fits nothing", pairs{"CONTENT_LENGTH", strings.Repeat("9", 20)}},
+		{"CR in a field [003 F8]", pairs{"HTTP_X", "a\rb"}},
+		{"LF in REQUEST_URI [003]", pairs{"REQUEST_URI", "/\n"}},
+		{"two of another value [011 F46]", pairs{"SCRIPT_NAME", "/a", "SCRIPT_NAME", "/b"}},
+		{"two HTTPS [011 F46]", pairs{"HTTPS", "on", "HTTPS", "off"}},
+		{"a length with a sign [018 F2]", pairs{"CONTENT_LENGTH", "+5"}},
+		{"a length below nothing [018]", pairs{"CONTENT_LENGTH", "-5"}},
+		{"a length with a space [018]", pairs{"CONTENT_LENGTH", " 5"}},
+		{"two lengths in one [018]", pairs{"CONTENT_LENGTH", "5, 5"}},
+		{"a length that fits nothing [018]", pairs{"CONTENT_LENGTH", strings.Repeat("9", 20)}},
 	} {
 		if p.Name == "cgi" && len(c.nv) > 2 {
 			continue // an environment has each name once
 		}
 		t.Run(c.id, func(t *testing.T) { refused(t, bad, c.nv...) })
 	}
-	t.Run("043 F35 a value over the cap", func(t *testing.T) {
+	t.Run("a value over the cap [043 F35]", func(t *testing.T) {
 		if p.Name == "uwsgi" || p.Name == "cgi" {
 			return // a packet holds no such value; no system passes one
 		}
@@ -265,16 +265,16 @@ func received(t *testing.T, p Protocol) {
 			}
 		}
 	}
-	t.Run("005 F1 HTTP_PROXY", func(t *testing.T) {
+	t.Run("HTTP_PROXY [005 F1]", func(t *testing.T) {
 		if got := ask(t, "HTTP_PROXY", "http://evil", "HTTP_X", "1"); strings.Contains(got, "evil") || !strings.Contains(got, `HTTP_X="1"`) {
 			t.Errorf("%q", got)
 		}
 	})
-	t.Run("010 044 045 047 what is received as it is", func(t *testing.T) {
+	t.Run("what is received as it is [010 044 045 047]", func(t *testing.T) {
 		got := ask(t, "REQUEST_METHOD", "get", "HTTP_EMPTY", "", "http_x", "low", "HTTP_X", "\xff\xc3\xa9", "PATH_INFO", "/a\nb%2F")
 		contains(t, got, `method "get"`, `HTTP_EMPTY=""`, `http_x="low"`, `HTTP_X="\xffé"`, `path "/a\nb%2F"`)
 	})
-	t.Run("010 F46 repeated fields", func(t *testing.T) {
+	t.Run("repeated fields [010 F46]", func(t *testing.T) {
 		if p.Name == "cgi" {
 			return // an environment has each name once
 		}
@@ -284,23 +284,23 @@ func received(t *testing.T, p Protocol) {
 			t.Errorf("%q", got)
 		}
 	})
-	t.Run("015 HTTP_CONTENT_LENGTH is not the length", func(t *testing.T) {
+	t.Run("HTTP_CONTENT_LENGTH is not the length [015]", func(t *testing.T) {
 		contains(t, ask(t, "HTTP_CONTENT_LENGTH", "5"), "length 0,")
 	})
-	t.Run("019 no length", func(t *testing.T) {
+	t.Run("no length [019]", func(t *testing.T) {
 		contains(t, ask(t, "REQUEST_METHOD", "GET"), "length 0,")
 		if p.Name != "scgi" { // whose specification has digits
 			contains(t, ask(t, "CONTENT_LENGTH", ""), "length 0,")
 		}
 	})
-	t.Run("020 a length of -1", func(t *testing.T) {
+	t.Run("a length of -1 [020]", func(t *testing.T) {
 		if p.UnknownLength {
 			contains(t, ask(t, "CONTENT_LENGTH", "-1"), "length 0,") // nothing of it came
 			return
 		}
 		refused(t, bad, "CONTENT_LENGTH", "-1")
 	})
-	t.Run("188 027 no path but the URI's", func(t *testing.T) {
+	t.Run("no path but the URI's [188 027]", func(t *testing.T) {
 		contains(t, ask(t, "REQUEST_METHOD", "GET", "REQUEST_URI", "/caf%C3%A9?q"), `path "/café"`)
 	})
 }
@@ -310,7 +310,7 @@ func bodies(t *testing.T, p Protocol) {
 	c := p.Serve(t, "echo")
 	body := bytes.Repeat([]byte("0123456789abcdef"), 1<<16+1)
 	for _, size := range []int{0, 1, 1000, 16 << 10, 16<<10 + 1, 65535, 65536, 131072, len(body)} {
-		t.Run(fmt.Sprintf("057 183 210 F3 %d bytes", size), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d bytes [057 183 210 F3]", size), func(t *testing.T) {
 			for name, src := range map[string]io.Reader{
 				"in memory": bytes.NewReader(body[:size]), "streamed": struct{ io.Reader }{bytes.NewReader(body[:size])},
 			} {
@@ -322,7 +322,7 @@ func bodies(t *testing.T, p Protocol) {
 			}
 		})
 	}
-	t.Run("145 222 a body that is not read", func(t *testing.T) {
+	t.Run("a body that is not read [145 222]", func(t *testing.T) {
 		c := p.Serve(t, "answers")
 		for range 3 {
 			if o := Ask(t, c, request("POST", "/unread", string(body[:200000]))); o.Err != nil || o.Body != "not read" {
@@ -330,12 +330,12 @@ func bodies(t *testing.T, p Protocol) {
 			}
 		}
 	})
-	t.Run("146 211 a body that is cut", func(t *testing.T) {
+	t.Run("a body that is cut [146 211]", func(t *testing.T) {
 		if got := p.Ask(t, "echo", "hel", "CONTENT_LENGTH", "5"); !strings.HasPrefix(got, "Status: 500") {
 			t.Errorf("answered %q", got)
 		}
 	})
-	t.Run("183 210 235 bytes beyond the length", func(t *testing.T) {
+	t.Run("bytes beyond the length [183 210 235]", func(t *testing.T) {
 		if got := p.Ask(t, "echo", "hello, and more", "CONTENT_LENGTH", "5"); !strings.HasSuffix(got, "\r\n\r\nhello") {
 			t.Errorf("answered %q", got)
 		}
@@ -355,46 +355,46 @@ func heads(t *testing.T, p Protocol) {
 		body       string
 		err        error
 	}{
-		{"238 CRLF", "Status: 404 Not Found\r\nX: 1\r\n\r\nb", 404, "b", nil},
-		{"238 LF", "Status: 404 Not Found\nX: 1\n\nb", 404, "b", nil},
-		{"238 both", "Status: 404 Not Found\r\nX: 1\r\n\nb", 404, "b", nil},
-		{"239 F18 a bare CR", "X: a\rb\r\n\r\n", 0, "", malformed},
-		{"240 F22 NUL", "X: a\x00b\r\n\r\n", 0, "", malformed},
-		{"240 a control byte", "X: \x01\r\n\r\n", 0, "", malformed},
-		{"241 a space in a name", "X Y: 1\r\n\r\n", 0, "", malformed},
-		{"241 a space before the colon", "X : 1\r\n\r\n", 0, "", malformed},
-		{"241 no name", ": 1\r\n\r\n", 0, "", malformed},
-		{"241 no colon", "X\r\n\r\n", 0, "", malformed},
-		{"242 a folded line", "X: 1\r\n 2\r\n\r\n", 0, "", malformed},
-		{"243 a space first", " X: 1\r\n\r\n", 0, "", malformed},
-		{"244 two digits", "Status: 42\r\n\r\n", 0, "", malformed},
-		{"244 four digits", "Status: 2000\r\n\r\n", 0, "", malformed},
-		{"244 letters", "Status: abc\r\n\r\n", 0, "", malformed},
-		{"244 no space", "Status: 200OK\r\n\r\n", 0, "", malformed},
-		{"244 999", "Status: 999 Odd\r\n\r\n", 999, "", nil},
-		{"245 no reason", "Status: 404\r\n\r\n", 404, "", nil},
-		{"246 two that differ", "Status: 200\r\nStatus: 404\r\n\r\n", 0, "", malformed},
-		{"246 two alike", "Status: 404\r\nStatus: 404 x\r\n\r\n", 404, "", nil},
-		{"248 no Status", "X: 1\r\n\r\nb", 200, "b", nil},
-		{"248 230 a Location", "Location: http://h/\r\n\r\n", 302, "", nil},
-		{"229 a Location and more", "Location: /x\r\nX: 1\r\n\r\n", 302, "", nil},
-		{"230 a Location and a Status", "Status: 307 Temporary Redirect\r\nLocation: /x\r\n\r\n", 307, "", nil},
-		{"249 F30 an interim answer first", "Status: 103 Early Hints\r\n\r\nStatus: 200 OK\r\n\r\nb", 200, "b", nil},
-		{"249 F30 an interim answer alone", "Status: 100 Continue\r\n\r\n", 0, "", alone},
-		{"250 175 F31 101 that nobody asked for", "Status: 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", 0, "", malformed},
-		{"250 F31 101 without a word", "Status: 101 Switching Protocols\r\n\r\n", 0, "", malformed},
-		{"251 F19 a length with a sign", "Content-Length: +5\r\n\r\nhello", 0, "", malformed},
-		{"251 F19 two lengths", "Content-Length: 5\r\nContent-Length: 3\r\n\r\nhello", 0, "", malformed},
-		{"251 two lengths in one", "Content-Length: 5, 5\r\n\r\nhello", 0, "", malformed},
-		{"251 two alike", "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 200, "hello", nil},
-		{"252 172 a body that is longer", "Content-Length: 3\r\n\r\nhello", 200, "hel", nil},
-		{"252 172 a body where none is to be", "Content-Length: 0\r\n\r\nhello", 200, "", nil},
-		{"252 172 a body that is shorter", "Content-Length: 10\r\n\r\nhello", 200, "hello", cut},
-		{"253 173 F19 Transfer-Encoding", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 0, "", malformed},
-		{"259 an empty head", "\r\nbody", 200, "body", nil},
-		{"260 088 nothing", "", 0, "", gateway.ErrNoResponse},
-		{"232 text without a head", "just text", 0, "", cut},
-		{"087 an end inside the head", "Status: 200 OK\r\n", 0, "", cut},
+		{"CRLF [238]", "Status: 404 Not Found\r\nX: 1\r\n\r\nb", 404, "b", nil},
+		{"LF [238]", "Status: 404 Not Found\nX: 1\n\nb", 404, "b", nil},
+		{"both [238]", "Status: 404 Not Found\r\nX: 1\r\n\nb", 404, "b", nil},
+		{"a bare CR [239 F18]", "X: a\rb\r\n\r\n", 0, "", malformed},
+		{"NUL [240 F22]", "X: a\x00b\r\n\r\n", 0, "", malformed},
+		{"a control byte [240]", "X: \x01\r\n\r\n", 0, "", malformed},
+		{"a space in a name [241]", "X Y: 1\r\n\r\n", 0, "", malformed},
+		{"a space before the colon [241]", "X : 1\r\n\r\n", 0, "", malformed},
+		{"no name [241]", ": 1\r\n\r\n", 0, "", malformed},
+		{"no colon [241]", "X\r\n\r\n", 0, "", malformed},
+		{"a folded line [242]", "X: 1\r\n 2\r\n\r\n", 0, "", malformed},
+		{"a space first [243]", " X: 1\r\n\r\n", 0, "", malformed},
+		{"two digits [244]", "Status: 42\r\n\r\n", 0, "", malformed},
+		{"four digits [244]", "Status: 2000\r\n\r\n", 0, "", malformed},
+		{"letters [244]", "Status: abc\r\n\r\n", 0, "", malformed},
+		{"no space [244]", "Status: 200OK\r\n\r\n", 0, "", malformed},
+		{"999 [244]", "Status: 999 Odd\r\n\r\n", 999, "", nil},
+		{"no reason [245]", "Status: 404\r\n\r\n", 404, "", nil},
+		{"two that differ [246]", "Status: 200\r\nStatus: 404\r\n\r\n", 0, "", malformed},
+		{"two alike [246]", "Status: 404\r\nStatus: 404 x\r\n\r\n", 404, "", nil},
+		{"no Status [248]", "X: 1\r\n\r\nb", 200, "b", nil},
+		{"a Location [248 230]", "Location: http://h/\r\n\r\n", 302, "", nil},
+		{"a Location and more [229]", "Location: /x\r\nX: 1\r\n\r\n", 302, "", nil},
+		{"a Location and a Status [230]", "Status: 307 Temporary Redirect\r\nLocation: /x\r\n\r\n", 307, "", nil},
+		{"an interim answer first [249 F30]", "Status: 103 Early Hints\r\n\r\nStatus: 200 OK\r\n\r\nb", 200, "b", nil},
+		{"an interim answer alone [249 F30]", "Status: 100 Continue\r\n\r\n", 0, "", alone},
+		{"a 101 that was not asked for [250 175 F31]", "Status: 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", 0, "", malformed},
+		{"a 101 without a token [250 F31]", "Status: 101 Switching Protocols\r\n\r\n", 0, "", malformed},
+		{"a length with a sign [251 F19]", "Content-Length: +5\r\n\r\nhello", 0, "", malformed},
+		{"two lengths [251 F19]", "Content-Length: 5\r\nContent-Length: 3\r\n\r\nhello", 0, "", malformed},
+		{"two lengths in one [251]", "Content-Length: 5, 5\r\n\r\nhello", 0, "", malformed},
+		{"two alike [251]", "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 200, "hello", nil},
+		{"a body that is longer [252 172]", "Content-Length: 3\r\n\r\nhello", 200, "hel", nil},
+		{"a body where none is to be [252 172]", "Content-Length: 0\r\n\r\nhello", 200, "", nil},
+		{"a body that is shorter [252 172]", "Content-Length: 10\r\n\r\nhello", 200, "hello", cut},
+		{"Transfer-Encoding [253 173 F19]", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 0, "", malformed},
+		{"an empty head [259]", "\r\nbody", 200, "body", nil},
+		{"nothing [260 088]", "", 0, "", gateway.ErrNoResponse},
+		{"text without a head [232]", "just text", 0, "", cut},
+		{"an end inside the head [087]", "Status: 200 OK\r\n", 0, "", cut},
 	} {
 		t.Run(c.id, func(t *testing.T) {
 			o := Ask(t, p.Answer(t, c.answer), get("/"))
@@ -413,7 +413,7 @@ func heads(t *testing.T, p Protocol) {
 			}
 		})
 	}
-	t.Run("257 258 F17 the limit of 64 KiB", func(t *testing.T) {
+	t.Run("the limit of 64 KiB [257 258 F17]", func(t *testing.T) {
 		fields := func(n int) string { return strings.Repeat("X: 012345678901\r\n", n) + "\r\n" } // 17 bytes each
 		if o := Ask(t, p.Answer(t, fields(900)), get("/")); o.Err != nil || o.Res.Header.Len() != 900 {
 			t.Errorf("%d fields, %v", o.Res.Header.Len(), o.Err)
@@ -434,7 +434,7 @@ func heads(t *testing.T, p Protocol) {
 			}
 		}
 	})
-	t.Run("247 256 262 fields", func(t *testing.T) {
+	t.Run("fields [247 256 262]", func(t *testing.T) {
 		o := Ask(t, p.Answer(t, "Status: 200\r\nDate: d\r\nSet-Cookie: a\r\nX: 1\r\nset-cookie: b\r\nX: 2\r\n\r\n"), get("/"))
 		var got []string
 		for name, value := range o.Res.Header.All() {
@@ -444,14 +444,14 @@ func heads(t *testing.T, p Protocol) {
 			t.Errorf("%v, %v", got, o.Err)
 		}
 	})
-	t.Run("118 119 261 lengths of bodies that do not come", func(t *testing.T) {
+	t.Run("lengths of bodies that do not come [118 119 261]", func(t *testing.T) {
 		for _, c := range []struct{ method, status string }{{"HEAD", "200 OK"}, {"GET", "304 Not Modified"}, {"GET", "204 No Content"}} {
 			if o := Ask(t, p.Answer(t, "Status: "+c.status+"\r\nContent-Length: 5\r\n\r\n"), request(c.method, "/", "")); o.Err != nil || o.Res.ContentLength != 5 {
 				t.Errorf("%s %s: %d, %v", c.method, c.status, o.Res.ContentLength, o.Err)
 			}
 		}
 	})
-	t.Run("249 interim answers that are wanted", func(t *testing.T) {
+	t.Run("interim answers that are wanted [249]", func(t *testing.T) {
 		r := get("/")
 		var got []int
 		r.Interim = func(status int, h *gateway.Header) error {
@@ -467,7 +467,7 @@ func heads(t *testing.T, p Protocol) {
 			t.Errorf("one that the caller refuses: %v", o.Err)
 		}
 	})
-	t.Run("249 F30 as many interim answers as anybody needs", func(t *testing.T) {
+	t.Run("as many interim answers as anybody needs [249 F30]", func(t *testing.T) {
 		const most = 16
 		for n, want := range map[int]error{most: nil, most + 1: gateway.ErrMalformed} {
 			answer := strings.Repeat("Status: 103\r\n\r\n", n) + "Status: 200\r\n\r\n"
@@ -486,26 +486,26 @@ func handlers(t *testing.T, p Protocol) {
 		status   int
 		body     string
 	}{
-		{"263 a status", "/404", 404, "not here"},
-		{"263 any status", "/fields", 207, ""},
-		{"264 F18 a name that is none", "/bad-name", 500, ""},
-		{"264 F18 a value with a line in it", "/bad-value", 500, ""},
-		{"270 a status that is none", "/bad-status", 500, ""},
-		{"269 F30 a 1xx as the status", "/interim-status", 500, ""},
-		{"270 two statuses", "/twice", 201, ""},
-		{"268 a length that is none", "/bad-length", 500, ""},
-		{"268 a body that is longer", "/long", 200, "abc"},
-		{"266 a Status field", "/own-status", 200, "own"},
-		{"275 Flush alone", "/flush", 202, ""},
-		{"157 an error", "/error", 500, ""},
-		{"157 an error with a status", "/param", 400, ""},
-		{"157 276 a panic", "/panic", 500, ""},
-		{"141 a megabyte at once", "/large-write", 200, strings.Repeat("\x00", 1<<20)},
+		{"a status [263]", "/404", 404, "not here"},
+		{"any status [263]", "/fields", 207, ""},
+		{"a name that is none [264 F18]", "/bad-name", 500, ""},
+		{"a value with a line in it [264 F18]", "/bad-value", 500, ""},
+		{"a status that is none [270]", "/bad-status", 500, ""},
+		{"a 1xx as the status [269 F30]", "/interim-status", 500, ""},
+		{"two statuses [270]", "/twice", 201, ""},
+		{"a length that is none [268]", "/bad-length", 500, ""},
+		{"a body that is longer [268]", "/long", 200, "abc"},
+		{"a Status field [266]", "/own-status", 200, "own"},
+		{"Flush alone [275]", "/flush", 202, ""},
+		{"an error [157]", "/error", 500, ""},
+		{"an error with a status [157]", "/param", 400, ""},
+		{"a panic [157 276]", "/panic", 500, ""},
+		{"a megabyte at once [141]", "/large-write", 200, strings.Repeat("\x00", 1<<20)},
 		{"204", "/204", 204, ""},
-		{"304 with a length", "/304", 304, ""},
-		{"273 a large head", "/large", 200, "large"},
-		{"269 an interim answer to who takes none", "/interim", 200, "none"},
-		{"187 F31 Hijack for nobody", "/hijack", 200, "none"},
+		{"with a length [304]", "/304", 304, ""},
+		{"a large head [273]", "/large", 200, "large"},
+		{"an interim answer to who takes none [269]", "/interim", 200, "none"},
+		{"Hijack for nobody [187 F31]", "/hijack", 200, "none"},
 	} {
 		t.Run(h.id, func(t *testing.T) {
 			o := Ask(t, c, get(h.path))
@@ -517,7 +517,7 @@ func handlers(t *testing.T, p Protocol) {
 			}
 		})
 	}
-	t.Run("264 272 fields as they are", func(t *testing.T) {
+	t.Run("fields as they are [264 272]", func(t *testing.T) {
 		o := Ask(t, c, get("/fields"))
 		var got []string
 		for name, value := range o.Res.Header.All() {
@@ -527,19 +527,19 @@ func handlers(t *testing.T, p Protocol) {
 			t.Errorf("%v", got)
 		}
 	})
-	t.Run("271 HEAD", func(t *testing.T) {
+	t.Run("HEAD [271]", func(t *testing.T) {
 		if o := Ask(t, c, request("HEAD", "/head", "")); o.Err != nil || o.Res.ContentLength != 10 || o.Body != "" {
 			t.Errorf("%d %q, %v", o.Res.ContentLength, o.Body, o.Err)
 		}
 	})
 	for _, path := range []string{"/short", "/late"} {
-		t.Run("268 276 "+path[1:], func(t *testing.T) {
+		t.Run(path[1:]+" [268 276]", func(t *testing.T) {
 			if o := Ask(t, c, get(path)); !errors.Is(o.Err, gateway.ErrTruncated) {
 				t.Errorf("%q, %v", o.Body, o.Err)
 			}
 		})
 	}
-	t.Run("142 an answer in pieces", func(t *testing.T) {
+	t.Run("an answer in pieces [142]", func(t *testing.T) {
 		var res gateway.Response
 		if err := c.RoundTrip(t.Context(), get("/pieces"), &res); err != nil {
 			t.Fatal(err)
@@ -553,7 +553,7 @@ func handlers(t *testing.T, p Protocol) {
 			t.Errorf("%q, %v", rest, err)
 		}
 	})
-	t.Run("096 099 158 226 STDERR and the exit status", func(t *testing.T) {
+	t.Run("STDERR and the exit status [096 099 158 226]", func(t *testing.T) {
 		r := get("/stderr")
 		var errs bytes.Buffer
 		r.Stderr = &errs
@@ -589,7 +589,7 @@ func ends(t *testing.T, p Protocol) {
 			}
 		}
 	}
-	t.Run("102 225 292 a context that ends in the body", func(t *testing.T) {
+	t.Run("a context that ends in the body [102 225 292]", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var res gateway.Response
@@ -605,7 +605,7 @@ func ends(t *testing.T, p Protocol) {
 		}
 		inFlight(t)
 	})
-	t.Run("102 292 a context that has ended", func(t *testing.T) {
+	t.Run("a context that has ended [102 292]", func(t *testing.T) {
 		Ask(t, c, get("/404")) // where connections are kept, there is one now
 		before := connections(c)
 		ctx, cancel := context.WithCancel(t.Context())

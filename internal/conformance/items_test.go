@@ -15,34 +15,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
 )
 
 var ran = flag.String("ran", "", `the output of "go test -json -cover ./...": of what passed there every item must be`)
 
-const (
-	items   = 300 // of the conformance list
-	attacks = 49  // of the list of attacks
-)
-
-// absent are the items that have no test, and why. Nothing else may be missing, and none of these may have one.
-var absent = map[string]string{
-	"103": "the client does not put several requests on a connection: that is later work",
-	"110": "as 103",
-	"111": "as 103",
-	"112": "as 103",
-	"114": "gatewayhttp.Authorizer, which would use what an authorizer sets, is later work",
-	"191": "uwsgi's array codec, of RPC and the cache, is later work",
-	"192": "as 191",
-	"193": "subscriptions are not served",
-	"277": "the mapping to WSGI and ASGI is Python's, and later work here",
-	"278": "as 277", "279": "as 277", "280": "as 277", "281": "as 277", "282": "as 277", "283": "as 277",
-	"284": "as 277", "285": "as 277", "286": "as 277", "287": "as 277",
-	"F41": "subscriptions are not served",
-	"F42": "rTorrent's own: SECURITY.md of whoever runs it; a Unix socket is what to use",
-}
-
-// TestItems looks that each item and each attack has a subtest under its id: by what passed in a run, if there is the
-// output of one, and else by the names in the tests' text.
+// TestItems looks that each item and each attack has a subtest with its id: among those that passed in a run, if the
+// output of one is given, or else among the names in the tests' text.
 func TestItems(t *testing.T) {
 	found := make(map[string]bool)
 	if *ran != "" {
@@ -50,28 +30,20 @@ func TestItems(t *testing.T) {
 	} else {
 		named(t, "../..", found)
 	}
-	for i := range items + attacks {
-		id := fmt.Sprintf("%03d", i+1)
-		if i >= items {
-			id = fmt.Sprintf("F%d", i+1-items)
-		}
-		switch reason, ok := absent[id]; {
-		case ok && found[id] && *ran != "": // of text one cannot be sure
-			t.Errorf("%s has a test, and is said to be absent: %s", id, reason)
-		case !ok && !found[id]:
-			t.Errorf("%s has no test", id)
+	for _, item := range append(conformance.Items(t, "../.."), conformance.Attacks(t, "../..")...) {
+		switch {
+		case item.NoTest != "" && found[item.ID] && *ran != "": // a name in the text may be another's
+			t.Errorf("%s has a test, but the list says that it has none: %s", item.ID, item.NoTest)
+		case item.NoTest == "" && !found[item.ID]:
+			t.Errorf("%s has no test", item.ID)
 		}
 	}
 }
 
-// mark notes the ids with which a name begins.
+// mark notes the ids of a name.
 func mark(name string, found map[string]bool) {
-	for word := range strings.FieldsFuncSeq(name, func(c rune) bool { return c == ' ' || c == '_' }) {
-		number, attack := strings.CutPrefix(word, "F")
-		if _, err := strconv.Atoi(number); err != nil || !attack && len(word) != 3 {
-			return
-		}
-		found[word] = true
+	for _, id := range conformance.IDs(name) {
+		found[id] = true
 	}
 }
 
@@ -107,9 +79,7 @@ func passed(t *testing.T, file string, found map[string]bool) {
 			continue
 		}
 		_, subtests, _ := strings.Cut(e.Test, "/")
-		for name := range strings.SplitSeq(subtests, "/") {
-			mark(name, found)
-		}
+		mark(subtests, found)
 	}
 }
 

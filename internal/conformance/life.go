@@ -35,7 +35,7 @@ func PerConn(ctx context.Context, c net.Conn) context.Context {
 
 // Life has a server of a protocol listen, serve and shut down. newServer makes one with SocketMode 0600, Base and PerConn.
 func Life(t *testing.T, protocol string, newServer func(h gateway.Handler) Listener, newClient func(addr string) gateway.RoundTripper) {
-	t.Run("160 290 Run", func(t *testing.T) { testRun(t, newServer, newClient) })
+	t.Run("Run [160 290]", func(t *testing.T) { testRun(t, newServer, newClient) })
 	t.Run("Shutdown that is late", func(t *testing.T) { testLateShutdown(t, newServer, newClient) })
 	t.Run("no listener", func(t *testing.T) {
 		s := newServer(Handlers["echo"])

@@ -45,7 +45,7 @@ func SendTimeout(t *testing.T, newClient func(dial func(context.Context) (net.Co
 		}, timeout)
 	}
 	for name, body := range bodies {
-		t.Run("472 an application that reads nothing: "+name, func(t *testing.T) {
+		t.Run("an application that reads nothing:  [472]"+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begun := time.Now()
 				c := over(0, func(c net.Conn) {
@@ -64,7 +64,7 @@ func SendTimeout(t *testing.T, newClient func(dial func(context.Context) (net.Co
 				}
 			})
 		})
-		t.Run("472 no SendTimeout: "+name, func(t *testing.T) {
+		t.Run("no SendTimeout:  [472]"+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()

@@ -231,7 +231,7 @@ func (o *Buffer) Grow(n int) []byte {
 func (o *Buffer) Probe(src io.Reader) error {
 	n, err := o.ReadBody(src, o.Grow(1))
 	switch {
-	case n > 0:
+	case n > 0: // rule F2
 		return ErrLong
 	case err == io.EOF:
 		return nil

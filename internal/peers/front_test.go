@@ -228,7 +228,7 @@ const joined = `it joins cookies with ", ", which no cookie may hold`
 // testFront runs the cases through a front end at url.
 func testFront(t *testing.T, name, url string) {
 	for _, c := range frontCases {
-		t.Run("159 295 "+c.name, func(t *testing.T) {
+		t.Run(c.name+" [159 295]", func(t *testing.T) {
 			err := c.run(t, url)
 			table.add(name, c.name, err == nil)
 			why, fails := ownFault[name+"/"+c.name]

@@ -129,7 +129,7 @@ func TestUWSGI(t *testing.T) {
 			testPaths(t, url)
 		})
 	}
-	t.Run("176 Ping", func(t *testing.T) {
+	t.Run("Ping [176]", func(t *testing.T) {
 		if warning, err := (&uwsgi.Client{Addr: "unix:" + dir + "/u.sock"}).Ping(t.Context()); warning != "" || err != nil {
 			t.Errorf("%q, %v", warning, err)
 		}

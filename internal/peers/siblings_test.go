@@ -86,7 +86,7 @@ func serveSiblings(t *testing.T, dir string) {
 
 // testSocket echoes over a WebSocket at url.
 func testSocket(t *testing.T, url string) {
-	t.Run("174 187 a WebSocket", func(t *testing.T) {
+	t.Run("a WebSocket [174 187]", func(t *testing.T) {
 		c, err := websocket.Dial(strings.Replace(url, "http", "ws", 1), "", "http://origin/")
 		if err != nil {
 			t.Fatal(err)

@@ -61,7 +61,7 @@ func (a *Answer) ReadHead(res *gateway.Response, limit int) error {
 		switch {
 		case res.Status == 101:
 			return a.switched(res)
-		case res.Status >= 200:
+		case res.Status >= 200: // rule F30
 			a.left = res.ContentLength
 			return nil
 		case a.Interim != nil:
@@ -76,7 +76,7 @@ func (a *Answer) ReadHead(res *gateway.Response, limit int) error {
 // switched decides whether a 101 is the one that was asked for (F31).
 func (a *Answer) switched(res *gateway.Response) error {
 	token, _ := res.Header.Lookup("Upgrade")
-	if a.Upgrade == "" || !pairs.EqualFold(token, a.Upgrade) {
+	if a.Upgrade == "" || !pairs.EqualFold(token, a.Upgrade) { // rule F31
 		return fmt.Errorf("status 101 that was not asked for: %w", gateway.ErrMalformed)
 	}
 	a.left = -1
@@ -89,7 +89,7 @@ func (a *Answer) oneHead(res *gateway.Response, limit int) error {
 	var end scan.Head
 	for {
 		n := end.Find(a.in.Buffered())
-		if n > limit || n == 0 && a.in.Len() > limit {
+		if n > limit || n == 0 && a.in.Len() > limit { // rule F17
 			return fmt.Errorf("answer's head over %d bytes: %w", limit, gateway.ErrTooLarge)
 		}
 		if n > 0 && !a.beginsWell() {

@@ -67,7 +67,7 @@ var (
 func (h *Head) Next() (name, value []byte, ok bool) {
 	for ; h.next < h.list.Len(); h.next++ {
 		name = h.list.Name(h.next)
-		if bytes.Equal(name, transferEncoding) || h.env.Len() > 0 && h.env.FindBytes(name) >= 0 {
+		if bytes.Equal(name, transferEncoding) || h.env.Len() > 0 && h.env.FindBytes(name) >= 0 { // rule F43
 			continue
 		}
 		if !bytes.Equal(name, contentLength) {

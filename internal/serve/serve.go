@@ -111,7 +111,7 @@ func allowed(c net.Conn, o Options) bool {
 
 // backOff keeps a lack of descriptors from becoming a busy loop (F48).
 func backOff(delay time.Duration) time.Duration {
-	return min(max(2*delay, 5*time.Millisecond), time.Second)
+	return min(max(2*delay, 5*time.Millisecond), time.Second) // rule F48
 }
 
 func (g *Group) addListener(l net.Listener) bool {

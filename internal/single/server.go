@@ -137,7 +137,7 @@ func (c *conn) readHead() error {
 		return err
 	}
 	c.equip()
-	c.c.SetReadDeadline(time.Now().Add(or(s.ReadHeadTimeout, 10*time.Second)))
+	c.c.SetReadDeadline(time.Now().Add(or(s.ReadHeadTimeout, 10*time.Second))) // rule F33
 	err := s.ReadHead(&c.in, &c.req)
 	if err == nil {
 		c.c.SetReadDeadline(time.Time{})

@@ -149,7 +149,7 @@ func Allowed(peers []netip.Prefix, addr net.Addr) bool {
 	}
 	ip := AddrPort(addr).Addr()
 	for _, p := range peers {
-		if unmap(p).Contains(ip) {
+		if unmap(p).Contains(ip) { // rule F14
 			return true
 		}
 	}
@@ -158,7 +158,7 @@ func Allowed(peers []netip.Prefix, addr net.Addr) bool {
 
 // unmap makes a prefix of IPv4 in IPv6 one of IPv4, as the addresses that are compared with it are.
 func unmap(p netip.Prefix) netip.Prefix {
-	if p.Addr().Is4In6() && p.Bits() >= 96 {
+	if p.Addr().Is4In6() && p.Bits() >= 96 { // rule F15
 		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	return p

@@ -40,7 +40,7 @@ func (l *Lines) Flush(line func([]byte)) {
 	l.escaped = l.escaped[:0]
 	for _, c := range b {
 		switch {
-		case c == '\t' || c >= ' ' && c != 0x7f:
+		case c == '\t' || c >= ' ' && c != 0x7f: // rule F7
 			l.escaped = append(l.escaped, c)
 		default:
 			l.escaped = append(l.escaped, '\\', 'x', hex[c>>4], hex[c&15])
