@@ -12,7 +12,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
-	"github.com/gatehouse-go/gatehouse/internal/send"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/single"
 )
 
@@ -98,7 +98,7 @@ func (c *Client) single() *single.Client {
 		s.Protocol, s.Addr, s.MaxConns = "cgi", cmp.Or(c.Path, c.Root), cmp.Or(c.MaxProcs, defaultProcs)
 		s.SendTimeout, s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
 		s.Observe, s.Prepare, s.Connect, s.Silence = c.Observe, c.prepare, c.connect, silence
-		c.env, s.Fault = send.Env(c.Env)
+		c.env, s.Fault = params.Env(c.Env)
 		if s.Fault == nil && c.Root != "" {
 			c.root, s.Fault = filepath.Abs(c.Root)
 		}

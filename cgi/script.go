@@ -12,7 +12,8 @@ import (
 	"strings"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/send"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // script is the program that answers a request.
@@ -136,7 +137,7 @@ func runnable(root dir, name string) error {
 
 // environ is the environment for a script.
 func (c *Client) environ(r *gateway.Request, s script) ([]string, error) {
-	head, err := send.New(r, c.env)
+	head, err := params.NewHead((*pairs.List)(&r.Params), c.env, r.ContentLength, r.Body != nil)
 	if err != nil {
 		return nil, fmt.Errorf("cgi: %w", err)
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/inbuf"
 	"github.com/gatehouse-go/gatehouse/internal/plain"
 	"github.com/gatehouse-go/gatehouse/internal/single"
@@ -99,10 +98,7 @@ func readHead(req *gateway.Request) error {
 	if err := ConsumeEnv(os.Environ(), &req.Params); err != nil {
 		return err
 	}
-	if err := hook.Receive(req); err != nil {
-		return fmt.Errorf("cgi: %w", err)
-	}
-	if err := plain.SettleLength(req); err != nil {
+	if err := plain.Receive(req); err != nil {
 		return fmt.Errorf("cgi: %w", err)
 	}
 	return nil

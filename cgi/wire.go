@@ -6,15 +6,14 @@ import (
 	"strings"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/codec"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // AppendParam appends a param as an environment block has it: "NAME=value" and a NUL. An empty name, one with a "=", or a
 // NUL in either is ErrParam.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
-	if len(name) == 0 || codec.HasNUL(name) || codec.HasNUL(value) || hasEquals(name) {
+	if len(name) == 0 || params.HasNUL(name) || params.HasNUL(value) || hasEquals(name) {
 		return dst, fmt.Errorf("cgi: %w", gateway.ErrParam)
 	}
 	return appendPair(dst, name, value), nil
@@ -38,20 +37,20 @@ func appendPair[N, V ~string | ~[]byte](dst []byte, name N, value V) []byte {
 // part of one, -1 if it has no "=" or no name before that.
 func ConsumeParam(b []byte) (name, value []byte, n int) {
 	p, n := pairBounds(b)
-	return codec.Views(b, p, n)
+	return params.Views(b, p, n)
 }
 
 // pairBounds finds the pair at the start of b: where it lies, and its size.
-func pairBounds(b []byte) (codec.Pair, int) {
+func pairBounds(b []byte) (params.Pair, int) {
 	end := bytes.IndexByte(b, 0)
 	if end < 0 {
-		return codec.Pair{}, 0
+		return params.Pair{}, 0
 	}
 	name := bytes.IndexByte(b[:end], '=')
 	if name <= 0 {
-		return codec.Pair{}, -1
+		return params.Pair{}, -1
 	}
-	return codec.Pair{NameEnd: name, Value: name + 1, ValueEnd: end}, end + 1
+	return params.Pair{NameEnd: name, Value: name + 1, ValueEnd: end}, end + 1
 }
 
 // mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs have.
@@ -59,9 +58,9 @@ func mark(l *pairs.List, at int) (n int, err error) {
 	for b := l.Raw(at); n < len(b); {
 		p, size := pairBounds(b[n:])
 		if size <= 0 || l.Len() == gateway.MaxPairs {
-			return n, codec.Fault(size)
+			return n, params.Fault(size)
 		}
-		codec.Put(l, at+n, p)
+		params.Put(l, at+n, p)
 		n += size
 	}
 	return n, nil
@@ -69,13 +68,13 @@ func mark(l *pairs.List, at int) (n int, err error) {
 
 // AppendParams appends every pair of p, as they are. Errors are those of AppendParam.
 func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
-	return codec.Append(dst, p, AppendParam[[]byte, []byte])
+	return params.Append(dst, (*pairs.List)(p), AppendParam[[]byte, []byte])
 }
 
 // ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had; what follows them is
 // a part of a pair. One without a name is ErrMalformed: then n is -1 and p is as it was. It applies no other rule.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
-	if n, err = codec.Consume(b, p, mark); err != nil {
+	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
 		return n, fmt.Errorf("cgi: %w", err)
 	}
 	return n, nil
@@ -86,7 +85,7 @@ func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 func AppendEnv(dst []string, p *gateway.Params) ([]string, error) {
 	env := dst
 	for name, value := range p.All() {
-		if len(name) == 0 || codec.HasNUL(name) || codec.HasNUL(value) || hasEquals(name) {
+		if len(name) == 0 || params.HasNUL(name) || params.HasNUL(value) || hasEquals(name) {
 			return dst, fmt.Errorf("cgi: %w", gateway.ErrParam)
 		}
 		env = append(env, string(name)+"="+string(value))
@@ -97,7 +96,7 @@ func AppendEnv(dst []string, p *gateway.Params) ([]string, error) {
 // ConsumeEnv adds every pair of env, as of os.Environ, to p. What has no "=", or begins with one as drives do on Windows,
 // is passed over. More than gateway.MaxPairs are ErrTooLarge: then p is as it was. It applies no other rule.
 func ConsumeEnv(env []string, p *gateway.Params) error {
-	l := hook.Params(p)
+	l := (*pairs.List)(p)
 	count, size := l.Len(), l.Size()
 	for _, e := range env {
 		name, value, found := strings.Cut(e, "=")

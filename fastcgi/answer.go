@@ -6,7 +6,7 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/scan"
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
 // Caps on what an answer may bring besides its head and body.
@@ -24,7 +24,7 @@ type answer struct {
 	stderr  func(p []byte)                            // takes STDERR
 	res     *gateway.Response                         // whose AppStatus is set at the end
 	head    []byte                                    // of a head that came in pieces
-	scan    scan.Head
+	scan    grammar.HeadEnd
 	seen    int   // records of the answer
 	left    int64 // bytes of the body until Content-Length; -1 stands for unknown
 	started bool  // the head is whole
@@ -228,7 +228,7 @@ func (a *answer) readHead(rec *records, res *gateway.Response, limit int) error 
 // oneHead reads up to the end of one head. A head that lies whole in the buffer is read where it lies; one that comes
 // in pieces is gathered, and none of it is looked at twice.
 func (a *answer) oneHead(rec *records, res *gateway.Response, limit int) error {
-	a.head, a.scan = a.head[:0], scan.Head{}
+	a.head, a.scan = a.head[:0], grammar.HeadEnd{}
 	for {
 		b, err := a.step(rec)
 		if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/call"
 	"github.com/gatehouse-go/gatehouse/internal/outbuf"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/pool"
-	"github.com/gatehouse-go/gatehouse/internal/send"
 	"github.com/gatehouse-go/gatehouse/internal/slab"
 )
 
@@ -57,7 +57,7 @@ type Client struct {
 }
 
 func (c *Client) setUp() {
-	c.env, c.fault = send.Env(c.Env)
+	c.env, c.fault = params.Env(c.Env)
 	if c.fault == nil {
 		c.dialer, c.fault = call.NewDialer(c.Addr, c.Dial, c.DialTimeout)
 	}

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/race"
 	"github.com/gatehouse-go/gatehouse/internal/sock"
 )
@@ -819,10 +819,10 @@ func (s *Server) newRequest(c *serverConn, id uint16, begin Begin) *request {
 	r.c, r.id, r.begin = c, id, begin
 	r.h, r.req = h, &h.req
 	r.ans.Reset(&h.res)
-	hook.Params(&h.req.Params).Take(&r.params)
-	hook.Header(&h.res.Header).Take(&r.fields)
+	(*pairs.List)(&h.req.Params).Take(&r.params)
+	(*pairs.List)(&h.res.Header).Take(&r.fields)
 	r.req.Role, r.req.Peer, r.req.Local = begin.Role, c.peer, c.local
 	r.out.Reset(c.c)
-	hook.SetContext(r.req, (*contextSource)(h))
+	r.req.SetContextSource((*contextSource)(h))
 	return r
 }

@@ -6,9 +6,9 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/codec"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
-	"github.com/gatehouse-go/gatehouse/internal/reply"
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // Limits of a Reader whose MaxHeadBytes is 0, in bytes.
@@ -207,7 +207,7 @@ func (r *Reader) paramsRecord(req *gateway.Request) error {
 }
 
 func takeParams(rec *records, req *gateway.Request, limit int) error {
-	l := hook.Params(&req.Params)
+	l := (*pairs.List)(&req.Params)
 	if l.Size()+rec.left > limit {
 		return fmt.Errorf("fastcgi: params over %d bytes: %w", limit, gateway.ErrTooLarge)
 	}
@@ -224,10 +224,12 @@ func takeParams(rec *records, req *gateway.Request, limit int) error {
 
 // finishParams makes params of what PARAMS records brought.
 func finishParams(req *gateway.Request) error {
-	if err := codec.MarkAll(hook.Params(&req.Params), mark); err != nil {
-		return fmt.Errorf("fastcgi: %w", err)
+	l := (*pairs.List)(&req.Params)
+	err := params.MarkAll(l, mark)
+	if err == nil {
+		req.ContentLength, err = params.Receive(l)
 	}
-	if err := hook.Receive(req); err != nil {
+	if err != nil {
 		return fmt.Errorf("fastcgi: %w", err)
 	}
 	return nil
@@ -261,7 +263,7 @@ func (r *Reader) startRequest(req *gateway.Request) error {
 // dataLength is FCGI_DATA_LENGTH, section 6.4; -1 if it is no number.
 func dataLength(req *gateway.Request) int64 {
 	v, _ := req.Params.Lookup("FCGI_DATA_LENGTH")
-	if n, ok := reply.Decimal(v); ok {
+	if n, ok := grammar.Decimal(v); ok {
 		return n
 	}
 	return -1

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/inbuf"
 	"github.com/gatehouse-go/gatehouse/internal/outbuf"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
@@ -402,10 +401,10 @@ func (r *request) dismiss() {
 	h.c.Store(nil)
 	h.req.Reset()
 	h.req.Body = body // which is dead, and says so
-	hook.SetContext(&h.req, (*contextSource)(h))
+	h.req.SetContextSource((*contextSource)(h))
 	h.res.Reset()
-	r.params.Take(hook.Params(&h.req.Params))
-	r.fields.Take(hook.Header(&h.res.Header))
+	r.params.Take((*pairs.List)(&h.req.Params))
+	r.fields.Take((*pairs.List)(&h.res.Header))
 	r.params.Reset() // of what somebody may have added in between
 	r.fields.Reset()
 	r.h, r.req = nil, nil

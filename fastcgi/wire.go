@@ -6,10 +6,8 @@ import (
 	"math"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/codec"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
-	"github.com/gatehouse-go/gatehouse/internal/send"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // maxParams is the content of a PARAMS record that we write. PHP refuses records whose content and padding exceed
@@ -19,7 +17,7 @@ const maxParams = 65528
 // AppendParam appends a name-value pair, section 3.4. An empty name or a NUL (section 6.1) is ErrParam; a length that
 // does not fit 31 bits is ErrTooLarge.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
-	if len(name) == 0 || codec.HasNUL(name) || codec.HasNUL(value) {
+	if len(name) == 0 || params.HasNUL(name) || params.HasNUL(value) {
 		return dst, fmt.Errorf("fastcgi: %w", gateway.ErrParam)
 	}
 	if len(name) > math.MaxInt32 || len(value) > math.MaxInt32 {
@@ -59,31 +57,31 @@ func pairSize(name, value []byte) int {
 // with them, so that two of 0x7fffffff are no more than a part of a pair.
 func ConsumeParam(b []byte) (name, value []byte, n int) {
 	p, n := pairBounds(b)
-	return codec.Views(b, p, n)
+	return params.Views(b, p, n)
 }
 
 // pairBounds finds the pair at the start of b: where it lies, and its size. Both lengths stand before the name, and the
 // value follows it.
-func pairBounds(b []byte) (codec.Pair, int) {
+func pairBounds(b []byte) (params.Pair, int) {
 	nameLen, i := consumeLength(b)
 	if i == 0 {
-		return codec.Pair{}, 0
+		return params.Pair{}, 0
 	}
 	valueLen, j := consumeLength(b[i:])
 	if j == 0 {
-		return codec.Pair{}, 0
+		return params.Pair{}, 0
 	}
 	if nameLen == 0 {
-		return codec.Pair{}, -1
+		return params.Pair{}, -1
 	}
 	name := i + j
 	// 64 bits: the sum of two 31-bit lengths does not fit an int of 32.
 	if end := uint64(name) + uint64(nameLen) + uint64(valueLen); end > uint64(len(b)) { // rule F5
-		return codec.Pair{}, 0
+		return params.Pair{}, 0
 	}
 	value := name + int(nameLen)
 	end := value + int(valueLen)
-	return codec.Pair{Name: name, NameEnd: value, Value: value, ValueEnd: end}, end
+	return params.Pair{Name: name, NameEnd: value, Value: value, ValueEnd: end}, end
 }
 
 func consumeLength(b []byte) (length uint32, n int) {
@@ -104,9 +102,9 @@ func mark(l *pairs.List, at int) (n int, err error) {
 	for b := l.Raw(at); n < len(b); {
 		p, size := pairBounds(b[n:])
 		if size <= 0 || l.Len() == gateway.MaxPairs {
-			return n, codec.Fault(size)
+			return n, params.Fault(size)
 		}
-		codec.Put(l, at+n, p)
+		params.Put(l, at+n, p)
 		n += size
 	}
 	return n, nil
@@ -114,13 +112,13 @@ func mark(l *pairs.List, at int) (n int, err error) {
 
 // AppendParams appends every pair of p, without framing and as they are. Errors are those of AppendParam.
 func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
-	return codec.Append(dst, p, AppendParam[[]byte, []byte])
+	return params.Append(dst, (*pairs.List)(p), AppendParam[[]byte, []byte])
 }
 
 // ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had; what follows them is
 // a part of a pair. An empty name is ErrMalformed: then n is -1 and p is as it was. It applies no other rule.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
-	if n, err = codec.Consume(b, p, mark); err != nil {
+	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
 		return n, fmt.Errorf("fastcgi: %w", err)
 	}
 	return n, nil
@@ -141,7 +139,7 @@ func AppendRequest(dst []byte, id uint16, keep bool, r *gateway.Request) ([]byte
 
 // appendRequest is AppendRequest with the pairs of env in the place of those of r that have the same name.
 func appendRequest(dst []byte, id uint16, keep bool, r *gateway.Request, env *pairs.List) ([]byte, error) {
-	head, err := send.New(r, env)
+	head, err := params.NewHead((*pairs.List)(&r.Params), env, r.ContentLength, r.Body != nil)
 	if err != nil {
 		return dst, fmt.Errorf("fastcgi: %w", err)
 	}
@@ -211,7 +209,7 @@ func setLength(b []byte, start int) {
 // alone, not those of the params: see Reader.ReadRequest. Management records in between are passed over. A record that
 // is malformed or none of a head, or a record of another id, is ErrMalformed and n is -1.
 func ConsumeRequest(b []byte, p *gateway.Params) (id uint16, bg Begin, n int, err error) {
-	l := hook.Params(p)
+	l := (*pairs.List)(p)
 	l.Reset()
 	for {
 		rec, used := ConsumeRecord(b[n:])
@@ -222,7 +220,7 @@ func ConsumeRequest(b []byte, p *gateway.Params) (id uint16, bg Begin, n int, er
 		done, err := headRecord(l, &id, &bg, rec, used)
 		n += used
 		if err == nil && done {
-			if err = codec.MarkAll(l, mark); err != nil {
+			if err = params.MarkAll(l, mark); err != nil {
 				err = fmt.Errorf("fastcgi: %w", err)
 			}
 		}

@@ -12,7 +12,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/cgi"
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/scgi"
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
@@ -116,13 +117,14 @@ func (h *head) repeats() bool {
 }
 
 // breaksRule reports whether a head that is right on the wire is refused for what its params are.
-func breaksRule(p Protocol, b []byte, params *gateway.Params) bool {
+func breaksRule(p Protocol, b []byte, read *gateway.Params) bool {
 	if r := newReader(p, bytes.NewReader(b)); r != nil {
 		return r.ReadRequest(new(gateway.Request)) != nil
 	}
-	var r gateway.Request
-	r.Params.CopyFrom(params)
-	return hook.Receive(&r) != nil
+	var copied gateway.Params
+	copied.CopyFrom(read)
+	_, err := params.Receive((*pairs.List)(&copied))
+	return err != nil
 }
 
 // wholeHead reports whether all of a head is there, by its framing alone: a decoder that wants to see it all before it

@@ -7,6 +7,9 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // Direct is Proxy's inverse: a RoundTripper that calls h in this process, for routing and tests. h runs in a goroutine
@@ -66,12 +69,12 @@ type directWriter struct {
 }
 
 func newDirectWriter(ctx context.Context, r *Request) (*directWriter, error) {
-	if _, err := send(r); err != nil {
+	if _, err := params.Send(r.Params.list()); err != nil {
 		return nil, err
 	}
 	w := &directWriter{committed: make(chan struct{})}
 	w.req.CopyFrom(r)
-	if err := normalize(&w.req.Params.list); err != nil {
+	if err := params.Normalize(w.req.Params.list()); err != nil {
 		return nil, err
 	}
 	if r.Body != nil {
@@ -162,7 +165,7 @@ func (w *directWriter) commit(status int) error {
 	res.Header.CopyFrom(w.Header())
 	b, err := AppendResponse(nil, &res)
 	if v, ok := w.Header().Lookup("Content-Length"); ok && err == nil {
-		if res.ContentLength, ok = decimal(v); !ok {
+		if res.ContentLength, ok = grammar.Decimal(v); !ok {
 			err = fmt.Errorf("gateway: Content-Length: %w", ErrMalformed)
 		} else {
 			b, err = AppendResponse(nil, &res)

@@ -18,7 +18,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
 )
 
 // The tests here hold single lines: each was written because the line could be taken out and nothing failed.
@@ -250,7 +250,7 @@ func TestProxyEdges(t *testing.T) {
 	t.Run("no pool holds what one large request needed", func(t *testing.T) {
 		large := 0
 		b := gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
-			if hook.Params(&r.Params).Cap() > 128<<10 || hook.Header(&res.Header).Cap() > 128<<10 {
+			if (*pairs.List)(&r.Params).Cap() > 128<<10 || (*pairs.List)(&res.Header).Cap() > 128<<10 {
 				large++
 			}
 			if r.Method() == "POST" {

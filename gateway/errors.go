@@ -7,22 +7,24 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // Sentinels for what callers branch on. They come wrapped with the place of the fault; test with errors.Is.
 var (
 	// ErrMalformed says that bytes are no message of the protocol.
-	ErrMalformed = errors.New("malformed message")
+	ErrMalformed = params.ErrMalformed
 
 	// ErrTooLarge says that params or a response's head exceed a limit.
-	ErrTooLarge = errors.New("head too large")
+	ErrTooLarge = params.ErrTooLarge
 
 	// ErrBodyTooLarge says that a request's body exceeds a cap.
 	ErrBodyTooLarge = errors.New("request body too large")
 
 	// ErrParam says that a param cannot be passed: a NUL, a CR or LF where none may stand, an empty name, a name
 	// repeated with another value, or a CONTENT_LENGTH that is no number.
-	ErrParam = errors.New("invalid param")
+	ErrParam = params.ErrParam
 
 	// ErrLengthRequired says that the protocol needs the length of a body whose ContentLength is -1.
 	ErrLengthRequired = errors.New("length of the request body required")

@@ -3,51 +3,46 @@ package gateway
 import (
 	"iter"
 
-	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 )
 
-// Header holds the fields of a response's head, in order. It owns its bytes. The zero value is ready. Do not copy; see
-// CopyFrom. A nil *Header reads as empty. Names match without regard to case and keep the case they came in.
-type Header struct {
-	noCopy noCopy
-	list   pairs.List
-}
+// Header holds the fields of a response's head, in order. It owns its bytes. The zero value is ready. It must not be
+// copied; see CopyFrom. A nil *Header reads as empty. Names match without regard to case and keep the case they came in.
+type Header pairs.List
 
-func init() {
-	hook.Header = func(h any) *pairs.List { return &h.(*Header).list }
-}
+func (h *Header) list() *pairs.List { return (*pairs.List)(h) }
 
+// read returns the list to read from.
 func (h *Header) read() *pairs.List {
 	if h == nil {
 		return &noPairs
 	}
-	return &h.list
+	return h.list()
 }
 
 // Add appends a field.
-func (h *Header) Add(name, value string) { pairs.Add(&h.list, name, value) }
+func (h *Header) Add(name, value string) { pairs.Add(h.list(), name, value) }
 
 // AddBytes appends a field; it copies name and value.
-func (h *Header) AddBytes(name, value []byte) { pairs.Add(&h.list, name, value) }
+func (h *Header) AddBytes(name, value []byte) { pairs.Add(h.list(), name, value) }
 
 // Set gives name this one value: in the place of the first field of that name, or at the end.
 func (h *Header) Set(name, value string) {
-	i := h.list.FindFold(name, 0)
+	i := h.list().FindFold(name, 0)
 	if i < 0 {
 		h.Add(name, value)
 		return
 	}
-	pairs.SetValue(&h.list, i, value)
-	for j := h.list.FindFold(name, i+1); j >= 0; j = h.list.FindFold(name, j) {
-		h.list.Delete(j)
+	pairs.SetValue(h.list(), i, value)
+	for j := h.list().FindFold(name, i+1); j >= 0; j = h.list().FindFold(name, j) {
+		h.list().Delete(j)
 	}
 }
 
 // Del removes every field of that name.
 func (h *Header) Del(name string) {
-	for i := h.list.FindFold(name, 0); i >= 0; i = h.list.FindFold(name, i) {
-		h.list.Delete(i)
+	for i := h.list().FindFold(name, 0); i >= 0; i = h.list().FindFold(name, i) {
+		h.list().Delete(i)
 	}
 }
 
@@ -87,7 +82,7 @@ func (h *Header) All() iter.Seq2[[]byte, []byte] { return h.read().All() }
 func (h *Header) Len() int { return h.read().Len() }
 
 // Reset removes all fields and keeps the memory.
-func (h *Header) Reset() { h.list.Reset() }
+func (h *Header) Reset() { h.list().Reset() }
 
 // CopyFrom makes h a copy of src that shares nothing with it; h's memory is used again.
-func (h *Header) CopyFrom(src *Header) { h.list.CopyFrom(src.read()) }
+func (h *Header) CopyFrom(src *Header) { h.list().CopyFrom(src.read()) }

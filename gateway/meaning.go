@@ -4,7 +4,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
 // This file reads params by their meaning. Every string is a copy.
@@ -132,7 +132,7 @@ func (r *Request) Host() string {
 // UWSGI_SCHEME) and never by a header field of the request such as X-Forwarded-Proto.
 func (r *Request) TLS() bool {
 	v, _ := r.Params.Lookup("HTTPS")
-	if pairs.EqualFold(v, "on") || pairs.EqualFold(v, "true") || string(v) == "1" {
+	if grammar.EqualFold(v, "on") || grammar.EqualFold(v, "true") || string(v) == "1" {
 		return true
 	}
 	for _, name := range [...]string{"REQUEST_SCHEME", "UWSGI_SCHEME"} { // rule F37

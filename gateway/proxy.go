@@ -100,9 +100,9 @@ func newPassage(w ResponseWriter, r *Request) *passage {
 	x := passages.Get().(*passage)
 	x.w = w
 	x.req.CopyFrom(r)
-	x.req.Params.list.DeleteFunc(notPassed)
+	x.req.Params.list().DeleteFunc(notPassed)
 	if x.req.Upgrade == "" {
-		x.req.Params.list.DeleteFunc(ofUpgrade)
+		x.req.Params.list().DeleteFunc(ofUpgrade)
 	}
 	if v, _ := x.req.Params.Lookup("SERVER_PROTOCOL"); string(v) == "HTTP/2" || string(v) == "HTTP/3" {
 		x.req.Params.Set("SERVER_PROTOCOL", string(v)+".0")
@@ -112,7 +112,7 @@ func newPassage(w ResponseWriter, r *Request) *passage {
 }
 
 func (x *passage) release() {
-	if race.Enabled || x.req.Params.list.Cap() > maxPooled || x.res.Header.list.Cap() > maxPooled {
+	if race.Enabled || x.req.Params.list().Cap() > maxPooled || x.res.Header.list().Cap() > maxPooled {
 		return
 	}
 	x.req.Reset()

@@ -9,7 +9,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
 // Role is what an application is asked to do, FastCGI section 6; its constants are in package fastcgi. 0 stands for
@@ -44,25 +44,39 @@ type Request struct {
 	Upgrade       string                            // the token asked for; client: "" makes a 101 an error; server: "websocket", where Hijack can grant it
 	Peer, Local   netip.AddrPort                    // server: of the socket; zero for Unix sockets
 
-	context hook.ContextSource
+	context ContextSource
 	memory  bytes.Reader
 	content []byte
 	again   func() (io.Reader, error)
 }
 
-func init() {
-	hook.SetContext = func(r any, c hook.ContextSource) { r.(*Request).context = c }
+// A ContextSource makes the context of a request when it is first asked for.
+type ContextSource interface {
+	RequestContext() context.Context
 }
 
-// Context is the request's. On a server it is made when first asked for, is an object of its own that may be kept, is
-// cancelled when the request ends, is aborted or loses its peer, and has an AfterFunc method. Elsewhere it is
-// context.Background.
+// Context returns the context of the request. On a server it is made when first asked for, is an object of its own that
+// may be kept, is cancelled when the request ends, is aborted or loses its peer, and has an AfterFunc method. Elsewhere
+// it is context.Background, unless SetContext has set another.
 func (r *Request) Context() context.Context {
 	if r.context == nil {
 		return context.Background()
 	}
 	return r.context.RequestContext()
 }
+
+// SetContext makes ctx the context of r, for a Handler that passes r on to another. ctx should be derived from
+// r.Context. Reset and CopyFrom remove it.
+func (r *Request) SetContext(ctx context.Context) { r.context = fixedContext{ctx} }
+
+// SetContextSource makes the context of r the one that s returns, for a server whose requests pay for a context only if
+// it is used. A nil s removes the context.
+func (r *Request) SetContextSource(s ContextSource) { r.context = s }
+
+// fixedContext is the ContextSource of a context that exists.
+type fixedContext struct{ ctx context.Context }
+
+func (f fixedContext) RequestContext() context.Context { return f.ctx }
 
 // SetBody makes b the body: Body, ContentLength and GetBody. b is not copied and must not change while the request is
 // in use. It allocates once per Request, not per call.
@@ -109,7 +123,7 @@ func (r *Request) CopyFrom(src *Request) {
 // space or a broken escape is ErrParam, and leaves r without params.
 func (r *Request) SetTarget(method, target string) error {
 	r.Reset()
-	if !isToken(method) {
+	if !grammar.IsToken(method) {
 		return fmt.Errorf("gateway: method: %w", ErrParam)
 	}
 	path, query, _ := strings.Cut(target, "?")

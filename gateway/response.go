@@ -6,9 +6,7 @@ import (
 	"io"
 	"strconv"
 
-	"github.com/gatehouse-go/gatehouse/internal/hook"
-	"github.com/gatehouse-go/gatehouse/internal/pairs"
-	"github.com/gatehouse-go/gatehouse/internal/scan"
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
 // Response is one answer. It belongs to who passed it to RoundTrip; reset and use it again: it keeps its memory.
@@ -19,23 +17,21 @@ type Response struct {
 	Body          io.ReadCloser // never nil after RoundTrip; a Stream when Status is 101
 	AppStatus     uint32        // FastCGI appStatus or CGI exit status; set when Body has given io.EOF
 
-	local bool // the head may be a local redirect, RFC 3875 section 6.2.2
-}
-
-func init() {
-	hook.LocalRedirect = func(r any) bool { return r.(*Response).local }
+	// LocalRedirect says that the head was a Location with a path and nothing else. If the body is empty too, it asks
+	// for an internal redirect, RFC 3875 section 6.2.2. ConsumeResponse sets it, and AppendResponse ignores it.
+	LocalRedirect bool
 }
 
 // Reset makes r empty; it keeps its memory.
 func (r *Response) Reset() {
 	r.Header.Reset()
-	r.Status, r.ContentLength, r.Body, r.AppStatus, r.local = 0, 0, nil, 0, false
+	r.Status, r.ContentLength, r.Body, r.AppStatus, r.LocalRedirect = 0, 0, nil, 0, false
 }
 
 // settleLength makes the Content-Length field say what ContentLength says, where whoever changed one forgot the other.
 func (r *Response) settleLength() {
 	v, ok := r.Header.Lookup("Content-Length")
-	n, number := decimal(v)
+	n, number := grammar.Decimal(v)
 	switch {
 	case r.ContentLength < 0 && ok:
 		r.Header.Del("Content-Length")
@@ -69,10 +65,10 @@ func appendHead(dst []byte, start string, r *Response) ([]byte, error) {
 	l := r.Header.read()
 	for i := range l.Len() {
 		name, value := l.Name(i), l.Value(i)
-		if pairs.EqualFold(name, "Status") || pairs.EqualFold(name, "Content-Length") {
+		if grammar.EqualFold(name, "Status") || grammar.EqualFold(name, "Content-Length") {
 			continue
 		}
-		if !isToken(name) || !isFieldValue(value) {
+		if !grammar.IsToken(name) || !grammar.IsFieldValue(value) {
 			return dst, fmt.Errorf("gateway: response field %d: %w", i, ErrMalformed)
 		}
 		b = append(append(b, name...), ": "...)
@@ -97,7 +93,7 @@ func appendHead(dst []byte, start string, r *Response) ([]byte, error) {
 // Then n is -1 and r is empty.
 func ConsumeResponse(b []byte, r *Response) (n int, err error) {
 	r.Reset()
-	var end scan.Head
+	var end grammar.HeadEnd
 	if n = end.Find(b); n == 0 {
 		return 0, nil
 	}
@@ -109,7 +105,7 @@ func ConsumeResponse(b []byte, r *Response) (n int, err error) {
 }
 
 func consumeHead(b []byte, r *Response) error {
-	l := &r.Header.list
+	l := r.Header.list()
 	l.AppendRaw(b) // whole; the fields are marked in the copy
 	raw := l.Raw(0)
 	r.ContentLength = -1
@@ -133,7 +129,7 @@ func consumeHead(b []byte, r *Response) error {
 		r.Status = 200
 		if i := l.FindFold("Location", 0); i >= 0 {
 			r.Status = 302
-			r.local = l.Len() == 1 && bytes.HasPrefix(l.Value(i), []byte("/")) && r.ContentLength < 0
+			r.LocalRedirect = l.Len() == 1 && bytes.HasPrefix(l.Value(i), []byte("/")) && r.ContentLength < 0
 		}
 	}
 	return nil
@@ -151,7 +147,7 @@ func statusLine(line []byte) (status int, ok bool) {
 		return 0, false
 	}
 	version, rest, found := bytes.Cut(rest, []byte(" "))
-	if !found || !isVersion(version) || !isFieldValue(rest) { // rule F20
+	if !found || !isVersion(version) || !grammar.IsFieldValue(rest) { // rule F20
 		return 0, false
 	}
 	return threeDigits(rest)
@@ -167,19 +163,19 @@ func threeDigits(v []byte) (status int, ok bool) {
 	if len(v) < 3 || len(v) > 3 && v[3] != ' ' {
 		return 0, false
 	}
-	n, ok := decimal(v[:3])
+	n, ok := grammar.Decimal(v[:3])
 	return int(n), ok && n >= 100
 }
 
 // consumeField reads a line that lies at offset at of the list's buffer.
 func consumeField(r *Response, line []byte, at int) error {
-	l := &r.Header.list
+	l := r.Header.list()
 	colon := bytes.IndexByte(line, ':')
-	if colon < 0 || !isToken(line[:colon]) {
+	if colon < 0 || !grammar.IsToken(line[:colon]) {
 		return fmt.Errorf("line %d: %w", l.Len(), ErrMalformed)
 	}
 	value := trimSpace(line[colon+1:])
-	if !isFieldValue(value) { // rule F18, F22
+	if !grammar.IsFieldValue(value) { // rule F18, F22
 		return fmt.Errorf("field %q: control byte: %w", line[:min(colon, 64)], ErrMalformed)
 	}
 	if l.Len() == MaxPairs || colon > MaxNameBytes || len(value) > MaxValueBytes {
@@ -197,22 +193,22 @@ func consumeField(r *Response, line []byte, at int) error {
 // meaning looks at the fields that say where the answer ends and what it is.
 func meaning(r *Response, name, value []byte) (keep bool, err error) {
 	switch {
-	case pairs.EqualFold(name, "Status"):
+	case grammar.EqualFold(name, "Status"):
 		status, ok := threeDigits(value)
 		if !ok || r.Status != 0 && r.Status != status {
 			return false, fmt.Errorf("field Status: %w", ErrMalformed)
 		}
 		r.Status = status
 		return false, nil
-	case pairs.EqualFold(name, "Content-Length"):
-		n, ok := decimal(value)
+	case grammar.EqualFold(name, "Content-Length"):
+		n, ok := grammar.Decimal(value)
 		if !ok || r.ContentLength >= 0 && r.ContentLength != n {
 			return false, fmt.Errorf("field Content-Length: %w", ErrMalformed)
 		}
 		first := r.ContentLength < 0
 		r.ContentLength = n
 		return first, nil
-	case pairs.EqualFold(name, "Transfer-Encoding"): // rule F19
+	case grammar.EqualFold(name, "Transfer-Encoding"): // rule F19
 		// No gateway protocol has one: its framing would be taken for content, or content for framing (F19).
 		return false, fmt.Errorf("field Transfer-Encoding: %w", ErrMalformed)
 	}

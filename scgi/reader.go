@@ -5,8 +5,8 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/inbuf"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/plain"
 )
 
@@ -69,16 +69,13 @@ func readHead(in *inbuf.Buffer, req *gateway.Request, limit int) error {
 	if err := readComma(in); err != nil {
 		return err
 	}
-	if err := markHead(hook.Params(&req.Params)); err != nil {
+	if err := markHead((*pairs.List)(&req.Params)); err != nil {
 		return err
 	}
-	if v := hook.Params(&req.Params).Value(0); len(v) == 0 {
+	if v := (*pairs.List)(&req.Params).Value(0); len(v) == 0 {
 		return fmt.Errorf("scgi: CONTENT_LENGTH is empty: %w", gateway.ErrParam)
 	}
-	if err := hook.Receive(req); err != nil {
-		return fmt.Errorf("scgi: %w", err)
-	}
-	if err := plain.SettleLength(req); err != nil {
+	if err := plain.Receive(req); err != nil {
 		return fmt.Errorf("scgi: %w", err)
 	}
 	return nil

@@ -6,10 +6,8 @@ import (
 	"strconv"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/codec"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
-	"github.com/gatehouse-go/gatehouse/internal/send"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // maxDigits is the number of digits that the length of a head may have. What goes beyond is no length that anybody means.
@@ -17,7 +15,7 @@ const maxDigits = 10
 
 // AppendParam appends a param: the name, a NUL, the value, a NUL. An empty name, or a NUL in either, is ErrParam.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
-	if len(name) == 0 || codec.HasNUL(name) || codec.HasNUL(value) {
+	if len(name) == 0 || params.HasNUL(name) || params.HasNUL(value) {
 		return dst, fmt.Errorf("scgi: %w", gateway.ErrParam)
 	}
 	return appendPair(dst, name, value), nil
@@ -35,22 +33,22 @@ func pairSize(name, value []byte) int { return len(name) + len(value) + 2 }
 // part of one, -1 if its name is empty.
 func ConsumeParam(b []byte) (name, value []byte, n int) {
 	p, n := pairBounds(b)
-	return codec.Views(b, p, n)
+	return params.Views(b, p, n)
 }
 
 // pairBounds finds the pair at the start of b: where it lies, and its size.
-func pairBounds(b []byte) (codec.Pair, int) {
+func pairBounds(b []byte) (params.Pair, int) {
 	name := bytes.IndexByte(b, 0)
 	if name <= 0 {
-		return codec.Pair{}, -1 - name // no NUL: 0, a part of one; a NUL first: -1, no name
+		return params.Pair{}, -1 - name // no NUL: 0, a part of one; a NUL first: -1, no name
 	}
 	value := name + 1
 	length := bytes.IndexByte(b[value:], 0)
 	if length < 0 {
-		return codec.Pair{}, 0
+		return params.Pair{}, 0
 	}
 	end := value + length
-	return codec.Pair{NameEnd: name, Value: value, ValueEnd: end}, end + 1
+	return params.Pair{NameEnd: name, Value: value, ValueEnd: end}, end + 1
 }
 
 // mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs have.
@@ -58,9 +56,9 @@ func mark(l *pairs.List, at int) (n int, err error) {
 	for b := l.Raw(at); n < len(b); {
 		p, size := pairBounds(b[n:])
 		if size <= 0 || l.Len() == gateway.MaxPairs {
-			return n, codec.Fault(size)
+			return n, params.Fault(size)
 		}
-		codec.Put(l, at+n, p)
+		params.Put(l, at+n, p)
 		n += size
 	}
 	return n, nil
@@ -68,13 +66,13 @@ func mark(l *pairs.List, at int) (n int, err error) {
 
 // AppendParams appends every pair of p, without framing and as they are. Errors are those of AppendParam.
 func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
-	return codec.Append(dst, p, AppendParam[[]byte, []byte])
+	return params.Append(dst, (*pairs.List)(p), AppendParam[[]byte, []byte])
 }
 
 // ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had; what follows them is
 // a part of a pair. An empty name is ErrMalformed: then n is -1 and p is as it was. It applies no other rule.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
-	if n, err = codec.Consume(b, p, mark); err != nil {
+	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
 		return n, fmt.Errorf("scgi: %w", err)
 	}
 	return n, nil
@@ -83,7 +81,7 @@ func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 // markHead makes params of the whole head of a request: CONTENT_LENGTH comes first, and SCGI is 1, wherever it stands
 // (lighttpd has it last).
 func markHead(l *pairs.List) error {
-	if err := codec.MarkAll(l, mark); err != nil {
+	if err := params.MarkAll(l, mark); err != nil {
 		return fmt.Errorf("scgi: %w", err)
 	}
 	if l.Len() == 0 || string(l.Name(0)) != "CONTENT_LENGTH" {
@@ -109,7 +107,7 @@ func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, err
 	if r.Role > 1 {
 		return dst, fmt.Errorf("scgi: role %v: %w", r.Role, gateway.ErrParam)
 	}
-	head, err := send.New(r, env)
+	head, err := params.NewHead((*pairs.List)(&r.Params), env, r.ContentLength, r.Body != nil)
 	if err != nil {
 		return dst, fmt.Errorf("scgi: %w", err)
 	}
@@ -131,7 +129,7 @@ func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, err
 }
 
 // restSize is the size of what follows CONTENT_LENGTH and SCGI.
-func restSize(head send.Head) (size int) {
+func restSize(head params.Head) (size int) {
 	for name, value, ok := head.Next(); ok; name, value, ok = head.Next() {
 		if string(name) != "SCGI" {
 			size += pairSize(name, value)
@@ -145,7 +143,7 @@ func restSize(head send.Head) (size int) {
 // see Reader.ReadRequest. A length that is not written as the specification says, a head that does not end in a comma
 // or inside a pair, that does not begin with CONTENT_LENGTH or lacks an SCGI of 1 is ErrMalformed and n is -1.
 func ConsumeRequest(b []byte, p *gateway.Params) (n int, err error) {
-	l := hook.Params(p)
+	l := (*pairs.List)(p)
 	l.Reset()
 	size, used, err := consumeSize(b)
 	if err != nil {

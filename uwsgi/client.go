@@ -12,7 +12,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/call"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
-	"github.com/gatehouse-go/gatehouse/internal/send"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/single"
 )
 
@@ -67,7 +67,7 @@ func (c *Client) single() *single.Client {
 		s.Protocol, s.Addr, s.MaxConns = "uwsgi", c.Addr, c.MaxConns
 		s.SendTimeout, s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
 		s.Observe, s.Prepare, s.Connect, s.Silence = c.Observe, c.prepare, c.connect, silence
-		if c.env, s.Fault = send.Env(c.Env); s.Fault == nil {
+		if c.env, s.Fault = params.Env(c.Env); s.Fault == nil {
 			c.dialer, s.Fault = call.NewDialer(c.Addr, c.Dial, c.DialTimeout)
 		}
 	})

@@ -5,9 +5,9 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/codec"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/inbuf"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/plain"
 )
 
@@ -89,14 +89,11 @@ func readVars(in *inbuf.Buffer, req *gateway.Request, h PacketHeader, limit int)
 	if err := plain.TakeBlock(in, &req.Params, size); err != nil {
 		return err
 	}
-	if err := codec.MarkAll(hook.Params(&req.Params), mark); err != nil {
+	if err := params.MarkAll((*pairs.List)(&req.Params), mark); err != nil {
 		return fmt.Errorf("uwsgi: %w", err)
 	}
 	req.Modifier1, req.Modifier2 = h.Modifier1, h.Modifier2
-	if err := hook.Receive(req); err != nil {
-		return fmt.Errorf("uwsgi: %w", err)
-	}
-	if err := plain.SettleLength(req); err != nil {
+	if err := plain.Receive(req); err != nil {
 		return fmt.Errorf("uwsgi: %w", err)
 	}
 	return nil

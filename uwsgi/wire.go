@@ -6,10 +6,8 @@ import (
 	"math"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/codec"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
-	"github.com/gatehouse-go/gatehouse/internal/send"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 const headerSize = 4
@@ -40,7 +38,7 @@ func ConsumeHeader(b []byte) (h PacketHeader, n int) {
 // AppendParam appends a var: the length of its name in two bytes, little-endian, the name, and the same of its value. An
 // empty name or a NUL in either is ErrParam; one of more than 65,535 bytes is ErrTooLarge.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
-	if len(name) == 0 || codec.HasNUL(name) || codec.HasNUL(value) {
+	if len(name) == 0 || params.HasNUL(name) || params.HasNUL(value) {
 		return dst, fmt.Errorf("uwsgi: %w", gateway.ErrParam)
 	}
 	if len(name) > maxVars || len(value) > maxVars {
@@ -61,29 +59,29 @@ func pairSize(name, value []byte) int { return len(name) + len(value) + 4 }
 // of one, -1 if its name is empty.
 func ConsumeParam(b []byte) (name, value []byte, n int) {
 	p, n := pairBounds(b)
-	return codec.Views(b, p, n)
+	return params.Views(b, p, n)
 }
 
 // pairBounds finds the pair at the start of b: where it lies, and its size. Two bytes of length stand before the name and
 // before the value.
-func pairBounds(b []byte) (codec.Pair, int) {
+func pairBounds(b []byte) (params.Pair, int) {
 	if len(b) < 2 {
-		return codec.Pair{}, 0
+		return params.Pair{}, 0
 	}
 	length := int(binary.LittleEndian.Uint16(b))
 	if length == 0 {
-		return codec.Pair{}, -1
+		return params.Pair{}, -1
 	}
 	name := 2 + length
 	value := name + 2
 	if len(b) < value {
-		return codec.Pair{}, 0
+		return params.Pair{}, 0
 	}
 	end := value + int(binary.LittleEndian.Uint16(b[name:]))
 	if len(b) < end {
-		return codec.Pair{}, 0
+		return params.Pair{}, 0
 	}
-	return codec.Pair{Name: 2, NameEnd: name, Value: value, ValueEnd: end}, end
+	return params.Pair{Name: 2, NameEnd: name, Value: value, ValueEnd: end}, end
 }
 
 // mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs have.
@@ -91,9 +89,9 @@ func mark(l *pairs.List, at int) (n int, err error) {
 	for b := l.Raw(at); n < len(b); {
 		p, size := pairBounds(b[n:])
 		if size <= 0 || l.Len() == gateway.MaxPairs {
-			return n, codec.Fault(size)
+			return n, params.Fault(size)
 		}
-		codec.Put(l, at+n, p)
+		params.Put(l, at+n, p)
 		n += size
 	}
 	return n, nil
@@ -101,13 +99,13 @@ func mark(l *pairs.List, at int) (n int, err error) {
 
 // AppendParams appends every pair of p, without framing and as they are. Errors are those of AppendParam.
 func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
-	return codec.Append(dst, p, AppendParam[[]byte, []byte])
+	return params.Append(dst, (*pairs.List)(p), AppendParam[[]byte, []byte])
 }
 
 // ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had; what follows them is
 // a part of a pair. An empty name is ErrMalformed: then n is -1 and p is as it was. It applies no other rule.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
-	if n, err = codec.Consume(b, p, mark); err != nil {
+	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
 		return n, fmt.Errorf("uwsgi: %w", err)
 	}
 	return n, nil
@@ -131,7 +129,7 @@ func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, err
 	case r.ContentLength < 0 && r.Body != nil:
 		return dst, fmt.Errorf("uwsgi: %w", gateway.ErrLengthRequired)
 	}
-	head, err := send.New(r, env)
+	head, err := params.NewHead((*pairs.List)(&r.Params), env, r.ContentLength, r.Body != nil)
 	if err != nil {
 		return dst, fmt.Errorf("uwsgi: %w", err)
 	}
@@ -151,7 +149,7 @@ func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, err
 // error if b does not hold a whole one. It applies the rules of the wire alone, not those of the params: see
 // Reader.ReadRequest. Vars that end inside a pair or hold an empty name are ErrMalformed and n is -1.
 func ConsumeRequest(b []byte, p *gateway.Params) (h PacketHeader, n int, err error) {
-	l := hook.Params(p)
+	l := (*pairs.List)(p)
 	l.Reset()
 	h, used := ConsumeHeader(b)
 	end := used + int(h.Size)
@@ -159,7 +157,7 @@ func ConsumeRequest(b []byte, p *gateway.Params) (h PacketHeader, n int, err err
 		return PacketHeader{}, 0, nil
 	}
 	l.AppendRaw(b[used:end])
-	if err := codec.MarkAll(l, mark); err != nil {
+	if err := params.MarkAll(l, mark); err != nil {
 		l.Reset()
 		return PacketHeader{}, -1, fmt.Errorf("uwsgi: %w", err)
 	}

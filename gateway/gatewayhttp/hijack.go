@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/scan"
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
 // Hijack hands the connection to the handler of a request that asks for an upgrade.
@@ -40,7 +40,7 @@ type hijacked struct {
 
 	writing sync.Mutex // one Write at a time; it guards head and end
 	head    []byte
-	end     scan.Head
+	end     grammar.HeadEnd
 
 	mu     sync.Mutex     // of what follows; held by nobody who waits for the peer
 	status int            // of an answer that is no 101: what follows its head is its body
@@ -137,7 +137,7 @@ func (c *hijacked) advance() (opened bool, err error) {
 		if _, err := gateway.ConsumeResponse(c.head[:n], &res); err != nil {
 			return false, err
 		}
-		c.head, c.end = c.head[n:], scan.Head{}
+		c.head, c.end = c.head[n:], grammar.HeadEnd{}
 		switch {
 		case res.Status == http.StatusSwitchingProtocols:
 			return true, c.upgrade(&res.Header)

@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
 // Mapping says how an http.Request becomes a gateway.Request. Transport and Proxy share one. nil is a Mapping of zero
@@ -243,7 +243,7 @@ func scriptEnd(p string, extensions []string) int {
 			continue
 		}
 		for _, e := range extensions {
-			if len(e) > 0 && len(e) < end && pairs.EqualFold(p[end-len(e):end], e) { // rule F9
+			if len(e) > 0 && len(e) < end && grammar.EqualFold(p[end-len(e):end], e) { // rule F9
 				return end
 			}
 		}

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/race"
 	"github.com/gatehouse-go/gatehouse/internal/single"
 	"github.com/gatehouse-go/gatehouse/internal/tunnel"
@@ -305,7 +305,7 @@ func (x *crossing) endBody(w http.ResponseWriter, r *http.Request) {
 
 func (x *crossing) release() {
 	const maxPooled = 128 << 10
-	if race.Enabled || hook.Params(&x.req.Params).Cap() > maxPooled || hook.Header(&x.res.Header).Cap() > maxPooled {
+	if race.Enabled || (*pairs.List)(&x.req.Params).Cap() > maxPooled || (*pairs.List)(&x.res.Header).Cap() > maxPooled {
 		return
 	}
 	x.req.Reset()

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
 )
 
 // maxRedirects is how many local redirects may follow one another for one request.
@@ -21,7 +20,7 @@ type redirectKey struct{}
 // redirected serves a local redirect, RFC 3875 section 6.2.2: a head that is a Location with a path and nothing else,
 // and no body. It reports whether it did; if not, x.res is as it was.
 func (p *Proxy) redirected(x *crossing, w http.ResponseWriter, r *http.Request) bool {
-	if p.LocalRedirect == nil || !hook.LocalRedirect(&x.res) {
+	if p.LocalRedirect == nil || !x.res.LocalRedirect {
 		return false
 	}
 	location := x.res.Header.Get("Location")

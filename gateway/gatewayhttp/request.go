@@ -12,7 +12,7 @@ import (
 	"sync"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
 )
 
 // incoming is an http.Request that came through a gateway, in one piece of memory.
@@ -84,7 +84,7 @@ func (k *paramsKeeper) end() {
 // that stands twice, which no Reader gives.
 func NewRequest(ctx context.Context, r *gateway.Request) (*http.Request, error) {
 	in := new(incoming)
-	if hook.Params(&r.Params).Repeats() {
+	if (*pairs.List)(&r.Params).Repeats() {
 		return nil, fmt.Errorf("gatewayhttp: a param that stands twice: %w", gateway.ErrParam)
 	}
 	in.ctx.params.kept = new(gateway.Params) // at once: nobody says when r is used for another

@@ -9,17 +9,26 @@ import (
 	"math"
 	"slices"
 
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
 	"github.com/gatehouse-go/gatehouse/internal/race"
 )
 
-// List is pairs in order. The zero value is ready. It owns its bytes.
+// A List is pairs in order. The zero value is ready. It owns its bytes. It must not be copied; see CopyFrom and Take.
 type List struct {
+	noCopy noCopy
+
 	buf   []byte
 	pairs []pair
 	joins joiner
 }
 
-// pair is where a name and a value lie in buf.
+// noCopy makes go vet refuse a copy.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
+
+// A pair says where a name and a value lie in buf.
 type pair struct{ name, nameEnd, value, valueEnd uint32 }
 
 // Len is the number of pairs.
@@ -65,31 +74,11 @@ func (l *List) FindBytes(name []byte) int {
 func (l *List) FindFold(name string, start int) int {
 	for i := start; i < len(l.pairs); i++ {
 		p := &l.pairs[i]
-		if int(p.nameEnd-p.name) == len(name) && EqualFold(l.buf[p.name:p.nameEnd], name) {
+		if int(p.nameEnd-p.name) == len(name) && grammar.EqualFold(l.buf[p.name:p.nameEnd], name) {
 			return i
 		}
 	}
 	return -1
-}
-
-// EqualFold compares a and b without regard to the case of ASCII letters; bytes over 0x7f only match themselves.
-func EqualFold[A, B ~string | ~[]byte](a A, b B) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range len(a) {
-		if x, y := a[i], b[i]; x != y && lower(x) != lower(y) {
-			return false
-		}
-	}
-	return true
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		return c | 0x20
-	}
-	return c
 }
 
 // All yields views of every pair.
@@ -109,6 +98,19 @@ func Add[N, V ~string | ~[]byte](l *List, name N, value V) {
 	l.buf = append(append(l.buf, name...), value...)
 	mid := at + len(name)
 	l.Mark(at, mid, mid, mid+len(value))
+}
+
+// Set gives the first pair of that name this value, or appends it, and drops the other pairs of that name.
+func Set[V ~string | ~[]byte](l *List, name string, value V) {
+	i := l.Find(name, 0)
+	if i < 0 {
+		Add(l, name, value)
+		return
+	}
+	SetValue(l, i, value)
+	for j := l.Find(name, i+1); j >= 0; j = l.Find(name, j) {
+		l.Delete(j)
+	}
 }
 
 // SetValue gives pair i another value. The bytes of the old one stay in the buffer until Reset.
@@ -165,7 +167,10 @@ func (l *List) Reset() {
 }
 
 // Take makes l what src was, and src an empty list without memory.
-func (l *List) Take(src *List) { *l, *src = *src, List{} }
+func (l *List) Take(src *List) {
+	l.buf, l.pairs, l.joins = src.buf, src.pairs, src.joins
+	src.buf, src.pairs, src.joins = nil, nil, joiner{}
+}
 
 // Cap is how many bytes of memory the list keeps, for pools that drop what has grown large.
 func (l *List) Cap() int { return cap(l.buf) + cap(l.pairs)*16 }

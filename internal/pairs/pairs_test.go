@@ -78,14 +78,3 @@ func TestJoinMany(t *testing.T) {
 		}
 	}
 }
-
-func TestEqualFold(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		same bool
-	}{{"Content-Type", "cONTENT-tYPE", true}, {"a", "ab", false}, {"[", "{", false}, {"\xc5", "\xe5", false}, {"K", "\u212a", false}, {"@", "`", false}} {
-		if EqualFold(c.a, []byte(c.b)) != c.same {
-			t.Errorf("%q and %q", c.a, c.b)
-		}
-	}
-}

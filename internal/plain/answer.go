@@ -10,9 +10,8 @@ import (
 	"syscall"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
 	"github.com/gatehouse-go/gatehouse/internal/inbuf"
-	"github.com/gatehouse-go/gatehouse/internal/pairs"
-	"github.com/gatehouse-go/gatehouse/internal/scan"
 )
 
 const (
@@ -76,7 +75,7 @@ func (a *Answer) ReadHead(res *gateway.Response, limit int) error {
 // switched decides whether a 101 is the one that was asked for (F31).
 func (a *Answer) switched(res *gateway.Response) error {
 	token, _ := res.Header.Lookup("Upgrade")
-	if a.Upgrade == "" || !pairs.EqualFold(token, a.Upgrade) { // rule F31
+	if a.Upgrade == "" || !grammar.EqualFold(token, a.Upgrade) { // rule F31
 		return fmt.Errorf("status 101 that was not asked for: %w", gateway.ErrMalformed)
 	}
 	a.left = -1
@@ -86,7 +85,7 @@ func (a *Answer) switched(res *gateway.Response) error {
 
 // oneHead reads one head. None of it is looked at twice, however it arrives.
 func (a *Answer) oneHead(res *gateway.Response, limit int) error {
-	var end scan.Head
+	var end grammar.HeadEnd
 	for {
 		n := end.Find(a.in.Buffered())
 		if n > limit || n == 0 && a.in.Len() > limit { // rule F17

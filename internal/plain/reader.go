@@ -5,8 +5,9 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/inbuf"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // Reader is what the Readers of SCGI and uwsgi share: requests, or answers, one after another. Its zero value must be
@@ -94,7 +95,7 @@ func (b *responseBody) Close() error {
 
 // TakeBlock moves the next n bytes of in to the end of p's buffer, as they arrive, without making params of them.
 func TakeBlock(in *inbuf.Buffer, p *gateway.Params, n int) error {
-	l := hook.Params(p)
+	l := (*pairs.List)(p)
 	for n > 0 {
 		b := in.Buffered()
 		b = b[:min(len(b), n)]
@@ -118,11 +119,13 @@ func Cut(err error) error {
 	return err
 }
 
-// SettleLength makes of the -1 that stands for a CONTENT_LENGTH that is absent or empty the 0 that it means where a
-// body is raw. The "-1" of lighttpd and Caddy, which would mean a body to the end of the connection, is ErrParam.
-func SettleLength(req *gateway.Request) error {
-	if req.ContentLength >= 0 {
-		return nil
+// Receive applies the rules of a received head to req's params, and sets req.ContentLength. An absent or empty
+// CONTENT_LENGTH means 0 where a body is raw; the "-1" of lighttpd and Caddy, which would mean a body to the end of the
+// connection, is ErrParam.
+func Receive(req *gateway.Request) (err error) {
+	l := (*pairs.List)(&req.Params)
+	if req.ContentLength, err = params.Receive(l); err != nil || req.ContentLength >= 0 {
+		return err
 	}
 	if v, _ := req.Params.Lookup("CONTENT_LENGTH"); len(v) > 0 {
 		return fmt.Errorf("CONTENT_LENGTH: %w", gateway.ErrParam)

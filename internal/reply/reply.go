@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
 // Errors of a handler, or of what it left behind.
@@ -58,22 +59,11 @@ func contentLength(h *gateway.Header) (int64, error) {
 	if !ok {
 		return -1, nil
 	}
-	n, ok := Decimal(v)
+	n, ok := grammar.Decimal(v)
 	if !ok {
 		return -1, errors.New("gateway: the handler's Content-Length is no number")
 	}
 	return n, nil
-}
-
-// Decimal reads a length of at least one digit.
-func Decimal(v []byte) (n int64, ok bool) {
-	for _, c := range v {
-		if c < '0' || c > '9' || n > 1<<58 {
-			return 0, false
-		}
-		n = n*10 + int64(c-'0')
-	}
-	return n, len(v) > 0
 }
 
 // Add counts n bytes of body, if the head allows them.

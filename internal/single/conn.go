@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/hook"
 	"github.com/gatehouse-go/gatehouse/internal/inbuf"
 	"github.com/gatehouse-go/gatehouse/internal/outbuf"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/plain"
 	"github.com/gatehouse-go/gatehouse/internal/reply"
 	"github.com/gatehouse-go/gatehouse/internal/reqctx"
@@ -94,8 +94,8 @@ func (c *conn) equip() {
 	c.mu.Lock()
 	c.mem = m
 	c.mu.Unlock()
-	hook.Params(&c.req.Params).Take(&m.params)
-	hook.Header(&c.res.Header).Take(&m.fields)
+	(*pairs.List)(&c.req.Params).Take(&m.params)
+	(*pairs.List)(&c.res.Header).Take(&m.fields)
 	c.out.B = m.out[:0]
 }
 
@@ -104,10 +104,10 @@ func (c *conn) dismiss() {
 	body := c.req.Body
 	c.req.Reset()
 	c.req.Body = body // which is dead, and says so
-	hook.SetContext(&c.req, (*source)(c))
+	c.req.SetContextSource((*source)(c))
 	c.res.Reset()
-	c.mem.params.Take(hook.Params(&c.req.Params))
-	c.mem.fields.Take(hook.Header(&c.res.Header))
+	c.mem.params.Take((*pairs.List)(&c.req.Params))
+	c.mem.fields.Take((*pairs.List)(&c.res.Header))
 	c.mem.params.Reset() // of what somebody may have added in between
 	c.mem.fields.Reset()
 }
@@ -181,7 +181,7 @@ func (c *conn) start() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.req.Peer, c.req.Local = sock.AddrPort(c.c.RemoteAddr()), sock.AddrPort(c.c.LocalAddr())
-	hook.SetContext(&c.req, (*source)(c))
+	c.req.SetContextSource((*source)(c))
 	if c.left = c.req.ContentLength; c.left > 0 {
 		c.req.Body = (*body)(c)
 	}

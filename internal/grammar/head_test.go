@@ -1,4 +1,4 @@
-package scan
+package grammar
 
 import (
 	"strings"
@@ -10,12 +10,12 @@ func TestFind(t *testing.T) {
 		"A: 1\r\n\r\nbody": 8, "A: 1\n\nbody": 6, "A: 1\r\n\nbody": 7, "A: 1\n\r\nbody": 7, "\r\nbody": 2, "\nbody": 1, "A: 1\r\n": 0, "": 0,
 		"A: 1\n\r\r\n\n": 9, "\r": 0,
 	} {
-		var h Head
+		var h HeadEnd
 		if got := h.Find([]byte(in)); got != want {
 			t.Errorf("%q: %d, want %d", in, got, want)
 		}
 		// Byte by byte it is the same, and nothing is looked at twice.
-		h = Head{}
+		h = HeadEnd{}
 		got, looked := 0, 0
 		for n := range len(in) + 1 {
 			before := h.next
@@ -28,7 +28,7 @@ func TestFind(t *testing.T) {
 			t.Errorf("%q byte by byte: %d, want %d; looked at %d bytes", in, got, want, looked)
 		}
 	}
-	var h Head
+	var h HeadEnd
 	long := []byte(strings.Repeat("A: 1\r\n", 100000) + "\r\n")
 	if got := h.Find(long); got != len(long) {
 		t.Errorf("%d", got)

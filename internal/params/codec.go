@@ -1,0 +1,85 @@
+package params
+
+import (
+	"fmt"
+
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+)
+
+// A Pair says where a pair lies in a slice that begins with it. It has four fields since larger structs are not kept in
+// registers, which makes reading params three times as slow. The size of the whole pair goes with it: 0 means that the
+// slice holds only a part of one, -1 that its name is empty.
+type Pair struct{ Name, NameEnd, Value, ValueEnd int }
+
+// A Marker makes pairs of the bytes of l from offset at on, up to the first that is not whole, and returns how many bytes
+// they had. Every protocol has its own loop: a call of a function value for each pair would be most of the cost.
+type Marker func(l *pairs.List, at int) (n int, err error)
+
+// Put makes a pair of the bytes of l in which p lies, from offset at on.
+func Put(l *pairs.List, at int, p Pair) {
+	l.Mark(at+p.Name, at+p.NameEnd, at+p.Value, at+p.ValueEnd)
+}
+
+// Fault returns why no pair of that size can be made, nil if it is only not whole.
+func Fault(size int) error {
+	switch {
+	case size < 0:
+		return fmt.Errorf("param with an empty name: %w", ErrMalformed)
+	case size > 0:
+		return fmt.Errorf("more than %d params: %w", MaxPairs, ErrTooLarge)
+	}
+	return nil
+}
+
+// HasNUL reports whether s holds a NUL, which no param may.
+func HasNUL[S ~string | ~[]byte](s S) bool {
+	for i := range len(s) {
+		if s[i] == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Views returns the pair at the start of b as ConsumeParam of a protocol does.
+func Views(b []byte, p Pair, size int) (name, value []byte, n int) {
+	if size <= 0 {
+		return nil, nil, size
+	}
+	return b[p.Name:p.NameEnd:p.NameEnd], b[p.Value:p.ValueEnd:p.ValueEnd], size
+}
+
+// Append appends every pair of l with add.
+func Append(dst []byte, l *pairs.List, add func(dst, name, value []byte) ([]byte, error)) ([]byte, error) {
+	b := dst
+	for i := range l.Len() {
+		var err error
+		if b, err = add(b, l.Name(i), l.Value(i)); err != nil {
+			return dst, err
+		}
+	}
+	return b, nil
+}
+
+// Consume adds every whole pair at the start of b to l and returns how many bytes they had. On an error n is -1 and l is
+// unchanged.
+func Consume(b []byte, l *pairs.List, mark Marker) (n int, err error) {
+	at, count := l.Size(), l.Len()
+	l.AppendRaw(b)
+	n, err = mark(l, at)
+	if err != nil {
+		l.Truncate(count, at)
+		return -1, err
+	}
+	l.Truncate(l.Len(), at+n)
+	return n, nil
+}
+
+// MarkAll makes pairs of the bytes of a whole head. One that ends inside a pair is malformed.
+func MarkAll(l *pairs.List, mark Marker) error {
+	n, err := mark(l, 0)
+	if err == nil && n < l.Size() {
+		err = fmt.Errorf("params end inside a pair: %w", ErrMalformed)
+	}
+	return err
+}
