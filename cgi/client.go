@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/client"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/params"
-	"github.com/gatehouse-go/gatehouse/internal/single"
 )
 
 // Client is a gateway.RoundTripper that runs a program for each request. Set its fields before the first use and leave
@@ -55,7 +55,7 @@ type Client struct {
 	env    *pairs.List
 	path   string // Path, absolute
 	root   string // Root, absolute
-	core   single.Client
+	core   client.Client
 	reaper reaper
 }
 
@@ -92,7 +92,7 @@ func (c *Client) Close() error {
 }
 
 // single is what sends, made of the fields when it is first asked for.
-func (c *Client) single() *single.Client {
+func (c *Client) single() *client.Client {
 	c.once.Do(func() {
 		s := &c.core
 		s.Protocol, s.Addr, s.MaxConns = "cgi", cmp.Or(c.Path, c.Root), cmp.Or(c.MaxProcs, defaultProcs)
@@ -125,12 +125,12 @@ func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, plan any,
 }
 
 // connect starts the program.
-func (c *Client) connect(ctx context.Context, plan any) (single.Conn, error) {
+func (c *Client) connect(ctx context.Context, plan any) (client.Conn, error) {
 	return c.start(ctx, plan.(*job))
 }
 
 // silence waits for the end of a program that said nothing, and tells how it ended.
-func silence(conn single.Conn, _ int) string {
+func silence(conn client.Conn, _ int) string {
 	if state := conn.(*process).ended(); state != "" {
 		return "; " + state
 	}

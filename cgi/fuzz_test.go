@@ -15,7 +15,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/cgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
-	"github.com/gatehouse-go/gatehouse/internal/plain"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // streams is codec with what a process is given and gives as streams: a request is its environment, each pair ended by a
@@ -30,7 +30,7 @@ var streams = func() conformance.Codec {
 type process struct {
 	src    io.Reader
 	in     *os.File
-	answer *plain.Reader
+	answer *stream.Reader
 }
 
 func (p *process) ReadRequest(r *gateway.Request) error {
@@ -73,7 +73,7 @@ func setEnv(env []string) {
 
 func (p *process) ReadResponse(res *gateway.Response) error {
 	if p.answer == nil {
-		p.answer = new(plain.Reader)
+		p.answer = new(stream.Reader)
 		p.answer.Reset(p.src)
 	}
 	return p.answer.ReadResponse(res, 0, "cgi")

@@ -15,10 +15,8 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/call"
-	"github.com/gatehouse-go/gatehouse/internal/plain"
-	"github.com/gatehouse-go/gatehouse/internal/single"
-	"github.com/gatehouse-go/gatehouse/internal/sock"
+	"github.com/gatehouse-go/gatehouse/internal/client"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // job is a program that is to be run for a request.
@@ -35,7 +33,7 @@ type process struct {
 	stdin  *os.File
 	stdout *os.File
 	stderr *os.File
-	line   plain.StatusLine
+	line   stream.StatusLine
 	grace  time.Duration
 	timer  *time.Timer // of Timeout
 	errs   *errorLog
@@ -56,12 +54,12 @@ type process struct {
 }
 
 var (
-	_ single.Conn    = (*process)(nil)
-	_ single.Process = (*process)(nil)
+	_ client.Conn    = (*process)(nil)
+	_ client.Process = (*process)(nil)
 )
 
 // start runs a program.
-func (c *Client) start(ctx context.Context, j *job) (single.Conn, error) {
+func (c *Client) start(ctx context.Context, j *job) (client.Conn, error) {
 	if err := c.stillThere(j); err != nil {
 		return nil, err
 	}
@@ -72,12 +70,12 @@ func (c *Client) start(ctx context.Context, j *job) (single.Conn, error) {
 		cmd.Dir = filepath.Dir(file)
 	}
 	p := &process{
-		cmd: cmd, grace: c.grace(), line: plain.LineRefused,
+		cmd: cmd, grace: c.grace(), line: stream.LineRefused,
 		over: make(chan struct{}), silent: make(chan struct{}), gone: make(chan struct{}), reaper: &c.reaper,
 		errs: &errorLog{ctx: ctx, to: j.r.Stderr, lineTo: c.line},
 	}
 	if c.nph(file) {
-		p.line = plain.LineRequired
+		p.line = stream.LineRequired
 	}
 	pipes, err := p.pipes()
 	if err == nil && c.Prepare != nil {
@@ -217,7 +215,7 @@ func (p *process) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline bounds the writes of the request's body.
 func (p *process) SetWriteDeadline(t time.Time) error { return p.stdin.SetWriteDeadline(t) }
 
-func (p *process) StatusLine() plain.StatusLine { return p.line }
+func (p *process) StatusLine() stream.StatusLine { return p.line }
 
 // Close ends the exchange, and the program's group unless program and output have ended: somebody else of the group may
 // write it.
@@ -347,7 +345,7 @@ type errorLog struct {
 	dead  atomic.Bool // nobody listens any more
 	mu    sync.Mutex  // held while somebody is told
 	taken int
-	lines sock.Lines
+	lines stream.Lines
 }
 
 func (s *errorLog) Write(b []byte) (int, error) {
@@ -392,7 +390,7 @@ func (c *Client) line(ctx context.Context, line []byte) {
 		c.Stderr(ctx, line)
 		return
 	}
-	call.Logger(c.Logger).LogAttrs(ctx, slog.LevelWarn, "program", slog.String("addr", c.core.Addr), slog.String("stderr", string(line)))
+	client.Logger(c.Logger).LogAttrs(ctx, slog.LevelWarn, "program", slog.String("addr", c.core.Addr), slog.String("stderr", string(line)))
 }
 
 // reaper is what a client's programs are ended by.

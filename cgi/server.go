@@ -11,9 +11,8 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/inbuf"
-	"github.com/gatehouse-go/gatehouse/internal/plain"
-	"github.com/gatehouse-go/gatehouse/internal/single"
+	"github.com/gatehouse-go/gatehouse/internal/server"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Server answers the one request this process was started for: the environment is its params, standard input its body,
@@ -47,9 +46,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	if _, ok := os.LookupEnv("GATEWAY_INTERFACE"); !ok {
 		return ErrNotStarted
 	}
-	core := &single.Server{
+	core := &server.Server{
 		Handler:    s.Handler,
-		ReadHead:   func(_ *inbuf.Buffer, r *gateway.Request) error { return readHead(r) },
+		ReadHead:   func(_ *stream.Input, r *gateway.Request) error { return readHead(r) },
 		AppendHead: gateway.AppendResponse,
 		Logger:     s.logger,
 		Stderr:     os.Stderr,
@@ -86,9 +85,9 @@ func ReadRequest(req *gateway.Request) error {
 		return err
 	}
 	if req.ContentLength > 0 {
-		in := new(inbuf.Buffer)
+		in := new(stream.Input)
 		in.Reset(os.Stdin)
-		req.Body = &plain.Body{In: in, Left: req.ContentLength}
+		req.Body = &stream.Body{In: in, Left: req.ContentLength}
 	}
 	return nil
 }
@@ -98,7 +97,7 @@ func readHead(req *gateway.Request) error {
 	if err := ConsumeEnv(os.Environ(), &req.Params); err != nil {
 		return err
 	}
-	if err := plain.Receive(req); err != nil {
+	if err := stream.Receive(req); err != nil {
 		return fmt.Errorf("cgi: %w", err)
 	}
 	return nil

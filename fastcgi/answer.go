@@ -16,8 +16,8 @@ const (
 	maxUnknown = 64 << 10 // bytes in records of unknown types
 )
 
-// answer is the answer that a Reader or a Client's connection is reading.
-type answer struct {
+// responseReader is the answer that a Reader or a Client's connection is reading.
+type responseReader struct {
 	id      uint16                                    // of the request; 0 takes the first that comes
 	bare    bool                                      // an answer that may lack the body its length tells of: HEAD's
 	interim func(status int, h *gateway.Header) error // takes 1xx answers; nil stands for "drop"
@@ -39,7 +39,7 @@ type answer struct {
 }
 
 // reset makes a ready for another answer; it keeps its memory.
-func (a *answer) reset() { *a = answer{head: a.head[:0]} }
+func (a *responseReader) reset() { *a = responseReader{head: a.head[:0]} }
 
 // ReadResponse reads the next answer's head into res, which it resets first; see gateway.ConsumeResponse for what it
 // takes. Interim answers (1xx) are passed over. res.Body reads from r, gives content as it arrives and is valid until
@@ -68,7 +68,7 @@ func (r *Reader) ReadResponse(res *gateway.Response) error {
 }
 
 // discard reads to the end of an answer that was begun.
-func (a *answer) discard(rec *records) error {
+func (a *responseReader) discard(rec *recordReader) error {
 	if a.broken {
 		return a.err
 	}
@@ -87,7 +87,7 @@ func (a *answer) discard(rec *records) error {
 }
 
 // step reads until output has arrived (content) or the answer ends (err is then what Body returns).
-func (a *answer) step(rec *records) (content []byte, err error) {
+func (a *responseReader) step(rec *recordReader) (content []byte, err error) {
 	for a.err == nil {
 		if rec.left == 0 || rec.h.Type != TypeStdout {
 			a.advance(rec)
@@ -103,7 +103,7 @@ func (a *answer) step(rec *records) (content []byte, err error) {
 }
 
 // advance reads the next record's header and takes the record.
-func (a *answer) advance(rec *records) {
+func (a *responseReader) advance(rec *recordReader) {
 	h, err := rec.next()
 	if err == io.EOF && a.closed && a.started {
 		// Some applications end the output and close, without END_REQUEST.
@@ -121,7 +121,7 @@ func (a *answer) advance(rec *records) {
 }
 
 // fail settles what Body returns from now on. After END_REQUEST the connection is still good.
-func (a *answer) fail(err error) {
+func (a *responseReader) fail(err error) {
 	a.broken = !a.ended
 	if err == io.ErrUnexpectedEOF || err == io.EOF && !a.ended && a.seen > 0 {
 		err = fmt.Errorf("fastcgi: %w", gateway.ErrTruncated)
@@ -130,7 +130,7 @@ func (a *answer) fail(err error) {
 }
 
 // atEnd is what Body returns when the answer is over.
-func (a *answer) atEnd() error {
+func (a *responseReader) atEnd() error {
 	if a.left > 0 && !a.bare {
 		return fmt.Errorf("fastcgi: body shorter than Content-Length: %w", gateway.ErrTruncated)
 	}
@@ -138,7 +138,7 @@ func (a *answer) atEnd() error {
 }
 
 // record takes one record. Content of STDOUT is left in rec.
-func (a *answer) record(rec *records, h RecordHeader) error {
+func (a *responseReader) record(rec *recordReader, h RecordHeader) error {
 	if h.ID == 0 && !h.Type.application() {
 		return nil // GET_VALUES_RESULT, UNKNOWN_TYPE
 	}
@@ -165,7 +165,7 @@ func (a *answer) record(rec *records, h RecordHeader) error {
 	return unexpected(h)
 }
 
-func (a *answer) stderrRecord(rec *records) error {
+func (a *responseReader) stderrRecord(rec *recordReader) error {
 	for rec.left > 0 {
 		b, err := rec.some()
 		if err != nil {
@@ -182,7 +182,7 @@ func (a *answer) stderrRecord(rec *records) error {
 	return nil
 }
 
-func (a *answer) endRecord(rec *records) error {
+func (a *responseReader) endRecord(rec *recordReader) error {
 	content, err := rec.whole()
 	if err != nil {
 		return err
@@ -205,7 +205,7 @@ func (a *answer) endRecord(rec *records) error {
 }
 
 // readHead reads the answer's head into res, and past interim answers.
-func (a *answer) readHead(rec *records, res *gateway.Response, limit int) error {
+func (a *responseReader) readHead(rec *recordReader, res *gateway.Response, limit int) error {
 	for range maxInterim + 1 {
 		if err := a.oneHead(rec, res, limit); err != nil {
 			return err
@@ -227,7 +227,7 @@ func (a *answer) readHead(rec *records, res *gateway.Response, limit int) error 
 
 // oneHead reads up to the end of one head. A head that lies whole in the buffer is read where it lies; one that comes
 // in pieces is gathered, and none of it is looked at twice.
-func (a *answer) oneHead(rec *records, res *gateway.Response, limit int) error {
+func (a *responseReader) oneHead(rec *recordReader, res *gateway.Response, limit int) error {
 	a.head, a.scan = a.head[:0], grammar.HeadEnd{}
 	for {
 		b, err := a.step(rec)
@@ -263,7 +263,7 @@ func (a *answer) oneHead(rec *records, res *gateway.Response, limit int) error {
 
 // read reads the body. When what it gives is the last and the end has arrived too, it says so at once, so that a
 // caller that passes the body on can send both together.
-func (a *answer) read(rec *records, p []byte) (int, error) {
+func (a *responseReader) read(rec *recordReader, p []byte) (int, error) {
 	for {
 		if a.err != nil {
 			return 0, a.err
@@ -286,7 +286,7 @@ func (a *answer) read(rec *records, p []byte) (int, error) {
 	}
 }
 
-func (a *answer) content(rec *records, p []byte) (int, error) {
+func (a *responseReader) content(rec *recordReader, p []byte) (int, error) {
 	if a.left > 0 {
 		p = p[:min(int64(len(p)), a.left)]
 	}
@@ -299,7 +299,7 @@ func (a *answer) content(rec *records, p []byte) (int, error) {
 }
 
 // lookAhead takes the records that have arrived whole, up to output, whose header alone it takes, or the end.
-func (a *answer) lookAhead(rec *records) error {
+func (a *responseReader) lookAhead(rec *recordReader) error {
 	for a.err == nil {
 		h, ok := rec.peek()
 		if !ok || !rec.buffered(h) && (h.Type != TypeStdout || h.Length == 0) {
@@ -317,7 +317,7 @@ func (a *answer) lookAhead(rec *records) error {
 }
 
 // ready reports whether read has something to give without waiting.
-func (a *answer) ready(rec *records) bool {
+func (a *responseReader) ready(rec *recordReader) bool {
 	if a.err == nil && (rec.left == 0 || rec.h.Type != TypeStdout) {
 		a.lookAhead(rec)
 	}
@@ -325,7 +325,7 @@ func (a *answer) ready(rec *records) bool {
 }
 
 // tail waits for the end of an answer whose promised length has come. Output beyond it is cut, and spoils the connection.
-func (a *answer) tail(rec *records) error {
+func (a *responseReader) tail(rec *recordReader) error {
 	for a.err == nil {
 		if rec.left > 0 && rec.h.Type == TypeStdout {
 			a.dirty, a.err = true, io.EOF

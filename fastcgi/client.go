@@ -12,12 +12,11 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/call"
-	"github.com/gatehouse-go/gatehouse/internal/outbuf"
+	"github.com/gatehouse-go/gatehouse/internal/client"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/params"
-	"github.com/gatehouse-go/gatehouse/internal/pool"
 	"github.com/gatehouse-go/gatehouse/internal/slab"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Client is a gateway.RoundTripper that sends requests to an application. Set its fields before the first use and leave
@@ -48,18 +47,18 @@ type Client struct {
 
 	once   sync.Once
 	env    *pairs.List
-	dialer call.Dialer
+	dialer client.Dialer
 	fault  error // of the configuration
-	pool   pool.Pool[*clientConn]
+	pool   client.Pool[*clientConn]
 	bodies slab.Pool[clientBody]
 	heads  sync.Pool // of *[]byte
-	count  call.Counters
+	count  client.Counters
 }
 
 func (c *Client) setUp() {
 	c.env, c.fault = params.Env(c.Env)
 	if c.fault == nil {
-		c.dialer, c.fault = call.NewDialer(c.Addr, c.Dial, c.DialTimeout)
+		c.dialer, c.fault = client.NewDialer(c.Addr, c.Dial, c.DialTimeout)
 	}
 	c.pool.Max, c.pool.MaxIdle = c.MaxConns, c.MaxIdle
 	c.pool.MaxAge = cmp.Or(c.MaxIdleTime, 30*time.Second)
@@ -103,7 +102,7 @@ func (c *Client) observe(x *attempt, err error) {
 }
 
 // clock runs for those who observe.
-func (c *Client) clock() call.Clock { return c.Observe != nil }
+func (c *Client) clock() client.Clock { return c.Observe != nil }
 
 // Stats returns the counters since the first use, and the gauges of now.
 func (c *Client) Stats() gateway.Stats {
@@ -142,7 +141,7 @@ func (x *attempt) prepare() error {
 		err = fmt.Errorf("fastcgi: %w", gateway.ErrLengthRequired)
 	}
 	if err == nil && r.ContentLength > 0 && r.Body == nil {
-		err = outbuf.ErrShort
+		err = stream.ErrShortBody
 	}
 	if err != nil {
 		return x.fail(gateway.PhaseRequest, nil, err)
@@ -194,7 +193,7 @@ func (x *attempt) over(cc *clientConn) error {
 
 // release gives the head's memory back, unless the goroutine that sends the body has it.
 func (x *attempt) release() {
-	if x.head != nil && cap(*x.head) <= outbuf.Keep {
+	if x.head != nil && cap(*x.head) <= stream.MaxKept {
 		x.c.heads.Put(x.head)
 	}
 }

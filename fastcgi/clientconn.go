@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/call"
-	"github.com/gatehouse-go/gatehouse/internal/outbuf"
-	"github.com/gatehouse-go/gatehouse/internal/sock"
+	"github.com/gatehouse-go/gatehouse/internal/client"
+	"github.com/gatehouse-go/gatehouse/internal/sockets"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // clientConn is a connection of a Client. One request at a time uses it: exchange begins with it, and the Body of the
@@ -25,23 +25,23 @@ import (
 type clientConn struct {
 	client *Client
 	c      net.Conn
-	peeker *sock.Peeker
+	peeker *sockets.Peeker
 	born   time.Time
 	id     uint16 // of the last request; they count up, so that a late answer is an error
 	reused bool
 	keep   bool
 
-	rec    records
-	answer answer
+	rec    recordReader
+	answer responseReader
 	out    output
 
 	// Of the current exchange.
-	up      call.Upload
+	up      client.Upload
 	rmu     sync.Mutex // held while the answer's Body is read or closed
 	ctx     context.Context
 	stop    func() bool // undoes the watch on ctx; nil if there is none
 	stderr  io.Writer
-	lines   sock.Lines
+	lines   stream.Lines
 	bmu     sync.Mutex // guards body
 	body    *clientBody
 	x       gateway.Exchange
@@ -53,11 +53,11 @@ type clientConn struct {
 }
 
 func newClientConn(c *Client, conn net.Conn) *clientConn {
-	cc := &clientConn{client: c, c: conn, peeker: sock.NewPeeker(conn), born: time.Now(), keep: c.MaxIdle > 0}
-	cc.out.Timeout = outbuf.Timeout(c.SendTimeout, call.DefaultSendTimeout)
+	cc := &clientConn{client: c, c: conn, peeker: sockets.NewPeeker(conn), born: time.Now(), keep: c.MaxIdle > 0}
+	cc.out.Timeout = stream.Timeout(c.SendTimeout, client.DefaultSendTimeout)
 	cc.out.Reset(conn)
 	cc.up.HeadTimeout, cc.up.BodyTimeout = c.HeadTimeout, c.IdleTimeout
-	cc.up.Reset(conn, &cc.out.Buffer)
+	cc.up.Reset(conn, &cc.out.Output)
 	cc.rec.reset(&cc.up)
 	cc.cancel = func() { conn.Close() }
 	cc.takeError = cc.stderrBytes
@@ -121,8 +121,8 @@ func (cc *clientConn) send(x *attempt) (gateway.Phase, error) {
 		return gateway.PhaseRequest, err
 	}
 	x.touched = x.body != nil || x.r.Data != nil
-	if x.body != nil && !outbuf.SmallMemory(x.body) || x.r.Role == Filter {
-		cc.up.Start(outbuf.InMemory(x.body) && x.r.Role != Filter)
+	if x.body != nil && !stream.SmallMemory(x.body) || x.r.Role == Filter {
+		cc.up.Start(stream.InMemory(x.body) && x.r.Role != Filter)
 		go cc.sendBody(sending{x.body, x.r.ContentLength, x.r.Data, dataLength(x.r), x.r.Role}, x.head) // rule F34
 		x.head = nil
 		return 0, nil
@@ -164,7 +164,7 @@ func (cc *clientConn) writeRequest(s sending) error {
 func (cc *clientConn) sendBody(s sending, head *[]byte) {
 	err := cc.writeRequest(s)
 	*head, cc.out.B = cc.out.B[:0], nil
-	if cap(*head) <= outbuf.Keep {
+	if cap(*head) <= stream.MaxKept {
 		cc.client.heads.Put(head)
 	}
 	if cc.up.Done(err) {
@@ -251,7 +251,7 @@ func (cc *clientConn) stderrLine(line []byte) {
 		cc.client.Stderr(cc.ctx, line)
 		return
 	}
-	call.Logger(cc.client.Logger).LogAttrs(cc.ctx, slog.LevelWarn, "application", slog.String("addr", cc.client.Addr), slog.String("stderr", string(line)))
+	client.Logger(cc.client.Logger).LogAttrs(cc.ctx, slog.LevelWarn, "application", slog.String("addr", cc.client.Addr), slog.String("stderr", string(line)))
 }
 
 // attach gives the answer its Body.
@@ -349,7 +349,7 @@ func (b *clientBody) Ready() bool {
 }
 
 // dropBuffered takes what has arrived of an answer that nobody reads, and reports io.EOF if that was all of it.
-func (a *answer) dropBuffered(rec *records) error {
+func (a *responseReader) dropBuffered(rec *recordReader) error {
 	a.left = -1
 	for a.err == nil {
 		if rec.in.Len() < rec.left {

@@ -17,7 +17,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/race"
-	"github.com/gatehouse-go/gatehouse/internal/sock"
+	"github.com/gatehouse-go/gatehouse/internal/sockets"
 )
 
 // serverConn is one connection of a Server, with one request on it or several.
@@ -35,8 +35,8 @@ type serverConn struct {
 	ctx         context.Context
 	peer, local netip.AddrPort
 	ended       func(err error) // called once, when the connection is over
-	rec         records
-	waiter      *sock.Waiter
+	rec         recordReader
+	waiter      *sockets.Waiter
 
 	wmu sync.Mutex // one sequence of records is written at a time
 
@@ -67,12 +67,12 @@ func newServerConn(s *Server, ctx context.Context, c net.Conn, ended func(error)
 	}
 	sc := &serverConn{
 		s: s, c: c, ctx: ctx,
-		peer: sock.AddrPort(c.RemoteAddr()), local: sock.AddrPort(c.LocalAddr()),
+		peer: sockets.AddrPort(c.RemoteAddr()), local: sockets.AddrPort(c.LocalAddr()),
 		ended: ended, leaders: 1,
 	}
 	sc.changed.L = &sc.mu
 	sc.rec.reset((*deadlineReader)(sc))
-	sc.waiter = sock.NewWaiter(c, func() []byte {
+	sc.waiter = sockets.NewWaiter(c, func() []byte {
 		sc.rec.in.Borrow()
 		return sc.rec.in.Space()
 	}, sc.rec.in.Return)

@@ -27,9 +27,9 @@ type Reader struct {
 	MaxHeadBytes int       // 0 stands for 1 MiB of a request's params, 64 KiB of an answer's head
 	Stderr       io.Writer // takes an answer's STDERR, 64 KiB of it at the most; nil stands for "drop"
 
-	rec    records
+	rec    recordReader
 	req    requestInput
-	answer answer
+	answer responseReader
 }
 
 // NewReader returns a Reader of r.
@@ -79,14 +79,14 @@ func orDefault(n, def int) int {
 type requestInput struct {
 	id    uint16
 	begin Begin
-	body  stream // STDIN
-	data  stream // DATA, of a Filter
-	fault error  // what the body did wrong; the next ReadRequest returns it
-	skip  bool   // the params were too large: what is left of them is dropped too
+	body  inputStream // STDIN
+	data  inputStream // DATA, of a Filter
+	fault error       // what the body did wrong; the next ReadRequest returns it
+	skip  bool        // the params were too large: what is left of them is dropped too
 }
 
-// stream is how much of an input stream has come and may come.
-type stream struct {
+// inputStream is how much of an input stream has come and may come.
+type inputStream struct {
 	length    int64 // promised; -1 stands for unknown
 	announced int64 // by the records that have come
 	taken     int64 // by whoever reads it
@@ -94,19 +94,19 @@ type stream struct {
 }
 
 // record counts a record of the stream.
-func (s *stream) record(h RecordHeader) {
+func (s *inputStream) record(h RecordHeader) {
 	s.announced += int64(h.Length)
 	s.ended = s.ended || h.Length == 0
 }
 
 // excess reports whether more was sent than promised.
-func (s *stream) excess() bool { return s.length >= 0 && s.announced > s.length }
+func (s *inputStream) excess() bool { return s.length >= 0 && s.announced > s.length }
 
 // short reports whether the stream has ended before its length.
-func (s *stream) short() bool { return s.ended && s.announced < s.length }
+func (s *inputStream) short() bool { return s.ended && s.announced < s.length }
 
 // room is how many bytes of an n-byte slice may be filled.
-func (s *stream) room(n int) int {
+func (s *inputStream) room(n int) int {
 	if s.length < 0 {
 		return n
 	}
@@ -206,7 +206,7 @@ func (r *Reader) paramsRecord(req *gateway.Request) error {
 	return takeParams(&r.rec, req, orDefault(r.MaxHeadBytes, defaultRequestHead))
 }
 
-func takeParams(rec *records, req *gateway.Request, limit int) error {
+func takeParams(rec *recordReader, req *gateway.Request, limit int) error {
 	l := (*pairs.List)(&req.Params)
 	if l.Size()+rec.left > limit {
 		return fmt.Errorf("fastcgi: params over %d bytes: %w", limit, gateway.ErrTooLarge)
@@ -254,7 +254,7 @@ func (r *Reader) startRequest(req *gateway.Request) error {
 		req.Body = (*requestBody)(r)
 	}
 	if req.Role == Filter {
-		r.req.data = stream{length: dataLength(req)}
+		r.req.data = inputStream{length: dataLength(req)}
 		req.Data = (*requestData)(r)
 	}
 	return nil
@@ -302,7 +302,7 @@ func (r *Reader) input(h RecordHeader) error {
 }
 
 // readStream reads the content of STDIN or DATA into p.
-func (r *Reader) readStream(t Type, s *stream, p []byte) (int, error) {
+func (r *Reader) readStream(t Type, s *inputStream, p []byte) (int, error) {
 	for {
 		switch {
 		case s.taken == s.length:

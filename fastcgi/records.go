@@ -5,25 +5,25 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/inbuf"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// records takes a byte stream apart. Content is handed out as it arrives; only whole waits for all of a record.
-type records struct {
-	in   inbuf.Buffer
+// recordReader takes a byte stream apart. Content is handed out as it arrives; only whole waits for all of a record.
+type recordReader struct {
+	in   stream.Input
 	h    RecordHeader
 	left int // content of the current record that is not used yet
 	pad  int // padding after it
 }
 
-func (r *records) reset(src io.Reader) {
+func (r *recordReader) reset(src io.Reader) {
 	r.in.Reset(src)
 	r.h, r.left, r.pad = RecordHeader{}, 0, 0
 }
 
 // next drops what is left of the current record and reads the header of the one after it. io.EOF says that the stream
 // ended between two records.
-func (r *records) next() (RecordHeader, error) {
+func (r *recordReader) next() (RecordHeader, error) {
 	if err := r.drop(); err != nil {
 		return RecordHeader{}, err
 	}
@@ -47,7 +47,7 @@ func (r *records) next() (RecordHeader, error) {
 }
 
 // drop uses up the current record.
-func (r *records) drop() error {
+func (r *recordReader) drop() error {
 	r.left, r.pad = 0, r.left+r.pad
 	for r.dropBuffered(); r.pad > 0; r.dropBuffered() {
 		if err := r.fill(); err != nil {
@@ -57,14 +57,14 @@ func (r *records) drop() error {
 	return nil
 }
 
-func (r *records) dropBuffered() {
+func (r *recordReader) dropBuffered() {
 	n := min(r.pad, r.in.Len())
 	r.in.Discard(n)
 	r.pad -= n
 }
 
 // fill reads more inside a record.
-func (r *records) fill() error {
+func (r *recordReader) fill() error {
 	err := r.in.Fill(1)
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
@@ -73,7 +73,7 @@ func (r *records) fill() error {
 }
 
 // some is a view of content that has arrived, at least one byte of it; left must not be 0.
-func (r *records) some() ([]byte, error) {
+func (r *recordReader) some() ([]byte, error) {
 	if r.in.Len() == 0 {
 		if err := r.fill(); err != nil {
 			return nil, err
@@ -83,13 +83,13 @@ func (r *records) some() ([]byte, error) {
 	return b[:min(len(b), r.left)], nil
 }
 
-func (r *records) use(n int) {
+func (r *recordReader) use(n int) {
 	r.in.Discard(n)
 	r.left -= n
 }
 
 // read moves content into p, straight from the source if nothing of it is buffered; left must not be 0.
-func (r *records) read(p []byte) (int, error) {
+func (r *recordReader) read(p []byte) (int, error) {
 	n, err := r.in.Read(p[:min(len(p), r.left)])
 	r.left -= n
 	if err == io.EOF {
@@ -100,7 +100,7 @@ func (r *records) read(p []byte) (int, error) {
 
 // whole is a view of all the content of the current record, which must not be used yet. The buffer grows to a record's
 // size at the most.
-func (r *records) whole() ([]byte, error) {
+func (r *recordReader) whole() ([]byte, error) {
 	for r.in.Len() < r.left {
 		err := r.in.Fill(r.left)
 		if err == io.EOF {
@@ -116,7 +116,7 @@ func (r *records) whole() ([]byte, error) {
 }
 
 // peek is the header of the next record if that can be told without reading.
-func (r *records) peek() (h RecordHeader, ok bool) {
+func (r *recordReader) peek() (h RecordHeader, ok bool) {
 	if r.left > 0 {
 		return RecordHeader{}, false
 	}
@@ -129,6 +129,6 @@ func (r *records) peek() (h RecordHeader, ok bool) {
 }
 
 // buffered reports whether the whole of the next record, whose header is h, has arrived.
-func (r *records) buffered(h RecordHeader) bool {
+func (r *recordReader) buffered(h RecordHeader) bool {
 	return r.in.Len() >= headerSize+int(h.Length)
 }

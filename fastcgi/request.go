@@ -10,18 +10,16 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/inbuf"
-	"github.com/gatehouse-go/gatehouse/internal/outbuf"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/race"
-	"github.com/gatehouse-go/gatehouse/internal/reply"
-	"github.com/gatehouse-go/gatehouse/internal/reqctx"
+	"github.com/gatehouse-go/gatehouse/internal/server"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // request is one request of a Server's connection. It is reused; what a handler gets to hold is the handle.
 type request struct {
 	c      *serverConn
-	h      *handle
+	h      *responseWriter
 	id     uint16
 	begin  Begin
 	req    *gateway.Request // the handle's
@@ -31,33 +29,33 @@ type request struct {
 	ready         bool // the params are whole
 	over          bool // END_REQUEST is being written
 	headLimit     time.Time
-	body, data    stream
-	pending       [2]inbuf.Queue // of body and data: what came while somebody else read
-	skipBody      bool           // nobody wants the rest of the body
-	fault         error          // ends the reading of body and data
+	body, data    inputStream
+	pending       [2]stream.Queue // of body and data: what came while somebody else read
+	skipBody      bool            // nobody wants the rest of the body
+	fault         error           // ends the reading of body and data
 	readDeadline  time.Time
 	writeDeadline time.Time
-	ctx           *reqctx.Context
+	ctx           *server.Context
 
 	aborted atomic.Bool // ABORT_REQUEST has come
 
 	// Guarded by wmu, as is the rest of the answer.
 	wmu        sync.Mutex
-	ans        reply.Reply // its head is the handle's
-	fields     pairs.List  // memory for the next one
+	ans        server.Response // its head is the handle's
+	fields     pairs.List      // memory for the next one
 	out        output
 	open       int // where the open STDOUT record begins in out.B; -1 if none is open
 	usedStderr bool
 	appStatus  uint32
 }
 
-// handle is what a handler gets: the request, the writer, and under other names the body, the data, STDERR and the
+// responseWriter is what a handler gets: the request, the writer, and under other names the body, the data, STDERR and the
 // context. Each request has one of its own, so that a handler that keeps one after it returned holds something dead or
 // empty, whatever has become of the request. The memory of its params and fields moves on to the next.
 //
 // What becomes of r when the request is over is not the handle's to see: r is looked at under c.mu, or under its own wmu,
 // and only while the pointer still holds it.
-type handle struct {
+type responseWriter struct {
 	gateway.WriterBase
 	c   atomic.Pointer[serverConn] // nil when r is: a slab keeps its handles for as long as one is used, and they no connection
 	r   atomic.Pointer[request]
@@ -66,21 +64,21 @@ type handle struct {
 }
 
 type (
-	bodyHandle    handle
-	dataHandle    handle
-	stderrHandle  handle
-	contextSource handle
+	bodyHandle    responseWriter
+	dataHandle    responseWriter
+	stderrHandle  responseWriter
+	contextSource responseWriter
 )
 
 // start makes r ready for its handler; empty says that the end of STDIN has come already.
 func (r *request) start(empty bool) {
 	r.req.Role = r.begin.Role
-	r.body = stream{length: r.req.ContentLength}
-	r.data = stream{ended: true}
+	r.body = inputStream{length: r.req.ContentLength}
+	r.data = inputStream{ended: true}
 	switch {
 	case r.req.Role == Authorizer:
 		// mod_authnz_fcgi sends no STDIN at all.
-		r.req.ContentLength, r.body = 0, stream{length: -1, ended: true}
+		r.req.ContentLength, r.body = 0, inputStream{length: -1, ended: true}
 	case empty && r.req.ContentLength < 0:
 		r.req.ContentLength, r.body.length = 0, 0
 	}
@@ -88,13 +86,13 @@ func (r *request) start(empty bool) {
 		r.req.Body = (*bodyHandle)(r.h)
 	}
 	if r.req.Role == Filter {
-		r.data = stream{length: dataLength(r.req)}
+		r.data = inputStream{length: dataLength(r.req)}
 		r.req.Data = (*dataHandle)(r.h)
 	}
 	r.open = -1
 }
 
-func (r *request) queueOf(t Type) (*stream, *inbuf.Queue) {
+func (r *request) queueOf(t Type) (*inputStream, *stream.Queue) {
 	if t == TypeData {
 		return &r.data, &r.pending[1]
 	}
@@ -141,7 +139,7 @@ func (r *request) abort(err error) (cancel func()) {
 
 // RequestContext makes the request's context.
 func (s *contextSource) RequestContext() context.Context {
-	h := (*handle)(s)
+	h := (*responseWriter)(s)
 	c := h.c.Load()
 	if c == nil {
 		return done
@@ -153,7 +151,7 @@ func (s *contextSource) RequestContext() context.Context {
 		return done
 	}
 	if r.ctx == nil {
-		r.ctx = reqctx.New(c.ctx, s)
+		r.ctx = server.NewContext(c.ctx, s)
 		if r.fault != nil {
 			r.ctx.Cancel(context.Canceled)
 		}
@@ -170,7 +168,7 @@ var done = func() context.Context {
 
 // Watch makes sure that somebody reads while the handler runs, so that an abort is seen.
 func (s *contextSource) Watch() {
-	h := (*handle)(s)
+	h := (*responseWriter)(s)
 	c := h.c.Load()
 	if c == nil {
 		return
@@ -182,22 +180,24 @@ func (s *contextSource) Watch() {
 	}
 }
 
-func (b *bodyHandle) Read(p []byte) (int, error) { return (*handle)(b).readStream(TypeStdin, p) }
+func (b *bodyHandle) Read(p []byte) (int, error) {
+	return (*responseWriter)(b).readStream(TypeStdin, p)
+}
 
-func (d *dataHandle) Read(p []byte) (int, error) { return (*handle)(d).readStream(TypeData, p) }
+func (d *dataHandle) Read(p []byte) (int, error) { return (*responseWriter)(d).readStream(TypeData, p) }
 
 // readStream reads content into p: what waits for it, or, where nobody else reads, straight from the connection.
-func (h *handle) readStream(t Type, p []byte) (int, error) {
+func (h *responseWriter) readStream(t Type, p []byte) (int, error) {
 	c := h.c.Load()
 	if c == nil {
-		return 0, reply.ErrOver
+		return 0, server.ErrOver
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
 		r := h.r.Load()
 		if r == nil {
-			return 0, reply.ErrOver
+			return 0, server.ErrOver
 		}
 		s, q := r.queueOf(t)
 		if t == TypeData && !r.skipBody {
@@ -256,7 +256,7 @@ func (c *serverConn) waitUntil(t time.Time) error {
 
 // readInline makes the handler's goroutine the reader for one step. c.mu is held before and after; r, which is h's
 // request before, may be over after.
-func (c *serverConn) readInline(h *handle, r *request, t Type, p []byte) (n int, err error) {
+func (c *serverConn) readInline(h *responseWriter, r *request, t Type, p []byte) (n int, err error) {
 	c.reading = true
 	id := r.id
 	c.mu.Unlock()
@@ -285,7 +285,7 @@ func (c *serverConn) readInline(h *handle, r *request, t Type, p []byte) (n int,
 		c.promote()
 	}
 	if !live {
-		return 0, reply.ErrOver
+		return 0, server.ErrOver
 	}
 	if err != nil && !late {
 		err = r.fault
@@ -299,9 +299,9 @@ func passed(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 
 // run calls the handler and ends the answer.
 func (r *request) run() {
-	err := reply.ErrGone
+	err := server.ErrGone
 	defer func() { r.finish(err) }()
-	err = reply.Serve(r.c.s.handler(r.begin.Role), r.h, r.req, r.c.s.logger)
+	err = server.CallHandler(r.c.s.handler(r.begin.Role), r.h, r.req, r.c.s.logger)
 }
 
 // finish ends the answer: END_REQUEST once, and nothing of this request after it.
@@ -361,7 +361,7 @@ func (r *request) complete(err error) (cut bool) {
 		err = r.commit(200) // rule F38
 	}
 	if err == nil && r.ans.Short(r.req) {
-		err = reply.ErrShort
+		err = server.ErrShort
 	}
 	switch sent := r.out.Sent.Load(); {
 	case err == nil:
@@ -387,7 +387,7 @@ func (r *request) replace(err error) {
 		r.c.s.logger().Warn("handler failed", "status", status, "error", err)
 	}
 	r.out.B = r.out.B[:0]
-	if errors.Is(err, reply.ErrPanic) {
+	if errors.Is(err, server.ErrPanic) {
 		r.out.B, _ = AppendRecord(r.out.B, TypeStderr, r.id, []byte("handler panicked"))
 		r.usedStderr = true
 	}
@@ -414,8 +414,8 @@ func (r *request) dismiss() {
 // recycle gives r back to the pool, unless it has grown large.
 func (r *request) recycle() {
 	s := r.c.s
-	small := r.params.Cap()+r.fields.Cap() <= outbuf.Keep && cap(r.out.B) <= outbuf.Keep &&
-		r.pending[0].Cap()+r.pending[1].Cap() <= outbuf.Keep
+	small := r.params.Cap()+r.fields.Cap() <= stream.MaxKept && cap(r.out.B) <= stream.MaxKept &&
+		r.pending[0].Cap()+r.pending[1].Cap() <= stream.MaxKept
 	if race.Enabled || !small {
 		return
 	}

@@ -8,28 +8,28 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/outbuf"
-	"github.com/gatehouse-go/gatehouse/internal/reply"
+	"github.com/gatehouse-go/gatehouse/internal/server"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // live locks r for its writer; h may have been dead for long.
-func (h *handle) live() (*request, error) {
+func (h *responseWriter) live() (*request, error) {
 	r := h.r.Load()
 	if r == nil {
-		return nil, reply.ErrOver
+		return nil, server.ErrOver
 	}
 	r.wmu.Lock()
 	if h.r.Load() != r {
 		r.wmu.Unlock()
-		return nil, reply.ErrOver
+		return nil, server.ErrOver
 	}
 	return r, nil
 }
 
 // Header is what WriteHeader will send.
-func (h *handle) Header() *gateway.Header { return &h.res.Header }
+func (h *responseWriter) Header() *gateway.Header { return &h.res.Header }
 
-func (h *handle) WriteHeader(status int) {
+func (h *responseWriter) WriteHeader(status int) {
 	r, err := h.live()
 	if err != nil {
 		return
@@ -55,7 +55,7 @@ func (r *request) commit(status int) error {
 	if n := len(b) - at; n > maxStream {
 		r.ans.Failed = fmt.Errorf("fastcgi: answer's head of %d bytes", n)
 	} else {
-		reply.WarnLarge(n, &r.c.s.warned, r.c.s.logger)
+		server.WarnLarge(n, &r.c.s.warned, r.c.s.logger)
 	}
 	return r.ans.Failed
 }
@@ -90,11 +90,11 @@ func (r *request) mayWrite(n int) error {
 	return r.ans.Add(n)
 }
 
-func (h *handle) Write(p []byte) (int, error) { return write(h, p) }
+func (h *responseWriter) Write(p []byte) (int, error) { return write(h, p) }
 
-func (h *handle) WriteString(s string) (int, error) { return write(h, s) }
+func (h *responseWriter) WriteString(s string) (int, error) { return write(h, s) }
 
-func write[S ~string | ~[]byte](h *handle, p S) (int, error) {
+func write[S ~string | ~[]byte](h *responseWriter, p S) (int, error) {
 	if err := h.filterFirst(); err != nil {
 		return 0, err
 	}
@@ -107,7 +107,7 @@ func write[S ~string | ~[]byte](h *handle, p S) (int, error) {
 		return 0, err
 	}
 	r.openRecord()
-	if len(r.out.B)-r.open+len(p) <= outbuf.Small {
+	if len(r.out.B)-r.open+len(p) <= stream.SmallBody {
 		r.out.B = append(r.out.B, p...)
 		return len(p), nil
 	}
@@ -146,11 +146,11 @@ func (r *request) send(p []byte) error {
 }
 
 // ReadFrom copies src through a buffer that is kept for that; io.Copy uses it.
-func (h *handle) ReadFrom(src io.Reader) (total int64, err error) {
-	if b, ok := src.(io.WriterTo); ok && outbuf.InMemory(src) {
+func (h *responseWriter) ReadFrom(src io.Reader) (total int64, err error) {
+	if b, ok := src.(io.WriterTo); ok && stream.InMemory(src) {
 		return b.WriteTo(writeOnly{h})
 	}
-	buf := copyBuffers.Get().(*[outbuf.Chunk]byte)
+	buf := copyBuffers.Get().(*[stream.ChunkSize]byte)
 	defer copyBuffers.Put(buf)
 	return io.CopyBuffer(writeOnly{h}, readOnly{src}, buf[:])
 }
@@ -159,9 +159,9 @@ func (h *handle) ReadFrom(src io.Reader) (total int64, err error) {
 type writeOnly struct{ io.Writer }
 type readOnly struct{ io.Reader }
 
-var copyBuffers = sync.Pool{New: func() any { return new([outbuf.Chunk]byte) }}
+var copyBuffers = sync.Pool{New: func() any { return new([stream.ChunkSize]byte) }}
 
-func (h *handle) Flush() error {
+func (h *responseWriter) Flush() error {
 	if err := h.filterFirst(); err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (h *handle) Flush() error {
 }
 
 // filterFirst makes a Filter finish STDIN before its output begins, section 6.4.
-func (h *handle) filterFirst() error {
+func (h *responseWriter) filterFirst() error {
 	r, err := h.live()
 	if err != nil {
 		return err
@@ -191,7 +191,7 @@ func (h *handle) filterFirst() error {
 	return err
 }
 
-func (h *handle) WriteInterim(status int, header *gateway.Header) error {
+func (h *responseWriter) WriteInterim(status int, header *gateway.Header) error {
 	r, err := h.live()
 	if err != nil {
 		return err
@@ -219,11 +219,11 @@ func (h *handle) WriteInterim(status int, header *gateway.Header) error {
 	return nil
 }
 
-func (h *handle) Stderr() io.Writer { return (*stderrHandle)(h) }
+func (h *responseWriter) Stderr() io.Writer { return (*stderrHandle)(h) }
 
 // Write sends p as STDERR records at once, behind what was gathered of STDOUT.
 func (w *stderrHandle) Write(p []byte) (int, error) {
-	r, err := (*handle)(w).live()
+	r, err := (*responseWriter)(w).live()
 	if err != nil {
 		return 0, err
 	}
@@ -246,23 +246,23 @@ func (w *stderrHandle) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (h *handle) SetAppStatus(status uint32) {
+func (h *responseWriter) SetAppStatus(status uint32) {
 	if r, err := h.live(); err == nil {
 		r.appStatus = status
 		r.wmu.Unlock()
 	}
 }
 
-func (h *handle) SetReadDeadline(t time.Time) error {
+func (h *responseWriter) SetReadDeadline(t time.Time) error {
 	c := h.c.Load()
 	if c == nil {
-		return reply.ErrOver
+		return server.ErrOver
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := h.r.Load()
 	if r == nil {
-		return reply.ErrOver
+		return server.ErrOver
 	}
 	r.readDeadline = t
 	if c.reading && c.inline == r {
@@ -272,16 +272,16 @@ func (h *handle) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-func (h *handle) SetWriteDeadline(t time.Time) error {
+func (h *responseWriter) SetWriteDeadline(t time.Time) error {
 	c := h.c.Load()
 	if c == nil {
-		return reply.ErrOver
+		return server.ErrOver
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := h.r.Load()
 	if r == nil {
-		return reply.ErrOver
+		return server.ErrOver
 	}
 	r.writeDeadline = t
 	if c.writer == r && !t.IsZero() {
@@ -291,4 +291,4 @@ func (h *handle) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-var _ gateway.ResponseWriter = (*handle)(nil)
+var _ gateway.ResponseWriter = (*responseWriter)(nil)

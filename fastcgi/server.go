@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/serve"
+	"github.com/gatehouse-go/gatehouse/internal/server"
 	"github.com/gatehouse-go/gatehouse/internal/slab"
-	"github.com/gatehouse-go/gatehouse/internal/sock"
+	"github.com/gatehouse-go/gatehouse/internal/sockets"
 )
 
 // Server answers requests with Handler. Set its fields before the first use and leave them; its methods may be called
@@ -46,10 +46,10 @@ type Server struct {
 	ConnContext     func(ctx context.Context, c net.Conn) context.Context // of a connection; nil stands for ctx
 	Logger          *slog.Logger                                          // nil stands for slog.Default
 
-	group    serve.Group
+	group    server.Group
 	active   atomic.Int64
 	requests sync.Pool // of *request
-	handles  slab.Pool[handle]
+	handles  slab.Pool[responseWriter]
 	warned   atomic.Bool
 }
 
@@ -63,13 +63,13 @@ const (
 
 // Started reports whether this process was started as a FastCGI application, section 2.2: descriptor 0 is a listening
 // socket. Then Run(ctx, "fd:0") serves it.
-func Started() bool { return sock.IsListener(0) }
+func Started() bool { return sockets.IsListener(0) }
 
 // Listen opens a listener on "host:port", "unix:/path" (mode is that of the socket, 0 stands for 0660; a socket that
 // nobody listens on is replaced, anything else there is an error), "fd:N" (inherited) or "systemd:NAME" (LISTEN_FDS and
 // LISTEN_FDNAMES; NAME may be empty, which takes the first).
 func Listen(addr string, mode fs.FileMode) (net.Listener, error) {
-	return serve.Listen("fastcgi", addr, mode)
+	return server.Listen("fastcgi", addr, mode)
 }
 
 // Run listens on addr and serves until ctx is done, then shuts down within ShutdownTimeout. It returns nil if every
@@ -79,7 +79,7 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 	if err != nil {
 		return err
 	}
-	return serve.Run(ctx, s, l, s.ShutdownTimeout)
+	return server.Run(ctx, s, l, s.ShutdownTimeout)
 }
 
 // ListenAndServe listens on addr and serves until the server is closed. Addresses are those of Listen.
@@ -106,7 +106,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if s.BaseContext != nil {
 		ctx = s.BaseContext(l)
 	}
-	return s.group.Serve(l, serve.Options{
+	return s.group.Serve(l, server.Options{
 		MaxConns: cmp.Or(s.MaxConns, defaultMaxConns),
 		Peers:    peers,
 		Strict:   strict,

@@ -48,7 +48,7 @@ func getPath(id uint16, keep bool, path string) string {
 	return head(id, fastcgi.Responder, keep, "REQUEST_METHOD", "GET", "PATH_INFO", path) + stdin(id, "")
 }
 
-// TestServerConformance is items 121 to 160 of the conformance list; 159 is in internal/peers.
+// TestServerConformance is items 121 to 160 of the conformance list; 159 is in internal/integration.
 func TestServerConformance(t *testing.T) {
 	t.Run("the handler starts before STDIN [121]", func(t *testing.T) {
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {

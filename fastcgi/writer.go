@@ -5,7 +5,7 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/outbuf"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 const maxStream = 65528 // content of a stream's record that we write: a multiple of eight, so that it needs no padding
@@ -33,7 +33,7 @@ func (w *Writer) id() uint16 { return max(w.ID, 1) }
 // WriteRecord writes content as a record of type t; see AppendRecord. Content of 16 KiB and more is not copied where
 // the destination is a TCP or Unix connection.
 func (w *Writer) WriteRecord(t Type, id uint16, content []byte) error {
-	if len(content) <= outbuf.Small || !t.stream() {
+	if len(content) <= stream.SmallBody || !t.stream() {
 		var err error
 		if w.out.B, err = AppendRecord(w.out.B[:0], t, id, content); err != nil {
 			return err
@@ -98,7 +98,7 @@ func (w *Writer) WriteResponse(res *gateway.Response) error {
 
 // output gathers records.
 type output struct {
-	outbuf.Buffer
+	stream.Output
 	body streamWriter // kept here so that no call allocates one
 }
 
@@ -110,10 +110,10 @@ func (o *output) stream(t Type, id uint16, src io.Reader, length int64) error {
 	switch {
 	case src == nil:
 		if length > 0 {
-			err = outbuf.ErrShort
+			err = stream.ErrShortBody
 		}
-	case outbuf.InMemory(src):
-		err = s.fromMemory(src.(outbuf.Memory), length)
+	case stream.InMemory(src):
+		err = s.fromMemory(src.(stream.Memory), length)
 	default:
 		err = s.from(src, length)
 	}
@@ -145,7 +145,7 @@ func (s *streamWriter) Write(p []byte) (int, error) {
 	for len(p) > 0 {
 		n := min(len(p), maxStream) // rule F3
 		s.out.B = appendHeader(s.out.B, RecordHeader{Type: s.t, ID: s.id, Length: uint16(n)})
-		if len(s.out.B)+n <= 2*outbuf.Small && n == len(p) {
+		if len(s.out.B)+n <= 2*stream.SmallBody && n == len(p) {
 			s.out.B = append(s.out.B, p...)
 			s.out.Content.Add(int64(n))
 			return total, nil
@@ -165,8 +165,8 @@ func (s *streamWriter) Write(p []byte) (int, error) {
 	return total, nil
 }
 
-func (s *streamWriter) fromMemory(src outbuf.Memory, length int64) error {
-	if err := outbuf.CheckLength(src, length); err != nil {
+func (s *streamWriter) fromMemory(src stream.Memory, length int64) error {
+	if err := stream.CheckLength(src, length); err != nil {
 		return err
 	}
 	s.whole = true
@@ -176,7 +176,7 @@ func (s *streamWriter) fromMemory(src outbuf.Memory, length int64) error {
 
 // from copies src. A short body of known length leaves with what is in the buffer already.
 func (s *streamWriter) from(src io.Reader, length int64) error {
-	if length < 0 || length > outbuf.Small {
+	if length < 0 || length > stream.SmallBody {
 		if err := s.out.Flush(); err != nil {
 			return err
 		}
@@ -186,12 +186,12 @@ func (s *streamWriter) from(src io.Reader, length int64) error {
 		left = max(left-int64(n), -1)
 		switch {
 		case err == io.EOF && left > 0:
-			return outbuf.ErrShort
+			return stream.ErrShortBody
 		case err == io.EOF:
 			return nil
 		case err != nil:
 			return err
-		case length > outbuf.Small || length < 0 || left == 0:
+		case length > stream.SmallBody || length < 0 || left == 0:
 			// What has come is not kept waiting for what may come.
 			if err := s.out.Flush(); err != nil {
 				return err
@@ -204,9 +204,9 @@ func (s *streamWriter) from(src io.Reader, length int64) error {
 // once reads once and leaves what came in the buffer, as a record.
 func (s *streamWriter) once(src io.Reader, left int64) (n int, err error) {
 	start := len(s.out.B)
-	size := outbuf.Chunk
+	size := stream.ChunkSize
 	if left > 0 {
-		size = int(min(left, outbuf.Chunk))
+		size = int(min(left, stream.ChunkSize))
 	}
 	s.out.B = appendHeader(s.out.B, RecordHeader{Type: s.t, ID: s.id})
 	n, err = s.out.ReadBody(src, s.out.Grow(size))

@@ -17,7 +17,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/plain"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Client answers a client with bytes and fails a test unless Call, and the reading of what it returns, are over in Wait;
@@ -118,7 +118,7 @@ func newAnswers(p Protocol, src io.Reader) reader {
 	return r
 }
 
-type plainReader struct{ plain.Reader }
+type plainReader struct{ stream.Reader }
 
 func (r *plainReader) ReadRequest(*gateway.Request) error { return errors.ErrUnsupported }
 

@@ -5,9 +5,8 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/inbuf"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
-	"github.com/gatehouse-go/gatehouse/internal/plain"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // defaultRequestHead is the limit of a request's head in bytes where none is set.
@@ -22,7 +21,7 @@ const defaultRequestHead = 1 << 20
 type Reader struct {
 	MaxHeadBytes int // 0 stands for 1 MiB of a request's head, 64 KiB of an answer's
 
-	in plain.Reader
+	in stream.Reader
 }
 
 // NewReader returns a Reader of r.
@@ -52,7 +51,7 @@ func (r *Reader) ReadRequest(req *gateway.Request) error {
 }
 
 // readHead reads a head, no byte past its comma.
-func readHead(in *inbuf.Buffer, req *gateway.Request, limit int) error {
+func readHead(in *stream.Input, req *gateway.Request, limit int) error {
 	if limit <= 0 {
 		limit = defaultRequestHead
 	}
@@ -63,7 +62,7 @@ func readHead(in *inbuf.Buffer, req *gateway.Request, limit int) error {
 	if size > int64(limit) {
 		return fmt.Errorf("scgi: head of %d bytes, more than %d: %w", size, limit, gateway.ErrTooLarge)
 	}
-	if err := plain.TakeBlock(in, &req.Params, int(size)); err != nil {
+	if err := stream.TakeBlock(in, &req.Params, int(size)); err != nil {
 		return err
 	}
 	if err := readComma(in); err != nil {
@@ -75,14 +74,14 @@ func readHead(in *inbuf.Buffer, req *gateway.Request, limit int) error {
 	if v := (*pairs.List)(&req.Params).Value(0); len(v) == 0 {
 		return fmt.Errorf("scgi: CONTENT_LENGTH is empty: %w", gateway.ErrParam)
 	}
-	if err := plain.Receive(req); err != nil {
+	if err := stream.Receive(req); err != nil {
 		return fmt.Errorf("scgi: %w", err)
 	}
 	return nil
 }
 
 // readSize reads the length of the netstring and its colon. It stops at the first byte that is wrong.
-func readSize(in *inbuf.Buffer) (int64, error) {
+func readSize(in *stream.Input) (int64, error) {
 	for {
 		size, n, err := consumeSize(in.Buffered())
 		if n > 0 || err != nil {
@@ -99,10 +98,10 @@ func readSize(in *inbuf.Buffer) (int64, error) {
 	}
 }
 
-func readComma(in *inbuf.Buffer) error {
+func readComma(in *stream.Input) error {
 	if in.Len() == 0 {
 		if err := in.Fill(1); err != nil {
-			return plain.Cut(err)
+			return stream.Cut(err)
 		}
 	}
 	if in.Buffered()[0] != ',' {

@@ -10,9 +10,8 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/inbuf"
-	"github.com/gatehouse-go/gatehouse/internal/serve"
-	"github.com/gatehouse-go/gatehouse/internal/single"
+	"github.com/gatehouse-go/gatehouse/internal/server"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Server answers requests with Handler. Set its fields before the first use and leave them; its methods may be called
@@ -40,14 +39,14 @@ type Server struct {
 	Logger          *slog.Logger                                          // nil stands for slog.Default; takes what handlers write to Stderr, too
 
 	once sync.Once
-	core single.Server
+	core server.Server
 }
 
 // Listen opens a listener on "host:port", "unix:/path" (mode is that of the socket, 0 stands for 0660; a socket that
 // nobody listens on is replaced, anything else there is an error), "fd:N" (inherited) or "systemd:NAME" (LISTEN_FDS and
 // LISTEN_FDNAMES; NAME may be empty, which takes the first).
 func Listen(addr string, mode fs.FileMode) (net.Listener, error) {
-	return serve.Listen("scgi", addr, mode)
+	return server.Listen("scgi", addr, mode)
 }
 
 // Run listens on addr and serves until ctx is done, then shuts down within ShutdownTimeout. It returns nil if every
@@ -57,7 +56,7 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 	if err != nil {
 		return err
 	}
-	return serve.Run(ctx, s, l, s.ShutdownTimeout)
+	return server.Run(ctx, s, l, s.ShutdownTimeout)
 }
 
 // ListenAndServe listens on addr and serves until the server is closed. Addresses are those of Listen.
@@ -97,7 +96,7 @@ func (s *Server) logger() *slog.Logger {
 }
 
 // single is what serves, made of the fields when it is first asked for.
-func (s *Server) single() *single.Server {
+func (s *Server) single() *server.Server {
 	s.once.Do(func() {
 		c := &s.core
 		c.Handler, c.AppendHead, c.ReadHead = s.Handler, gateway.AppendResponse, s.readHead
@@ -108,6 +107,6 @@ func (s *Server) single() *single.Server {
 	return &s.core
 }
 
-func (s *Server) readHead(in *inbuf.Buffer, r *gateway.Request) error {
+func (s *Server) readHead(in *stream.Input, r *gateway.Request) error {
 	return readHead(in, r, s.MaxHeadBytes)
 }

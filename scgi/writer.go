@@ -4,13 +4,12 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/outbuf"
-	"github.com/gatehouse-go/gatehouse/internal/plain"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Writer writes to one side of a connection: requests, or answers. It has one buffer; every method flushes.
 type Writer struct {
-	out outbuf.Buffer
+	out stream.Output
 }
 
 // NewWriter returns a Writer to w.
@@ -31,7 +30,7 @@ func (w *Writer) WriteRequest(r *gateway.Request) error {
 	if w.out.B, err = AppendRequest(w.out.B[:0], r); err != nil {
 		return err
 	}
-	return plain.Write(&w.out, r.Body, r.ContentLength)
+	return stream.WriteBody(&w.out, r.Body, r.ContentLength)
 }
 
 // WriteResponse writes the head and body of res. The body must have res.ContentLength bytes unless that is -1, as for
@@ -43,7 +42,7 @@ func (w *Writer) WriteResponse(res *gateway.Response) error {
 		return err
 	}
 	if res.Body == nil {
-		return plain.Write(&w.out, nil, -1)
+		return stream.WriteBody(&w.out, nil, -1)
 	}
-	return plain.Write(&w.out, res.Body, res.ContentLength)
+	return stream.WriteBody(&w.out, res.Body, res.ContentLength)
 }

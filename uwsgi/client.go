@@ -10,10 +10,9 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/call"
+	"github.com/gatehouse-go/gatehouse/internal/client"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/params"
-	"github.com/gatehouse-go/gatehouse/internal/single"
 )
 
 // Client is a gateway.RoundTripper that sends requests to an application. Set its fields before the first use and leave
@@ -35,8 +34,8 @@ type Client struct {
 
 	once   sync.Once
 	env    *pairs.List
-	dialer call.Dialer
-	core   single.Client
+	dialer client.Dialer
+	core   client.Client
 }
 
 // RoundTrip sends r and reads the head of its answer into res; see gateway.RoundTripper. Errors are *gateway.Error; the
@@ -61,14 +60,14 @@ func (c *Client) Stats() gateway.Stats { return c.single().Stats() }
 func (c *Client) Close() error { return nil }
 
 // single is what sends, made of the fields when it is first asked for.
-func (c *Client) single() *single.Client {
+func (c *Client) single() *client.Client {
 	c.once.Do(func() {
 		s := &c.core
 		s.Protocol, s.Addr, s.MaxConns = "uwsgi", c.Addr, c.MaxConns
 		s.SendTimeout, s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
 		s.Observe, s.Prepare, s.Connect, s.Silence = c.Observe, c.prepare, c.connect, silence
 		if c.env, s.Fault = params.Env(c.Env); s.Fault == nil {
-			c.dialer, s.Fault = call.NewDialer(c.Addr, c.Dial, c.DialTimeout)
+			c.dialer, s.Fault = client.NewDialer(c.Addr, c.Dial, c.DialTimeout)
 		}
 	})
 	return &c.core
@@ -79,12 +78,12 @@ func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, plan any,
 	return head, nil, err
 }
 
-func (c *Client) connect(ctx context.Context, _ any) (single.Conn, error) {
+func (c *Client) connect(ctx context.Context, _ any) (client.Conn, error) {
 	return c.dialer.Connect(ctx)
 }
 
 // silence tells what uWSGI does to a packet over its buffer-size.
-func silence(_ single.Conn, head int) string {
+func silence(_ client.Conn, head int) string {
 	const usual = 4096
 	if head -= headerSize; head > usual {
 		return fmt.Sprintf("; the vars have %d bytes, and uWSGI's buffer-size is %d unless it is set", head, usual)

@@ -5,10 +5,9 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/inbuf"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/params"
-	"github.com/gatehouse-go/gatehouse/internal/plain"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Reader reads from one side of a connection: requests, or answers, one after another. It has one buffer, of 16 KiB,
@@ -20,7 +19,7 @@ import (
 type Reader struct {
 	MaxHeadBytes int // 0 stands for 65,535 of a request's vars, all that a packet can hold, and for 64 KiB of an answer's head
 
-	in plain.Reader
+	in stream.Reader
 }
 
 // NewReader returns a Reader of r.
@@ -52,7 +51,7 @@ func (r *Reader) ReadRequest(req *gateway.Request) error {
 }
 
 // readHead reads a packet's head, no byte past it.
-func readHead(in *inbuf.Buffer, req *gateway.Request, limit int) error {
+func readHead(in *stream.Input, req *gateway.Request, limit int) error {
 	h, err := readHeader(in)
 	if err != nil {
 		return err
@@ -60,7 +59,7 @@ func readHead(in *inbuf.Buffer, req *gateway.Request, limit int) error {
 	return readVars(in, req, h, limit)
 }
 
-func readHeader(in *inbuf.Buffer) (PacketHeader, error) {
+func readHeader(in *stream.Input) (PacketHeader, error) {
 	for {
 		h, n := ConsumeHeader(in.Buffered())
 		if n > 0 {
@@ -78,7 +77,7 @@ func readHeader(in *inbuf.Buffer) (PacketHeader, error) {
 }
 
 // readVars reads the block of vars that h announces.
-func readVars(in *inbuf.Buffer, req *gateway.Request, h PacketHeader, limit int) error {
+func readVars(in *stream.Input, req *gateway.Request, h PacketHeader, limit int) error {
 	size := int(h.Size)
 	switch {
 	case limit > 0 && size > limit:
@@ -86,14 +85,14 @@ func readVars(in *inbuf.Buffer, req *gateway.Request, h PacketHeader, limit int)
 	case size == 0 && h.Modifier1 == ModifierWSGI:
 		return fmt.Errorf("uwsgi: no vars: %w", gateway.ErrMalformed)
 	}
-	if err := plain.TakeBlock(in, &req.Params, size); err != nil {
+	if err := stream.TakeBlock(in, &req.Params, size); err != nil {
 		return err
 	}
 	if err := params.MarkAll((*pairs.List)(&req.Params), mark); err != nil {
 		return fmt.Errorf("uwsgi: %w", err)
 	}
 	req.Modifier1, req.Modifier2 = h.Modifier1, h.Modifier2
-	if err := plain.Receive(req); err != nil {
+	if err := stream.Receive(req); err != nil {
 		return fmt.Errorf("uwsgi: %w", err)
 	}
 	return nil

@@ -12,9 +12,8 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/inbuf"
-	"github.com/gatehouse-go/gatehouse/internal/serve"
-	"github.com/gatehouse-go/gatehouse/internal/single"
+	"github.com/gatehouse-go/gatehouse/internal/server"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Server answers requests with Handler. Set its fields before the first use and leave them; its methods may be called
@@ -45,14 +44,14 @@ type Server struct {
 	Logger          *slog.Logger                                          // nil stands for slog.Default; takes what handlers write to Stderr, too
 
 	once sync.Once
-	core single.Server
+	core server.Server
 }
 
 // Listen opens a listener on "host:port", "unix:/path" (mode is that of the socket, 0 stands for 0660; a socket that
 // nobody listens on is replaced, anything else there is an error), "fd:N" (inherited) or "systemd:NAME" (LISTEN_FDS and
 // LISTEN_FDNAMES; NAME may be empty, which takes the first).
 func Listen(addr string, mode fs.FileMode) (net.Listener, error) {
-	return serve.Listen("uwsgi", addr, mode)
+	return server.Listen("uwsgi", addr, mode)
 }
 
 // Run listens on addr and serves until ctx is done, then shuts down within ShutdownTimeout. It returns nil if every
@@ -62,7 +61,7 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 	if err != nil {
 		return err
 	}
-	return serve.Run(ctx, s, l, s.ShutdownTimeout)
+	return server.Run(ctx, s, l, s.ShutdownTimeout)
 }
 
 // ListenAndServe listens on addr and serves until the server is closed. Addresses are those of Listen.
@@ -102,7 +101,7 @@ func (s *Server) logger() *slog.Logger {
 }
 
 // single is what serves, made of the fields when it is first asked for.
-func (s *Server) single() *single.Server {
+func (s *Server) single() *server.Server {
 	s.once.Do(func() {
 		c := &s.core
 		c.Handler, c.AppendHead, c.ReadHead, c.Special = s.Handler, gateway.AppendHTTPResponse, s.readHead, s.pong
@@ -114,7 +113,7 @@ func (s *Server) single() *single.Server {
 }
 
 // readHead closes on a modifier that is not taken before it waits for any vars: HTTP and TLS look like one.
-func (s *Server) readHead(in *inbuf.Buffer, r *gateway.Request) error {
+func (s *Server) readHead(in *stream.Input, r *gateway.Request) error {
 	h, err := readHeader(in)
 	if err != nil {
 		return err

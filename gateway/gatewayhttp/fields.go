@@ -23,11 +23,11 @@ var hopByHop = map[string]bool{
 	"Upgrade":             true,
 }
 
-// upgrade is the token of a request that asks for a WebSocket; "" stands for none. No other protocol is passed through:
+// upgradeToken is the token of a request that asks for a WebSocket; "" stands for none. No other protocol is passed through:
 // to one that a server on the way acts on by itself, h2c for one, requests could be smuggled (F31).
 //
 // RFC 6455 section 4.1 has it asked for with a GET of HTTP/1.1, which here has no body.
-func upgrade(r *http.Request) string {
+func upgradeToken(r *http.Request) string {
 	token := r.Header.Get("Upgrade")
 	if r.ProtoMajor != 1 || r.ProtoMinor < 1 || methodOf(r) != http.MethodGet || r.ContentLength != 0 || !strings.EqualFold(token, "websocket") {
 		return ""

@@ -355,7 +355,7 @@ func (m *Mapping) request(req *gateway.Request, r *http.Request) error {
 	if err := m.AddParams(&req.Params, r); err != nil {
 		return err
 	}
-	req.Upgrade = upgrade(r)
+	req.Upgrade = upgradeToken(r)
 	if req.Upgrade != "" && !m.Minimal {
 		req.Params.Set("HTTP_UPGRADE", req.Upgrade)
 		req.Params.Set("HTTP_CONNECTION", "Upgrade")

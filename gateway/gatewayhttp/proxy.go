@@ -21,8 +21,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/race"
-	"github.com/gatehouse-go/gatehouse/internal/single"
 	"github.com/gatehouse-go/gatehouse/internal/tunnel"
+	"github.com/gatehouse-go/gatehouse/internal/upgrade"
 )
 
 // Proxy is an http.Handler straight onto a backend, as gateway.Proxy is a gateway.Handler. Each piece of the answer is
@@ -144,7 +144,7 @@ func (p *Proxy) join(x *crossing, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
-	tunnel.Join(single.NewStream(conn, bytes.Clone(early)), back)
+	tunnel.Join(upgrade.NewStream(conn, bytes.Clone(early), nil), back)
 }
 
 // clientFault is an error of reading the client's body, so that it is not taken for the backend's.

@@ -1,0 +1,163 @@
+// Package pool counts the connections of a client and keeps idle ones.
+package client
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Closer is a connection that a pool can keep.
+type Closer interface {
+	comparable
+	Close() error
+}
+
+// Pool counts connections and keeps idle ones. Its zero value is ready; the fields are set before its first use.
+type Pool[C Closer] struct {
+	Max     int           // connections at once; 0 stands for no bound
+	MaxIdle int           // connections kept; 0 stands for none
+	MaxAge  time.Duration // how long one is kept idle
+
+	mu      sync.Mutex
+	open    int
+	idle    []kept[C] // the one put back last is taken first
+	waiters []chan grant[C]
+	timer   *time.Timer
+}
+
+type kept[C Closer] struct {
+	c     C
+	since time.Time
+}
+
+// grant is what a waiter gets: a kept connection, or the right to open one.
+type grant[C Closer] struct {
+	c    C
+	kept bool
+}
+
+// Get returns a kept connection, or, with kept false, the right to open one, which Put or Drop ends. It waits while Max
+// are in use, until ctx is done. If ctx is done already it returns nothing.
+func (p *Pool[C]) Get(ctx context.Context) (c C, kept bool, err error) {
+	if ctx.Err() != nil {
+		return c, false, context.Cause(ctx)
+	}
+	p.mu.Lock()
+	if n := len(p.idle); n > 0 {
+		c = p.idle[n-1].c
+		p.idle = slices.Delete(p.idle, n-1, n)
+		p.mu.Unlock()
+		return c, true, nil
+	}
+	if p.Max <= 0 || p.open < p.Max {
+		p.open++
+		p.mu.Unlock()
+		return c, false, nil
+	}
+	wait := make(chan grant[C], 1)
+	p.waiters = append(p.waiters, wait)
+	p.mu.Unlock()
+	select {
+	case g := <-wait:
+		return g.c, g.kept, nil
+	case <-ctx.Done():
+		p.giveUp(wait)
+		return c, false, context.Cause(ctx)
+	}
+}
+
+// giveUp passes on what may have been granted to a waiter that is gone.
+func (p *Pool[C]) giveUp(wait chan grant[C]) {
+	p.mu.Lock()
+	i := slices.Index(p.waiters, wait)
+	if i >= 0 {
+		p.waiters = slices.Delete(p.waiters, i, i+1)
+	}
+	p.mu.Unlock()
+	if i >= 0 {
+		return
+	}
+	if g := <-wait; g.kept {
+		p.Put(g.c)
+	} else {
+		p.Drop()
+	}
+}
+
+// Put gives a connection back that can carry another request.
+func (p *Pool[C]) Put(c C) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.grantLocked(grant[C]{c, true}) {
+		return
+	}
+	if len(p.idle) >= p.MaxIdle {
+		p.open--
+		c.Close()
+		return
+	}
+	p.idle = append(p.idle, kept[C]{c, time.Now()})
+	if p.timer == nil {
+		p.timer = time.AfterFunc(p.MaxAge, p.expire)
+	} else if len(p.idle) == 1 {
+		p.timer.Reset(p.MaxAge)
+	}
+}
+
+// Drop says that a connection is closed, or was never opened.
+func (p *Pool[C]) Drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.grantLocked(grant[C]{}) {
+		p.open--
+	}
+}
+
+func (p *Pool[C]) grantLocked(g grant[C]) bool {
+	if len(p.waiters) == 0 {
+		return false
+	}
+	p.waiters[0] <- g
+	p.waiters = slices.Delete(p.waiters, 0, 1)
+	return true
+}
+
+// expire closes what has been idle too long. The oldest come first.
+func (p *Pool[C]) expire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	n := 0
+	for n < len(p.idle) && now.Sub(p.idle[n].since) >= p.MaxAge {
+		p.idle[n].c.Close()
+		p.open--
+		n++
+	}
+	p.idle = slices.Delete(p.idle, 0, n)
+	if len(p.idle) > 0 {
+		p.timer.Reset(p.MaxAge - now.Sub(p.idle[0].since))
+	}
+}
+
+// CloseIdle closes the idle connections.
+func (p *Pool[C]) CloseIdle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, k := range p.idle {
+		k.c.Close()
+		p.open--
+	}
+	p.idle = nil
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+}
+
+// Counts are how many connections are idle and how many callers wait.
+func (p *Pool[C]) Counts() (idle, waiting int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle), len(p.waiters)
+}

@@ -1,0 +1,188 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/internal/stream"
+)
+
+// DefaultSendTimeout is the SendTimeout of a client whose field is zero.
+const DefaultSendTimeout = time.Minute
+
+// Conn is a connection that carries a request, or the pipes of a process.
+type Conn interface {
+	io.ReadWriteCloser
+	SetReadDeadline(t time.Time) error
+}
+
+// An Upload is a request that is being sent while its response is awaited. It also reads the connection, under the
+// deadline of whatever is awaited.
+//
+// The goroutine of RoundTrip reads. A body that may take time is sent by a goroutine of its own, the sender, which calls
+// Done as the last thing it does with the Upload. mu guards the fields below it and is never held while the connection is
+// read or written.
+type Upload struct {
+	HeadTimeout time.Duration // from the end of the request to the end of the response's head; 0 means no limit
+	BodyTimeout time.Duration // of one read of the response's body; 0 means no limit
+
+	conn Conn
+	out  *stream.Output
+
+	mu       sync.Mutex
+	changed  sync.Cond
+	sending  bool      // the sender runs
+	inMemory bool      // the sender waits for the connection alone, since the body is in memory
+	waiting  bool      // the response's head is awaited
+	stuck    bool      // the connection took no byte for the time of a write, while the head was awaited
+	err      error     // of sending
+	limit    time.Time // of the head
+	deadline time.Time // the read deadline that is set
+}
+
+// Reset makes u ready for requests over conn, which are written with out.
+func (u *Upload) Reset(conn Conn, out *stream.Output) {
+	u.conn, u.out = conn, out
+	u.changed.L = &u.mu
+}
+
+// Begin makes u ready for the next request.
+func (u *Upload) Begin() {
+	u.waiting, u.stuck, u.err, u.limit = true, false, nil, time.Time{}
+}
+
+// StartHead starts the time for the head now, and not when the request has been sent.
+func (u *Upload) StartHead() {
+	if u.HeadTimeout > 0 {
+		u.limit = time.Now().Add(u.HeadTimeout)
+	}
+}
+
+// Read reads from the connection.
+func (u *Upload) Read(p []byte) (int, error) {
+	u.arm()
+	return u.conn.Read(p)
+}
+
+// arm sets the read deadline for what is awaited.
+func (u *Upload) arm() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var t time.Time
+	switch {
+	case u.waiting:
+		t = u.limit
+	case u.BodyTimeout > 0:
+		t = time.Now().Add(u.BodyTimeout)
+	}
+	u.setDeadline(t)
+}
+
+func (u *Upload) setDeadline(t time.Time) {
+	if !t.Equal(u.deadline) {
+		u.deadline = t
+		u.conn.SetReadDeadline(t)
+	}
+}
+
+// Start notes that a sender is about to run.
+func (u *Upload) Start(inMemory bool) { u.sending, u.inMemory = true, inMemory }
+
+// Done notes the end of sending; from now on the head is awaited with a limit. It reports whether the exchange cannot
+// succeed, because the body could not be read or the connection took no more of it: then the connection must be closed,
+// since the application must not mistake a partial body for a complete one. An error of the connection alone is no such
+// fault: a response may have arrived before it.
+func (u *Upload) Done(err error) (fault bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.HeadTimeout > 0 && u.waiting && u.limit.IsZero() {
+		u.limit = time.Now().Add(u.HeadTimeout)
+		if u.sending {
+			u.setDeadline(u.limit) // a Read may be waiting already
+		}
+	}
+	u.stuck = u.waiting && u.out.Failed != nil && errors.Is(err, os.ErrDeadlineExceeded)
+	u.sending, u.err = false, err
+	u.changed.Broadcast()
+	return u.fault() != nil
+}
+
+// HeadDone notes that the head is no longer awaited.
+func (u *Upload) HeadDone() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.waiting, u.limit = false, time.Time{}
+}
+
+// Fault returns the error of the request's body, or of a connection that took no more of the request; nil if there is
+// none. Errors of reading the response follow from it.
+func (u *Upload) Fault() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.fault()
+}
+
+func (u *Upload) fault() error {
+	if u.err != nil && (u.stuck || u.out.Failed == nil) { // Failed is the sender's before err is set
+		return u.err
+	}
+	return nil
+}
+
+// Stuck reports whether the connection took no more of the request.
+func (u *Upload) Stuck() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.stuck
+}
+
+// Err returns the error of sending, whatever its cause.
+func (u *Upload) Err() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.err
+}
+
+// Sent reports whether the request has been sent whole.
+func (u *Upload) Sent() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !u.sending && u.err == nil
+}
+
+// Await waits until the sender has ended, at most for d and until ctx is done. It reports whether it has.
+func (u *Upload) Await(ctx context.Context, d time.Duration) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.sending {
+		return true
+	}
+	over := false
+	wake := func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		over = true
+		u.changed.Broadcast()
+	}
+	defer time.AfterFunc(d, wake).Stop()
+	defer context.AfterFunc(ctx, wake)()
+	for u.sending && !over {
+		u.changed.Wait()
+	}
+	return !u.sending
+}
+
+// Settle stops the sender. It waits for one that cannot be kept waiting: its body is in memory and its connection is
+// closed. A sender that waits for a Read of the caller's body is left behind; it reads no further.
+func (u *Upload) Settle() {
+	u.out.Stopped.Store(true)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for u.sending && u.inMemory {
+		u.changed.Wait()
+	}
+}

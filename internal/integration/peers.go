@@ -1,0 +1,161 @@
+// Package peers starts real web servers and applications for tests: in the foreground, on loopback or Unix sockets in a
+// folder of their own, with a configuration of their own, an empty environment and a limit on the size of a file, as an
+// unprivileged user where the tests run as root, and stops them by their process group.
+//
+// A test of a peer that is not installed skips and names the Debian package; with GATEHOUSE_PEERS=require it fails.
+package integration
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fileSizeLimit is in units of 512 bytes: 256 MiB. A peer once filled a disk with its log.
+const fileSizeLimit = 512 << 10
+
+// Need finds a program, or skips the test: pkg is the Debian package that has it.
+func Need(t testing.TB, program, pkg string) string {
+	t.Helper()
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin") {
+		path := filepath.Join(dir, program)
+		if info, err := os.Stat(path); err == nil && !info.IsDir() && info.Mode()&0o111 != 0 {
+			return path
+		}
+	}
+	missing(t, program, pkg)
+	return ""
+}
+
+// NeedFile is Need for a file that is no program.
+func NeedFile(t testing.TB, path, pkg string) {
+	t.Helper()
+	if _, err := os.Stat(path); err != nil {
+		missing(t, path, pkg)
+	}
+}
+
+func missing(t testing.TB, what, pkg string) {
+	t.Helper()
+	if os.Getenv("GATEHOUSE_PEERS") == "require" {
+		t.Fatalf("%s is missing: install the package %s", what, pkg)
+	}
+	t.Skipf("%s is missing: install the package %s", what, pkg)
+}
+
+// Dir makes a folder that any user may enter and write to. Its path is short: that of a socket must fit 108 bytes.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "gh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// Write makes a file in dir from text, in which ${DIR} stands for dir, and returns its path.
+func Write(t testing.TB, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	text = strings.ReplaceAll(text, "${DIR}", dir)
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Port is a TCP port of 127.0.0.1 that was free a moment ago, below those that systems give to whoever asks for any: no
+// connection of another test takes it before the peer does.
+func Port(t testing.TB) int {
+	t.Helper()
+	var err error
+	for range 100 {
+		var l net.Listener
+		port := 10000 + rand.IntN(20000)
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal(err)
+	return 0
+}
+
+// Start runs a peer until the test ends, and waits until something listens on addr ("host:port" or a socket's path).
+// What the peer prints is logged if the test fails.
+func Start(t testing.TB, dir, addr string, argv ...string) {
+	t.Helper()
+	script := fmt.Sprintf(`ulimit -f %d; exec "$@"`, fileSizeLimit)
+	cmd := exec.Command("/bin/sh", append([]string{"-c", script, "sh"}, argv...)...)
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + dir, "TMPDIR=" + dir}
+	var out buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	isolate(cmd)
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("%s: %v", argv[0], err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		stop(cmd, ended)
+		if t.Failed() {
+			t.Logf("%s:\n%s", argv[0], out.String())
+		}
+	})
+	waitFor(t, addr, argv[0], ended)
+}
+
+func waitFor(t testing.TB, addr, name string, ended <-chan error) {
+	t.Helper()
+	network := "tcp"
+	if filepath.IsAbs(addr) {
+		network = "unix"
+	}
+	for range 1000 {
+		c, err := net.DialTimeout(network, addr, time.Second)
+		if err == nil {
+			c.Close()
+			return
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("%s ended before it listened: %v", name, err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	t.Fatalf("%s does not listen on %s", name, addr)
+}
+
+// buffer is what a peer printed, the first of it.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.b.Len() < 1<<20 {
+		b.b.Write(p)
+	}
+	return len(p), nil
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

@@ -1,9 +1,0 @@
-//go:build !unix
-
-package peers
-
-import "os/exec"
-
-func isolate(cmd *exec.Cmd) {}
-
-func stop(cmd *exec.Cmd, ended <-chan error) { cmd.Process.Kill() }

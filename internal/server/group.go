@@ -1,0 +1,314 @@
+// Package serve is the life of a server, whatever its protocol: it accepts connections, knows which there are, ends
+// them, and looks after handlers that take their time.
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/sockets"
+)
+
+// Conn is a connection of a server.
+type Conn interface {
+	Stop()  // take no further request: close if there is none, else after the last
+	Close() // at once
+	Sweep() // called every few milliseconds while a handler of the group runs
+}
+
+// sweepEvery is so short that a handler which has run for two sweeps, and then gets a reader for its connection, is told
+// of an abort within 10 ms of its start.
+const sweepEvery = 3 * time.Millisecond
+
+// Group is the connections and listeners of one server. The zero value is ready.
+type Group struct {
+	mu        sync.Mutex
+	conns     []Conn
+	index     map[Conn]int
+	listeners map[net.Listener]struct{}
+	closed    bool
+	over      chan struct{} // closed with it
+	empty     chan struct{} // closed when the last connection goes, while somebody waits
+	sweeping  bool
+
+	busy   atomic.Int64
+	asleep atomic.Bool
+	wake   chan struct{}
+}
+
+// Options are what accepting needs to know of a server.
+type Options struct {
+	MaxConns int
+	Peers    []netip.Prefix
+	Strict   bool // a peer without an IP address is refused too
+	Logger   *slog.Logger
+	Serve    func(c net.Conn, ended func(error))
+}
+
+// Serve accepts until l is closed; see Server.Serve of a protocol. It returns gateway.ErrServerClosed after Close.
+func (g *Group) Serve(l net.Listener, o Options) error {
+	if !g.addListener(l) {
+		l.Close()
+		return gateway.ErrServerClosed
+	}
+	defer g.removeListener(l)
+	slots := make(chan struct{}, o.MaxConns)
+	var delay time.Duration
+	for {
+		select {
+		case slots <- struct{}{}: // above the limit peers wait in the listener's queue
+		case <-g.done():
+			return gateway.ErrServerClosed
+		}
+		c, err := l.Accept()
+		if err != nil {
+			if g.isClosed() {
+				return gateway.ErrServerClosed
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			<-slots
+			delay = backOff(delay)
+			o.Logger.Warn("accept failed", "error", err, "retry", delay)
+			time.Sleep(delay)
+			continue
+		}
+		delay = 0
+		if !allowed(c, o) {
+			c.Close()
+			<-slots
+			continue
+		}
+		go o.Serve(c, func(err error) {
+			<-slots
+			if err != nil {
+				o.Logger.Debug("connection ended", "peer", c.RemoteAddr(), "error", err)
+			}
+		})
+	}
+}
+
+func allowed(c net.Conn, o Options) bool {
+	addr := c.RemoteAddr()
+	if _, ip := addr.(*net.TCPAddr); o.Strict && !ip {
+		o.Logger.Warn("peer refused", "peer", addr)
+		return false
+	}
+	if !sockets.Allowed(o.Peers, addr) {
+		o.Logger.Warn("peer refused", "peer", addr)
+		return false
+	}
+	return true
+}
+
+// backOff keeps a lack of descriptors from becoming a busy loop (F48).
+func backOff(delay time.Duration) time.Duration {
+	return min(max(2*delay, 5*time.Millisecond), time.Second) // rule F48
+}
+
+func (g *Group) addListener(l net.Listener) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	if g.listeners == nil {
+		g.listeners = make(map[net.Listener]struct{})
+	}
+	g.listeners[l] = struct{}{}
+	return true
+}
+
+func (g *Group) removeListener(l net.Listener) {
+	g.mu.Lock()
+	delete(g.listeners, l)
+	g.mu.Unlock()
+	l.Close()
+}
+
+// done is closed when the group is.
+func (g *Group) done() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.overLocked()
+}
+
+func (g *Group) overLocked() chan struct{} {
+	if g.over == nil {
+		g.over = make(chan struct{})
+	}
+	return g.over
+}
+
+func (g *Group) isClosed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
+}
+
+// Add makes c one of the group; false says that the server is closed.
+func (g *Group) Add(c Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	if g.index == nil {
+		g.index = make(map[Conn]int)
+		g.wake = make(chan struct{}, 1)
+	}
+	g.index[c] = len(g.conns)
+	g.conns = append(g.conns, c)
+	if !g.sweeping {
+		g.sweeping = true
+		go g.sweep()
+	}
+	return true
+}
+
+// Remove says that c is gone.
+func (g *Group) Remove(c Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i, ok := g.index[c]
+	if !ok {
+		return
+	}
+	last := len(g.conns) - 1
+	g.conns[i] = g.conns[last]
+	g.index[g.conns[i]] = i
+	g.conns[last] = nil
+	g.conns = g.conns[:last]
+	delete(g.index, c)
+	if last > 0 {
+		return
+	}
+	if g.empty != nil {
+		close(g.empty)
+		g.empty = nil
+	}
+	g.rouse() // the sweeper ends with the last connection
+}
+
+// Busy says that a handler begins; Done that one has ended.
+func (g *Group) Busy() {
+	g.busy.Add(1)
+	if g.asleep.Load() {
+		g.rouse()
+	}
+}
+
+// Done says that a handler has ended.
+func (g *Group) Done() { g.busy.Add(-1) }
+
+func (g *Group) rouse() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// sweep calls Sweep of every connection while handlers run. It is one goroutine for all of them, so that a short
+// request pays nothing to be looked after.
+func (g *Group) sweep() {
+	for idle := 0; ; {
+		if g.busy.Load() > 0 {
+			idle = 0
+		} else if idle++; idle > 100 {
+			g.nap()
+			idle = 0
+		}
+		if !g.sweepOnce(idle == 0) {
+			return
+		}
+		time.Sleep(sweepEvery)
+	}
+}
+
+// nap waits until a handler begins or the last connection goes.
+func (g *Group) nap() {
+	g.asleep.Store(true)
+	defer g.asleep.Store(false)
+	if g.busy.Load() > 0 {
+		return
+	}
+	<-g.wake
+}
+
+// sweepOnce returns false when there is nothing left to look after.
+func (g *Group) sweepOnce(busy bool) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.conns) == 0 {
+		g.sweeping = false
+		return false
+	}
+	if busy {
+		for _, c := range g.conns {
+			c.Sweep()
+		}
+	}
+	return true
+}
+
+// Shutdown closes the listeners, lets every connection finish what it has, and waits for that until ctx is done; then
+// it closes what is left and returns ctx's error.
+func (g *Group) Shutdown(ctx context.Context) error {
+	conns := g.close()
+	for _, c := range conns {
+		c.Stop()
+	}
+	select {
+	case <-g.emptied():
+		return nil
+	case <-ctx.Done():
+		g.Close()
+		return context.Cause(ctx)
+	}
+}
+
+// Close closes everything at once.
+func (g *Group) Close() error {
+	for _, c := range g.close() {
+		c.Close()
+	}
+	return nil
+}
+
+// close closes the listeners and returns the connections.
+func (g *Group) close() []Conn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.closed = true
+		close(g.overLocked())
+	}
+	for l := range g.listeners {
+		l.Close()
+	}
+	return append([]Conn(nil), g.conns...)
+}
+
+// emptied is closed when there is no connection.
+func (g *Group) emptied() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	empty := g.empty
+	if empty == nil {
+		empty = make(chan struct{})
+		if len(g.conns) > 0 {
+			g.empty = empty
+		} else {
+			close(empty)
+		}
+	}
+	return empty
+}

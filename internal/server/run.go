@@ -1,0 +1,41 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io/fs"
+	"net"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/internal/sockets"
+)
+
+// Listen opens a listener on an address of package sock. protocol is for errors.
+func Listen(protocol, addr string, mode fs.FileMode) (net.Listener, error) {
+	l, err := sockets.Listen(addr, mode)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", protocol, err)
+	}
+	return l, nil
+}
+
+// Runner is the server of a protocol.
+type Runner interface {
+	Serve(l net.Listener) error
+	Shutdown(ctx context.Context) error
+}
+
+// Run serves l until ctx is done, then shuts s down within timeout, 30 s if that is 0.
+func Run(ctx context.Context, s Runner, l net.Listener, timeout time.Duration) error {
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(timeout, 30*time.Second))
+	defer cancel()
+	return s.Shutdown(limit)
+}

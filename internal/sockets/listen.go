@@ -1,0 +1,175 @@
+// Package sock is what servers and clients of all protocols need of sockets: addresses, listening, who may connect,
+// and whether a kept connection is still good.
+package sockets
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// DefaultMode is the mode of a Unix socket: the owner and the group may connect.
+const DefaultMode fs.FileMode = 0o660
+
+// Network splits an address that can be dialed, "host:port" or "unix:/path", into what package net takes. A path that
+// begins with "@" is abstract.
+func Network(addr string) (network, address string, err error) {
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		if path == "" {
+			return "", "", fmt.Errorf("address %q has no path", addr)
+		}
+		return "unix", path, nil
+	}
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return "", "", fmt.Errorf("address %q: want host:port or unix:/path", addr)
+	}
+	return "tcp", addr, nil
+}
+
+// Listen knows "host:port", "unix:/path", "fd:N" and "systemd:NAME".
+func Listen(addr string, mode fs.FileMode) (net.Listener, error) {
+	if n, ok := strings.CutPrefix(addr, "fd:"); ok {
+		fd, err := strconv.ParseUint(n, 10, 31)
+		if err != nil {
+			return nil, fmt.Errorf("address %q: want fd:N", addr)
+		}
+		return inherited(int(fd), addr)
+	}
+	if name, ok := strings.CutPrefix(addr, "systemd:"); ok {
+		return systemd(name)
+	}
+	network, address, err := Network(addr)
+	if err != nil {
+		return nil, err
+	}
+	if network == "unix" && !strings.HasPrefix(address, "@") {
+		return listenUnix(address, mode)
+	}
+	return net.Listen(network, address)
+}
+
+// listenUnix makes a socket at path. What a server left there that died is removed, if it is a socket and nobody
+// listens on it.
+func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	mode = cmp.Or(mode, DefaultMode)
+	l, err := bind(path, mode)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// bind makes a socket that at no moment anybody may connect to whom mode keeps out, where the system allows that (Linux):
+// between bind and Chmod it would have the mode that umask leaves.
+func bind(path string, mode fs.FileMode) (net.Listener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { restrict(fd, mode) })
+	}}
+	return lc.Listen(context.Background(), "unix", path)
+}
+
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode()&fs.ModeSocket == 0 {
+		return fmt.Errorf("listen unix %s: the file there is not a socket; it was left alone", path)
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return fmt.Errorf("listen unix %s: another server listens there", path)
+	}
+	return os.Remove(path)
+}
+
+// inherited is the listener that the process was started with on descriptor fd.
+func inherited(fd int, name string) (net.Listener, error) {
+	f := os.NewFile(uintptr(fd), name)
+	if f == nil {
+		return nil, fmt.Errorf("%s: no such descriptor", name)
+	}
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: not a listening socket: %w", name, err)
+	}
+	return l, nil
+}
+
+// systemd is the socket that a service manager passed under name, or the first if name is empty: LISTEN_PID,
+// LISTEN_FDS and LISTEN_FDNAMES of sd_listen_fds(3).
+func systemd(name string) (net.Listener, error) {
+	const first = 3
+	if pid := os.Getenv("LISTEN_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return nil, fmt.Errorf("systemd:%s: LISTEN_PID is of another process", name)
+	}
+	count, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err != nil || count < 1 {
+		return nil, fmt.Errorf("systemd:%s: no sockets were passed (LISTEN_FDS)", name)
+	}
+	i := 0
+	if name != "" {
+		i = slices.Index(strings.Split(os.Getenv("LISTEN_FDNAMES"), ":"), name)
+	}
+	if i < 0 || i >= count {
+		return nil, fmt.Errorf("systemd:%s: no socket of that name (LISTEN_FDNAMES)", name)
+	}
+	return inherited(first+i, "systemd:"+name)
+}
+
+// Allowed reports whether the peer at addr is in one of the prefixes; none stands for anyone. A peer on a Unix socket
+// has been let in by the file's mode. IPv4 in IPv6 counts as IPv4, and the whole address is compared.
+func Allowed(peers []netip.Prefix, addr net.Addr) bool {
+	if len(peers) == 0 {
+		return true
+	}
+	if _, unix := addr.(*net.UnixAddr); unix {
+		return true
+	}
+	ip := AddrPort(addr).Addr()
+	for _, p := range peers {
+		if unmap(p).Contains(ip) { // rule F14
+			return true
+		}
+	}
+	return false
+}
+
+// unmap makes a prefix of IPv4 in IPv6 one of IPv4, as the addresses that are compared with it are.
+func unmap(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is4In6() && p.Bits() >= 96 { // rule F15
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p
+}
+
+// AddrPort is addr where it is of TCP, and zero where not.
+func AddrPort(addr net.Addr) netip.AddrPort {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}

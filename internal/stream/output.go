@@ -1,0 +1,279 @@
+package stream
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/internal/race"
+)
+
+const (
+	SmallBody = 16 << 10  // a body of up to this size leaves with its head, in one write
+	ChunkSize = 32 << 10  // bytes of a body that are read at a time
+	MaxKept   = 128 << 10 // memory above this size is not kept
+)
+
+// Errors of a body whose length was promised.
+var (
+	ErrShortBody = fmt.Errorf("gateway: body shorter than its length: %w", io.ErrUnexpectedEOF)
+	ErrLongBody  = errors.New("gateway: body longer than its length")
+	ErrStopped   = errors.New("gateway: body no longer wanted")
+)
+
+// Output gathers bytes and writes them. Its zero value must be Reset.
+type Output struct {
+	B       []byte       // what was gathered
+	Final   atomic.Bool  // the write that has begun is the last of its message
+	Content atomic.Int64 // bytes of bodies that were written
+	Sent    atomic.Bool  // a byte may have left; others than the writer ask
+	Failed  error        // of a write; other errors are of what was to be written
+	Stopped atomic.Bool  // nobody wants what is still to be read of a body
+
+	// Timeout limits the time in which the destination takes no byte; zero means no limit.
+	Timeout time.Duration
+
+	dst    io.Writer
+	armed  time.Time // the write deadline that is set for Timeout
+	counts bool      // what is written is content,
+	head   int64     // after so many bytes
+	vector bool      // dst takes several slices in one system call
+	slices [3][]byte
+	vec    net.Buffers
+}
+
+// Reset makes o write to dst; it keeps its memory unless that has grown large.
+func (o *Output) Reset(dst io.Writer) {
+	if cap(o.B) > MaxKept {
+		o.B = nil
+	}
+	o.dst, o.B, o.vector, o.armed = dst, o.B[:0], false, time.Time{}
+	o.Begin()
+	switch dst.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		o.vector = true // through a wrapper net.Buffers makes a write of each slice
+	}
+}
+
+// Begin forgets what became of the last message.
+func (o *Output) Begin() {
+	o.Failed = nil
+	o.Sent.Store(false)
+	o.Final.Store(false)
+	o.Stopped.Store(false)
+	o.Content.Store(0)
+	o.counts, o.head = false, 0
+}
+
+// Count counts as content what is written from now on, behind what was gathered.
+func (o *Output) Count() { o.counts, o.head = true, int64(len(o.B)) }
+
+// ReadBody reads from a body into what Grow gave, unless nobody wants it any more.
+func (o *Output) ReadBody(src io.Reader, p []byte) (int, error) {
+	if o.Stopped.Load() {
+		return 0, ErrStopped
+	}
+	return ReadOnce(src, p)
+}
+
+// Flush writes what was gathered.
+func (o *Output) Flush() error {
+	if len(o.B) == 0 {
+		return nil
+	}
+	before := o.Sent.Swap(true) // while it is written, nobody can say that nothing has left
+	n, err := o.write(o.B)
+	o.wrote(before, n, err)
+	race.Poison(o.B)
+	o.B = o.B[:0]
+	return err
+}
+
+// write writes p for as long as the destination takes some of it within Timeout. It writes at most MaxKept bytes at once,
+// since a connection other than the kernel's, such as TLS, is of no use after a deadline that passed inside a write.
+func (o *Output) write(p []byte) (total int64, err error) {
+	size := len(p)
+	if o.Timeout > 0 {
+		size = min(size, MaxKept)
+	}
+	for {
+		o.arm()
+		n, err := o.dst.Write(p[:min(size, len(p))])
+		total += int64(n)
+		p = p[n:]
+		switch {
+		case err != nil && !o.progress(int64(n), err):
+			return total, err
+		case len(p) == 0:
+			return total, nil
+		case n == 0:
+			return total, io.ErrShortWrite
+		}
+	}
+}
+
+// writeVec is write of vec.
+func (o *Output) writeVec() (total int64, err error) {
+	for {
+		o.arm()
+		n, err := o.vec.WriteTo(o.dst)
+		total += n
+		if err == nil || !o.progress(n, err) {
+			return total, err
+		}
+	}
+}
+
+// progress reports whether a write that moved n bytes and then failed is to go on: its deadline passed, but the
+// destination takes bytes.
+func (o *Output) progress(n int64, err error) bool {
+	return n > 0 && o.Timeout > 0 && errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// arm sets the deadline of the next write. One that is nearly Timeout away stays, so that it need not be set for each.
+func (o *Output) arm() {
+	if o.Timeout <= 0 {
+		return
+	}
+	now := time.Now()
+	if left := o.armed.Sub(now); left > o.Timeout-o.Timeout/8 {
+		return
+	}
+	if c, ok := o.dst.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		o.armed = now.Add(o.Timeout)
+		c.SetWriteDeadline(o.armed)
+	}
+}
+
+// wrote notes what a write did; before is whether something had left already.
+func (o *Output) wrote(before bool, n int64, err error) {
+	o.Sent.Store(before || n > 0)
+	if o.counts {
+		ahead := min(n, o.head)
+		o.head -= ahead
+		o.Content.Add(n - ahead)
+	}
+	if err != nil {
+		o.Failed = err
+	}
+}
+
+// Dst is what o writes to.
+func (o *Output) Dst() io.Writer { return o.dst }
+
+// Moved notes that n bytes of a body went to Dst by another way.
+func (o *Output) Moved(n int64, err error) { o.wrote(o.Sent.Load(), n, err) }
+
+// MoveFrom has Dst, a TCP connection, read src, for as long as bytes leave within Timeout.
+func (o *Output) MoveFrom(src io.Reader) (total int64, err error) {
+	for {
+		o.arm()
+		n, err := o.dst.(*net.TCPConn).ReadFrom(src)
+		total += n
+		if err == nil || !o.progress(n, err) {
+			return total, err
+		}
+	}
+}
+
+// FlushWith writes what was gathered, p, which is not copied where that can be, and tail.
+func (o *Output) FlushWith(p, tail []byte) error {
+	switch {
+	case len(p) <= 4<<10 || !o.vector && len(p) <= MaxKept:
+		o.B = append(append(o.B, p...), tail...)
+		return o.Flush()
+	case !o.vector:
+		return o.flushApart(p, tail)
+	}
+	o.slices[0], o.slices[1], o.slices[2] = o.B, p, tail
+	o.vec = o.slices[:]
+	before := o.Sent.Swap(true)
+	n, err := o.writeVec()
+	o.wrote(before, n, err)
+	clear(o.slices[:])
+	o.B = o.B[:0]
+	return err
+}
+
+// flushApart is FlushWith where several slices take several writes and p is too large to copy.
+func (o *Output) flushApart(p, tail []byte) error {
+	if err := o.Flush(); err != nil {
+		return err
+	}
+	before := o.Sent.Swap(true)
+	n, err := o.write(p)
+	o.wrote(before, n, err)
+	if err != nil {
+		return err
+	}
+	o.B = append(o.B, tail...)
+	return o.Flush()
+}
+
+// Grow makes room for n more bytes after those that were gathered, and returns it.
+func (o *Output) Grow(n int) []byte {
+	if cap(o.B)-len(o.B) < n {
+		grown := make([]byte, len(o.B), len(o.B)+max(n, len(o.B)))
+		copy(grown, o.B)
+		o.B = grown
+	}
+	return o.B[len(o.B) : len(o.B)+n]
+}
+
+// Probe makes sure that src has ended.
+func (o *Output) Probe(src io.Reader) error {
+	n, err := o.ReadBody(src, o.Grow(1))
+	switch {
+	case n > 0: // rule F2
+		return ErrLongBody
+	case err == io.EOF:
+		return nil
+	}
+	return err
+}
+
+// Memory is a reader whose bytes are there already, and which hands them to a Writer without a copy.
+type Memory interface {
+	io.WriterTo
+	io.Reader
+	Len() int
+}
+
+// InMemory reports whether src is a Memory.
+func InMemory(src io.Reader) bool {
+	switch src.(type) {
+	case *bytes.Reader, *bytes.Buffer, *strings.Reader:
+		return true
+	}
+	return false
+}
+
+// SmallMemory reports whether src is a Memory that is SmallBody: it leaves with the head, and from the caller's goroutine.
+func SmallMemory(src io.Reader) bool { return InMemory(src) && src.(Memory).Len() <= SmallBody }
+
+// CheckLength compares a body that is in memory with its promised length, which is below 0 if there is none.
+func CheckLength(src Memory, length int64) error {
+	switch have := int64(src.Len()); {
+	case length >= 0 && have < length:
+		return ErrShortBody
+	case length >= 0 && have > length:
+		return ErrLongBody
+	}
+	return nil
+}
+
+// ReadOnce reads at least one byte or an error.
+func ReadOnce(src io.Reader, p []byte) (int, error) {
+	for range 100 {
+		if n, err := src.Read(p); n > 0 || err != nil {
+			return n, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}

@@ -1,0 +1,134 @@
+package stream
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/params"
+)
+
+// Reader is what the Readers of SCGI and uwsgi share: requests, or answers, one after another. Its zero value must be
+// Reset.
+type Reader struct {
+	In     Input
+	body   Body
+	answer Response
+	fault  error // the rest of the input is of no use
+}
+
+// Reset makes r read from src; it keeps its memory.
+func (r *Reader) Reset(src io.Reader) {
+	r.In.Reset(src)
+	r.body = Body{In: &r.In}
+	r.fault = nil
+	r.answer.Reset(&r.In)
+	r.answer.Fail(io.EOF)
+}
+
+// ReadRequest drops what is left of the last body and reads a head with readHead, which sets req.ContentLength.
+func (r *Reader) ReadRequest(req *gateway.Request, readHead func(in *Input, req *gateway.Request, limit int) error, limit int) error {
+	req.Reset()
+	if r.fault != nil {
+		return r.fault
+	}
+	if err := r.body.Discard(); err != nil {
+		r.fault = err
+		return err
+	}
+	if err := readHead(&r.In, req, limit); err != nil {
+		if err != io.EOF {
+			r.fault = err
+		}
+		req.Reset()
+		return err
+	}
+	if r.body.Left = req.ContentLength; r.body.Left > 0 {
+		req.Body = &r.body
+	}
+	return nil
+}
+
+// ReadResponse drops what is left of the last answer and reads a head. protocol is for errors.
+func (r *Reader) ReadResponse(res *gateway.Response, limit int, protocol string) error {
+	res.Reset()
+	if r.fault != nil {
+		return r.fault
+	}
+	if err := r.answer.Discard(); err != nil && err != ErrClosed {
+		r.fault = err
+		return err
+	}
+	if limit <= 0 {
+		limit = DefaultResponseHead
+	}
+	r.answer.Reset(&r.In)
+	if err := r.answer.ReadHead(res, limit); err != nil {
+		res.Reset()
+		if err == io.EOF {
+			return err
+		}
+		r.fault = fmt.Errorf("%s: %w", protocol, err)
+		return r.fault
+	}
+	// Nobody told us the method: an answer with no body at all may be one to HEAD.
+	r.answer.Bare = true
+	res.Body = (*responseBody)(r)
+	return nil
+}
+
+// responseBody is a Reader as the Body of its answer.
+type responseBody Reader
+
+func (b *responseBody) Read(p []byte) (int, error) { return b.answer.Read(p) }
+
+// Close drops the rest of the answer; it does not close what the Reader reads from.
+func (b *responseBody) Close() error {
+	err := b.answer.Discard()
+	if err == nil {
+		b.answer.Fail(ErrClosed)
+	}
+	return nil
+}
+
+// TakeBlock moves the next n bytes of in to the end of p's buffer, as they arrive, without making params of them.
+func TakeBlock(in *Input, p *gateway.Params, n int) error {
+	l := (*pairs.List)(p)
+	for n > 0 {
+		b := in.Buffered()
+		b = b[:min(len(b), n)]
+		l.AppendRaw(b)
+		in.Discard(len(b))
+		if n -= len(b); n == 0 {
+			return nil
+		}
+		if err := in.Fill(1); err != nil {
+			return Cut(err)
+		}
+	}
+	return nil
+}
+
+// Cut is what becomes of the end of the input inside a message.
+func Cut(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Receive applies the rules of a received head to req's params, and sets req.ContentLength. An absent or empty
+// CONTENT_LENGTH means 0 where a body is raw; the "-1" of lighttpd and Caddy, which would mean a body to the end of the
+// connection, is ErrParam.
+func Receive(req *gateway.Request) (err error) {
+	l := (*pairs.List)(&req.Params)
+	if req.ContentLength, err = params.Receive(l); err != nil || req.ContentLength >= 0 {
+		return err
+	}
+	if v, _ := req.Params.Lookup("CONTENT_LENGTH"); len(v) > 0 {
+		return fmt.Errorf("CONTENT_LENGTH: %w", gateway.ErrParam)
+	}
+	req.ContentLength = 0
+	return nil
+}

@@ -1,0 +1,193 @@
+// Package plain is the framing that SCGI, uwsgi and CGI share: a head, then the bytes of a body as they are, up to the
+// length that the head gives or, of an answer, to the end of the input.
+package stream
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
+)
+
+const (
+	// DefaultResponseHead is the limit of an answer's head in bytes where none is set.
+	DefaultResponseHead = 64 << 10
+
+	maxInterim = 16 // 1xx answers before one that counts
+)
+
+// ErrClosed is what the Body of an answer returns after Close.
+var ErrClosed = errors.New("gateway: read after Close")
+
+// Response is an answer that is being read. Its zero value must be Reset.
+type Response struct {
+	Interim func(status int, h *gateway.Header) error // takes 1xx answers; nil stands for "drop"
+	Upgrade string                                    // the token that was asked for; "" makes a 101 an error
+	Line    StatusLine                                // whether the head may, must or must not begin with a status line
+	Bare    bool                                      // there may be less of a body than its length tells of: HEAD's
+
+	in   *Input
+	seen bool  // a head, an interim one for all we know, has come
+	left int64 // of the body; -1 stands for "to the end of the input"
+	err  error // what Read returns from now on
+}
+
+// StatusLine says how a head begins.
+type StatusLine uint8
+
+const (
+	LineOptional StatusLine = iota
+	LineRequired            // as of an NPH script
+	LineRefused             // as of any other
+)
+
+// Reset makes a ready for an answer that comes from in.
+func (a *Response) Reset(in *Input) { *a = Response{in: in} }
+
+// ReadHead reads the answer's head into res, and past interim answers. io.EOF: the input ended before it.
+// gateway.ErrTruncated: inside it. gateway.ErrTooLarge: it has more than limit bytes. gateway.ErrMalformed: it is none,
+// or a 101 that nobody asked for.
+func (a *Response) ReadHead(res *gateway.Response, limit int) error {
+	for range maxInterim + 1 {
+		if err := a.oneHead(res, limit); err != nil {
+			return err
+		}
+		switch {
+		case res.Status == 101:
+			return a.switched(res)
+		case res.Status >= 200: // rule F30
+			a.left = res.ContentLength
+			return nil
+		case a.Interim != nil:
+			if err := a.Interim(res.Status, &res.Header); err != nil {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("more than %d interim answers: %w", maxInterim, gateway.ErrMalformed)
+}
+
+// switched decides whether a 101 is the one that was asked for (F31).
+func (a *Response) switched(res *gateway.Response) error {
+	token, _ := res.Header.Lookup("Upgrade")
+	if a.Upgrade == "" || !grammar.EqualFold(token, a.Upgrade) { // rule F31
+		return fmt.Errorf("status 101 that was not asked for: %w", gateway.ErrMalformed)
+	}
+	a.left = -1
+	res.ContentLength = -1
+	return nil
+}
+
+// oneHead reads one head. None of it is looked at twice, however it arrives.
+func (a *Response) oneHead(res *gateway.Response, limit int) error {
+	var end grammar.HeadEnd
+	for {
+		n := end.Find(a.in.Buffered())
+		if n > limit || n == 0 && a.in.Len() > limit { // rule F17
+			return fmt.Errorf("answer's head over %d bytes: %w", limit, gateway.ErrTooLarge)
+		}
+		if n > 0 && !a.beginsWell() {
+			return fmt.Errorf("answer's head begins with a status line and must not, or the other way round: %w", gateway.ErrMalformed)
+		}
+		if n > 0 {
+			a.seen = true
+			_, err := gateway.ConsumeResponse(a.in.Buffered()[:n], res)
+			a.in.Discard(n)
+			return err
+		}
+		if err := a.in.Fill(a.in.Len() + 1); err != nil {
+			if err == io.EOF && a.in.Len() == 0 && !a.seen {
+				return io.EOF
+			}
+			return broken(err)
+		}
+	}
+}
+
+func (a *Response) beginsWell() bool {
+	line := bytes.HasPrefix(a.in.Buffered(), []byte("HTTP/"))
+	return a.Line == LineOptional || line == (a.Line == LineRequired)
+}
+
+// broken is what becomes of an error inside an answer: an end that is none is a truncation, and so is a reset, or the end
+// of TLS inside one of its records.
+func broken(err error) error {
+	switch {
+	case err == io.EOF:
+		return gateway.ErrTruncated
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w (%w)", gateway.ErrTruncated, err)
+	}
+	return err
+}
+
+// Read reads the body. What follows a length that was promised is not read.
+func (a *Response) Read(p []byte) (int, error) {
+	switch {
+	case a.err != nil:
+		return 0, a.err
+	case a.left == 0:
+		a.err = io.EOF
+		return 0, io.EOF
+	case len(p) == 0:
+		return 0, nil
+	case a.left > 0:
+		p = p[:min(int64(len(p)), a.left)]
+	}
+	n, err := a.in.Read(p)
+	a.Bare = a.Bare && n == 0
+	if a.left > 0 {
+		a.left -= int64(n)
+	}
+	if err != nil {
+		a.fail(err)
+		err = a.err
+	} else if a.left == 0 {
+		a.err, err = io.EOF, io.EOF // with the last bytes, so that who passes them on can send all together
+	}
+	return n, err
+}
+
+// fail settles what Read returns from now on.
+func (a *Response) fail(err error) {
+	switch {
+	case err == io.EOF && (a.left < 0 || a.Bare):
+		a.err = io.EOF
+	case err == io.EOF:
+		a.err = fmt.Errorf("body shorter than Content-Length: %w", gateway.ErrTruncated)
+	default:
+		a.err = broken(err)
+	}
+}
+
+// Ready reports whether Read has something to give without waiting.
+func (a *Response) Ready() bool { return a.err != nil || a.left == 0 || a.in.Len() > 0 }
+
+// Discard reads to the end of the answer.
+func (a *Response) Discard() error {
+	for a.err == nil {
+		n := a.in.Len()
+		if a.left >= 0 {
+			n = int(min(int64(n), a.left))
+			a.left -= int64(n)
+		}
+		a.in.Discard(n)
+		a.Bare = a.Bare && n == 0
+		if a.left == 0 {
+			a.err = io.EOF
+		} else if err := a.in.Fill(1); err != nil {
+			a.fail(err)
+		}
+	}
+	if a.err == io.EOF {
+		return nil
+	}
+	return a.err
+}
+
+// Fail makes err what Read returns from now on.
+func (a *Response) Fail(err error) { a.err = err }
