@@ -3,8 +3,6 @@ package fastcgi
 import (
 	"context"
 	"errors"
-	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,26 +47,26 @@ type request struct {
 	appStatus  uint32
 }
 
-// responseWriter is what a handler gets: the request, the writer, and under other names the body, the data, STDERR and the
-// context. Each request has one of its own, so that a handler that keeps one after it returned holds something dead or
-// empty, whatever has become of the request. The memory of its params and fields moves on to the next.
-//
-// What becomes of r when the request is over is not the handle's to see: r is looked at under c.mu, or under its own wmu,
-// and only while the pointer still holds it.
-type responseWriter struct {
-	gateway.WriterBase
-	c   atomic.Pointer[serverConn] // nil when r is: a slab keeps its handles for as long as one is used, and they no connection
-	r   atomic.Pointer[request]
-	req gateway.Request
-	res gateway.Response
+// newRequest takes a request from the pool. In builds with the race detector every request is new, so that one kept
+// too long is dead.
+func (s *Server) newRequest(c *serverConn, id uint16, begin Begin) *request {
+	r, _ := s.requests.Get().(*request)
+	if r == nil || race.Enabled {
+		r = new(request)
+	}
+	h := s.handles.Get(int(s.active.Load()) - 1)
+	h.c.Store(c)
+	h.r.Store(r)
+	r.c, r.id, r.begin = c, id, begin
+	r.h, r.req = h, &h.req
+	r.ans.Reset(&h.res)
+	(*pairs.List)(&h.req.Params).Take(&r.params)
+	(*pairs.List)(&h.res.Header).Take(&r.fields)
+	r.req.Role, r.req.Peer, r.req.Local = begin.Role, c.peer, c.local
+	r.out.Reset(c.c)
+	r.req.SetContextSource((*contextSource)(h))
+	return r
 }
-
-type (
-	bodyHandle    responseWriter
-	dataHandle    responseWriter
-	stderrHandle  responseWriter
-	contextSource responseWriter
-)
 
 // start makes r ready for its handler; empty says that the end of STDIN has come already.
 func (r *request) start(empty bool) {
@@ -136,166 +134,6 @@ func (r *request) abort(err error) (cancel func()) {
 		}
 	}
 }
-
-// RequestContext makes the request's context.
-func (s *contextSource) RequestContext() context.Context {
-	h := (*responseWriter)(s)
-	c := h.c.Load()
-	if c == nil {
-		return done
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r := h.r.Load()
-	if r == nil {
-		return done
-	}
-	if r.ctx == nil {
-		r.ctx = server.NewContext(c.ctx, s)
-		if r.fault != nil {
-			r.ctx.Cancel(context.Canceled)
-		}
-	}
-	return r.ctx
-}
-
-// done is the context of requests that are over.
-var done = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
-
-// Watch makes sure that somebody reads while the handler runs, so that an abort is seen.
-func (s *contextSource) Watch() {
-	h := (*responseWriter)(s)
-	c := h.c.Load()
-	if c == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if r := h.r.Load(); r != nil && c.inline == r {
-		c.promote()
-	}
-}
-
-func (b *bodyHandle) Read(p []byte) (int, error) {
-	return (*responseWriter)(b).readStream(TypeStdin, p)
-}
-
-func (d *dataHandle) Read(p []byte) (int, error) { return (*responseWriter)(d).readStream(TypeData, p) }
-
-// readStream reads content into p: what waits for it, or, where nobody else reads, straight from the connection.
-func (h *responseWriter) readStream(t Type, p []byte) (int, error) {
-	c := h.c.Load()
-	if c == nil {
-		return 0, server.ErrOver
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for {
-		r := h.r.Load()
-		if r == nil {
-			return 0, server.ErrOver
-		}
-		s, q := r.queueOf(t)
-		if t == TypeData && !r.skipBody {
-			r.skipBody = true
-			c.changed.Broadcast() // the leader may wait for room
-		}
-		switch {
-		case r.aborted.Load():
-			return 0, r.fault
-		case s.taken == s.length:
-			return 0, io.EOF
-		case q.Len() > 0:
-			n := q.Take(p)
-			s.taken += int64(n)
-			c.changed.Broadcast() // the leader may wait for room
-			return n, nil
-		case s.short():
-			return 0, errShort
-		case s.ended:
-			return 0, io.EOF
-		case r.fault != nil:
-			return 0, r.fault
-		case len(p) == 0:
-			return 0, nil
-		case c.inline == r && !c.reading:
-			if n, err := c.readInline(h, r, t, p[:s.room(len(p))]); n > 0 || err != nil {
-				return n, err
-			}
-		default:
-			if err := c.waitUntil(r.readDeadline); err != nil {
-				return 0, err
-			}
-		}
-	}
-}
-
-// waitUntil waits for a change.
-func (c *serverConn) waitUntil(t time.Time) error {
-	if t.IsZero() {
-		c.changed.Wait()
-		return nil
-	}
-	left := time.Until(t)
-	if left <= 0 {
-		return os.ErrDeadlineExceeded
-	}
-	timer := time.AfterFunc(left, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.changed.Broadcast()
-	})
-	defer timer.Stop()
-	c.changed.Wait()
-	return nil
-}
-
-// readInline makes the handler's goroutine the reader for one step. c.mu is held before and after; r, which is h's
-// request before, may be over after.
-func (c *serverConn) readInline(h *responseWriter, r *request, t Type, p []byte) (n int, err error) {
-	c.reading = true
-	id := r.id
-	c.mu.Unlock()
-	if c.rec.left > 0 && c.rec.h.ID == id && c.rec.h.Type == t {
-		n, err = c.rec.read(p)
-	} else {
-		var ready *request
-		if ready, err = c.step(r, t); ready != nil {
-			c.runDetached(ready)
-		}
-	}
-	resumable := !c.inControl()
-	c.mu.Lock()
-	live := h.r.Load() == r
-	late := errors.Is(err, os.ErrDeadlineExceeded) && live && resumable && passed(r.readDeadline)
-	if err != nil && !late {
-		c.mu.Unlock()
-		c.lose(err)()
-		c.mu.Lock()
-		live = h.r.Load() == r
-	}
-	c.reading = false
-	c.changed.Broadcast()
-	if c.wanted {
-		c.wanted = false
-		c.promote()
-	}
-	if !live {
-		return 0, server.ErrOver
-	}
-	if err != nil && !late {
-		err = r.fault
-	}
-	s, _ := r.queueOf(t)
-	s.taken += int64(n)
-	return n, err
-}
-
-func passed(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 
 // run calls the handler and ends the answer.
 func (r *request) run() {

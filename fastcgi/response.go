@@ -4,291 +4,373 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
-	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/server"
-	"github.com/gatehouse-go/gatehouse/internal/stream"
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
-// live locks r for its writer; h may have been dead for long.
-func (h *responseWriter) live() (*request, error) {
-	r := h.r.Load()
-	if r == nil {
-		return nil, server.ErrOver
-	}
-	r.wmu.Lock()
-	if h.r.Load() != r {
-		r.wmu.Unlock()
-		return nil, server.ErrOver
-	}
-	return r, nil
+// Caps on what an answer may bring besides its head and body.
+const (
+	maxStderr  = 64 << 10 // bytes of STDERR that are kept
+	maxInterim = 16       // 1xx answers
+	maxUnknown = 64 << 10 // bytes in records of unknown types
+)
+
+// responseReader is the answer that a Reader or a Client's connection is reading.
+type responseReader struct {
+	id      uint16                                    // of the request; 0 takes the first that comes
+	bare    bool                                      // an answer that may lack the body its length tells of: HEAD's
+	interim func(status int, h *gateway.Header) error // takes 1xx answers; nil stands for "drop"
+	stderr  func(p []byte)                            // takes STDERR
+	res     *gateway.Response                         // whose AppStatus is set at the end
+	head    []byte                                    // of a head that came in pieces
+	scan    grammar.HeadEnd
+	seen    int   // records of the answer
+	left    int64 // bytes of the body until Content-Length; -1 stands for unknown
+	started bool  // the head is whole
+	closed  bool  // the empty STDOUT has come
+	ended   bool  // END_REQUEST has come
+	broken  bool  // the rest of the input is of no use
+	dirty   bool  // the answer broke a rule that does not spoil it, but the connection
+	logged  int   // bytes of STDERR
+	unknown int   // bytes in records of unknown types
+	end     End
+	err     error // what Body returns from now on
 }
 
-// Header is what WriteHeader will send.
-func (h *responseWriter) Header() *gateway.Header { return &h.res.Header }
+// reset makes a ready for another answer; it keeps its memory.
+func (a *responseReader) reset() { *a = responseReader{head: a.head[:0]} }
 
-func (h *responseWriter) WriteHeader(status int) {
-	r, err := h.live()
-	if err != nil {
+// ReadResponse reads the next answer's head into res, which it resets first; see gateway.ConsumeResponse for what it
+// takes. Interim answers (1xx) are passed over. res.Body reads from r, gives content as it arrives and is valid until
+// the next call on r; Close drops the rest of the answer. Body gives io.EOF after END_REQUEST alone, or after the empty
+// STDOUT that ends the output if the connection is then closed; after io.EOF res.AppStatus and End are set.
+//
+// io.EOF: no answer follows. gateway.ErrTruncated: the answer broke off. *End: the application refused the request.
+// gateway.ErrTooLarge: a head over MaxHeadBytes. gateway.ErrMalformed: anything else that is no answer, 101 included.
+func (r *Reader) ReadResponse(res *gateway.Response) error {
+	res.Reset()
+	if err := r.answer.discard(&r.rec); err != nil {
+		return err
+	}
+	r.answer.reset()
+	if r.Stderr != nil {
+		r.answer.stderr = func(p []byte) { r.Stderr.Write(p) }
+	}
+	if err := r.answer.readHead(&r.rec, res, orDefault(r.MaxHeadBytes, defaultAnswerHead)); err != nil {
+		res.Reset()
+		return err
+	}
+	// Nobody told us the method: an answer with no body at all may be one to HEAD.
+	r.answer.bare = true
+	res.Body = (*responseBody)(r)
+	return nil
+}
+
+// discard reads to the end of an answer that was begun.
+func (a *responseReader) discard(rec *recordReader) error {
+	if a.broken {
+		return a.err
+	}
+	a.started, a.left = true, -1
+	for a.seen > 0 && !a.ended && !a.broken {
+		a.err = nil
+		a.advance(rec)
+		if a.err == io.EOF && !a.ended {
+			return io.EOF
+		}
+	}
+	if a.broken {
+		return a.err
+	}
+	return nil
+}
+
+// step reads until output has arrived (content) or the answer ends (err is then what Body returns).
+func (a *responseReader) step(rec *recordReader) (content []byte, err error) {
+	for a.err == nil {
+		if rec.left == 0 || rec.h.Type != TypeStdout {
+			a.advance(rec)
+			continue
+		}
+		content, err := rec.some()
+		if err == nil {
+			return content, nil
+		}
+		a.fail(err)
+	}
+	return nil, a.err
+}
+
+// advance reads the next record's header and takes the record.
+func (a *responseReader) advance(rec *recordReader) {
+	h, err := rec.next()
+	if err == io.EOF && a.closed && a.started {
+		// Some applications end the output and close, without END_REQUEST.
+		a.dirty = true
+		a.err = a.atEnd()
 		return
 	}
-	defer r.wmu.Unlock()
-	if !r.ans.Committed {
-		r.commit(status)
-	}
-}
-
-// commit puts the head into the buffer, once. It is one record, whatever its size: HAProxy 2.6 dies of two.
-func (r *request) commit(status int) error {
-	if r.ans.Committed {
-		return r.ans.Failed
-	}
-	r.openRecord()
-	at := len(r.out.B)
-	b, err := r.ans.Commit(r.out.B, status, gateway.AppendResponse)
 	if err != nil {
-		return err
+		a.fail(err)
+		return
 	}
-	r.out.B = b
-	if n := len(b) - at; n > maxStream {
-		r.ans.Failed = fmt.Errorf("fastcgi: answer's head of %d bytes", n)
-	} else {
-		server.WarnLarge(n, &r.c.s.warned, r.c.s.logger)
-	}
-	return r.ans.Failed
-}
-
-func (r *request) openRecord() {
-	if r.open < 0 {
-		r.open = len(r.out.B)
-		r.out.B = appendHeader(r.out.B, RecordHeader{Type: TypeStdout, ID: r.id})
+	if err := a.record(rec, h); err != nil {
+		a.fail(err)
 	}
 }
 
-// closeRecord sets the length of the open record; one without content would end the stream and is taken back.
-func (r *request) closeRecord() {
+// fail settles what Body returns from now on. After END_REQUEST the connection is still good.
+func (a *responseReader) fail(err error) {
+	a.broken = !a.ended
+	if err == io.ErrUnexpectedEOF || err == io.EOF && !a.ended && a.seen > 0 {
+		err = fmt.Errorf("fastcgi: %w", gateway.ErrTruncated)
+	}
+	a.err = err
+}
+
+// atEnd is what Body returns when the answer is over.
+func (a *responseReader) atEnd() error {
+	if a.left > 0 && !a.bare {
+		return fmt.Errorf("fastcgi: body shorter than Content-Length: %w", gateway.ErrTruncated)
+	}
+	return io.EOF
+}
+
+// record takes one record. Content of STDOUT is left in rec.
+func (a *responseReader) record(rec *recordReader, h RecordHeader) error {
+	if h.ID == 0 && !h.Type.application() {
+		return nil // GET_VALUES_RESULT, UNKNOWN_TYPE
+	}
+	if a.id == 0 && h.Type.application() {
+		a.id = h.ID
+	}
+	if h.ID != a.id || h.ID == 0 { // rule F6
+		return unexpected(h)
+	}
+	a.seen++
 	switch {
-	case r.open < 0:
-	case len(r.out.B) == r.open+headerSize:
-		r.out.B = r.out.B[:r.open]
-	default:
-		setLength(r.out.B, r.open)
-	}
-	r.open = -1
-}
-
-// mayWrite prepares the answer for n bytes of body.
-func (r *request) mayWrite(n int) error {
-	if r.aborted.Load() {
-		return fmt.Errorf("fastcgi: %w", gateway.ErrAborted)
-	}
-	if err := r.commit(200); err != nil {
-		return err
-	}
-	return r.ans.Add(n)
-}
-
-func (h *responseWriter) Write(p []byte) (int, error) { return write(h, p) }
-
-func (h *responseWriter) WriteString(s string) (int, error) { return write(h, s) }
-
-func write[S ~string | ~[]byte](h *responseWriter, p S) (int, error) {
-	if err := h.filterFirst(); err != nil {
-		return 0, err
-	}
-	r, err := h.live()
-	if err != nil {
-		return 0, err
-	}
-	defer r.wmu.Unlock()
-	if err := r.mayWrite(len(p)); err != nil {
-		return 0, err
-	}
-	r.openRecord()
-	if len(r.out.B)-r.open+len(p) <= stream.SmallBody {
-		r.out.B = append(r.out.B, p...)
-		return len(p), nil
-	}
-	return r.writeLarge([]byte(p))
-}
-
-// writeLarge sends p with what was gathered, as few records as can be.
-func (r *request) writeLarge(p []byte) (int, error) {
-	total := len(p)
-	for len(p) > 0 {
-		r.openRecord()
-		room := maxStream - (len(r.out.B) - r.open - headerSize)
-		n := min(len(p), room)
-		r.out.B[r.open+4], r.out.B[r.open+5] = byte((maxStream-room+n)>>8), byte(maxStream-room+n)
-		r.open = -1
-		if err := r.send(p[:n]); err != nil {
-			return total - len(p), err
+	case h.Type == TypeStdout && !a.closed:
+		a.closed = h.Length == 0
+		return nil
+	case h.Type == TypeStderr:
+		return a.stderrRecord(rec)
+	case h.Type == TypeEnd && h.Length == bodySize:
+		return a.endRecord(rec)
+	case h.Type > TypeUnknown:
+		if a.unknown += int(h.Length); a.unknown <= maxUnknown {
+			return nil
 		}
-		p = p[n:]
 	}
-	return total, nil
+	return unexpected(h)
 }
 
-// send writes the buffer, and p behind it.
-func (r *request) send(p []byte) error {
-	c := r.c
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	c.armWrite(r)
-	err := r.out.FlushWith(p, nil)
-	c.wrote(err)
-	if err != nil {
-		r.ans.Failed = err
+func (a *responseReader) stderrRecord(rec *recordReader) error {
+	for rec.left > 0 {
+		b, err := rec.some()
+		if err != nil {
+			return err
+		}
+		if keep := min(len(b), maxStderr-a.logged); keep > 0 {
+			if a.stderr != nil {
+				a.stderr(b[:keep])
+			}
+			a.logged += keep
+		}
+		rec.use(len(b))
 	}
-	return err
+	return nil
 }
 
-// ReadFrom copies src through a buffer that is kept for that; io.Copy uses it.
-func (h *responseWriter) ReadFrom(src io.Reader) (total int64, err error) {
-	if b, ok := src.(io.WriterTo); ok && stream.InMemory(src) {
-		return b.WriteTo(writeOnly{h})
-	}
-	buf := copyBuffers.Get().(*[stream.ChunkSize]byte)
-	defer copyBuffers.Put(buf)
-	return io.CopyBuffer(writeOnly{h}, readOnly{src}, buf[:])
-}
-
-// writeOnly and readOnly hide the methods that io.Copy would come back to.
-type writeOnly struct{ io.Writer }
-type readOnly struct{ io.Reader }
-
-var copyBuffers = sync.Pool{New: func() any { return new([stream.ChunkSize]byte) }}
-
-func (h *responseWriter) Flush() error {
-	if err := h.filterFirst(); err != nil {
-		return err
-	}
-	r, err := h.live()
+func (a *responseReader) endRecord(rec *recordReader) error {
+	content, err := rec.whole()
 	if err != nil {
 		return err
 	}
-	defer r.wmu.Unlock()
-	if err := r.mayWrite(0); err != nil {
-		return err
-	}
-	r.closeRecord()
-	return r.send(nil)
-}
-
-// filterFirst makes a Filter finish STDIN before its output begins, section 6.4.
-func (h *responseWriter) filterFirst() error {
-	r, err := h.live()
-	if err != nil {
-		return err
-	}
-	filter := r.begin.Role == Filter
-	r.wmu.Unlock()
-	if filter {
-		_, err = io.Copy(io.Discard, (*bodyHandle)(h))
-	}
-	return err
-}
-
-func (h *responseWriter) WriteInterim(status int, header *gateway.Header) error {
-	r, err := h.live()
-	if err != nil {
-		return err
-	}
-	defer r.wmu.Unlock()
+	a.ended = true
+	a.end, _ = ConsumeEnd(content)
 	switch {
-	case !r.c.s.Interim:
-		return errors.ErrUnsupported
-	case status < 100 || status > 199 || status == 101 || r.ans.Committed:
-		return fmt.Errorf("fastcgi: interim status %d: %w", status, gateway.ErrMalformed)
+	case a.end.Status != Complete:
+		end := a.end
+		return &end
+	case !a.started && len(a.head) == 0:
+		return fmt.Errorf("fastcgi: END_REQUEST without a head: %w", gateway.ErrMalformed)
+	case !a.started:
+		return fmt.Errorf("fastcgi: END_REQUEST inside the head: %w", gateway.ErrTruncated)
 	}
-	res := gateway.Response{Status: status, ContentLength: -1}
-	res.Header.CopyFrom(header)
-	r.openRecord()
-	b, err := gateway.AppendResponse(r.out.B, &res)
-	if err != nil {
-		return err
+	if a.res != nil {
+		a.res.AppStatus = a.end.AppStatus
 	}
-	r.out.B = b
-	r.closeRecord()
-	if err := r.send(nil); err != nil {
-		return err
-	}
-	r.out.Sent.Store(false) // of the answer that counts nothing has left
-	return nil
+	return a.atEnd()
 }
 
-func (h *responseWriter) Stderr() io.Writer { return (*stderrHandle)(h) }
-
-// Write sends p as STDERR records at once, behind what was gathered of STDOUT.
-func (w *stderrHandle) Write(p []byte) (int, error) {
-	r, err := (*responseWriter)(w).live()
-	if err != nil {
-		return 0, err
+// readHead reads the answer's head into res, and past interim answers.
+func (a *responseReader) readHead(rec *recordReader, res *gateway.Response, limit int) error {
+	for range maxInterim + 1 {
+		if err := a.oneHead(rec, res, limit); err != nil {
+			return err
+		}
+		switch {
+		case res.Status >= 200:
+			a.started, a.left, a.res = true, res.ContentLength, res
+			return nil
+		case res.Status == 101:
+			return fmt.Errorf("fastcgi: status 101: %w", gateway.ErrMalformed)
+		case a.interim != nil:
+			if err := a.interim(res.Status, &res.Header); err != nil {
+				return err
+			}
+		}
 	}
-	defer r.wmu.Unlock()
-	if len(p) == 0 {
-		return 0, nil
-	}
-	// The open STDOUT record stays open: it is not on the wire yet.
-	var b []byte
-	for rest := p; len(rest) > 0; {
-		n := min(len(rest), maxStream)
-		b, _ = AppendRecord(b, TypeStderr, r.id, rest[:n])
-		rest = rest[n:]
-	}
-	r.usedStderr = true
-	if err := r.c.control(b); err != nil {
-		r.ans.Failed, r.out.Failed = err, err
-		return 0, err
-	}
-	return len(p), nil
+	return fmt.Errorf("fastcgi: more than %d interim answers: %w", maxInterim, gateway.ErrMalformed)
 }
 
-func (h *responseWriter) SetAppStatus(status uint32) {
-	if r, err := h.live(); err == nil {
-		r.appStatus = status
-		r.wmu.Unlock()
+// oneHead reads up to the end of one head. A head that lies whole in the buffer is read where it lies; one that comes
+// in pieces is gathered, and none of it is looked at twice.
+func (a *responseReader) oneHead(rec *recordReader, res *gateway.Response, limit int) error {
+	a.head, a.scan = a.head[:0], grammar.HeadEnd{}
+	for {
+		b, err := a.step(rec)
+		if err != nil {
+			return err
+		}
+		had := len(a.head)
+		var n int
+		if had == 0 {
+			n, err = gateway.ConsumeResponse(b, res)
+		} else {
+			a.head = append(a.head, b...)
+			if end := a.scan.Find(a.head); end > 0 {
+				n, err = gateway.ConsumeResponse(a.head[:end], res)
+			}
+		}
+		switch {
+		case max(n, had) > limit || n == 0 && had+len(b) > limit:
+			return fmt.Errorf("fastcgi: answer's head over %d bytes: %w", limit, gateway.ErrTooLarge)
+		case err != nil:
+			return fmt.Errorf("fastcgi: %w", err)
+		case n > 0:
+			rec.use(n - had)
+			return nil
+		}
+		if had == 0 {
+			a.head = append(a.head, b...)
+			a.scan.Find(a.head)
+		}
+		rec.use(len(b))
 	}
 }
 
-func (h *responseWriter) SetReadDeadline(t time.Time) error {
-	c := h.c.Load()
-	if c == nil {
-		return server.ErrOver
+// read reads the body. When what it gives is the last and the end has arrived too, it says so at once, so that a
+// caller that passes the body on can send both together.
+func (a *responseReader) read(rec *recordReader, p []byte) (int, error) {
+	for {
+		if a.err != nil {
+			return 0, a.err
+		}
+		if a.left == 0 {
+			return 0, a.tail(rec)
+		}
+		if len(p) == 0 {
+			return 0, nil
+		}
+		if rec.left > 0 && rec.h.Type == TypeStdout {
+			n, err := a.content(rec, p)
+			if n > 0 {
+				return n, a.lookAhead(rec)
+			}
+			a.fail(err)
+			continue
+		}
+		a.advance(rec)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r := h.r.Load()
-	if r == nil {
-		return server.ErrOver
-	}
-	r.readDeadline = t
-	if c.reading && c.inline == r {
-		c.arm(c.readDeadline(inRecord))
-	}
-	c.changed.Broadcast()
-	return nil
 }
 
-func (h *responseWriter) SetWriteDeadline(t time.Time) error {
-	c := h.c.Load()
-	if c == nil {
-		return server.ErrOver
+func (a *responseReader) content(rec *recordReader, p []byte) (int, error) {
+	if a.left > 0 {
+		p = p[:min(int64(len(p)), a.left)]
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r := h.r.Load()
-	if r == nil {
-		return server.ErrOver
+	n, err := rec.read(p)
+	a.bare = a.bare && n == 0
+	if a.left > 0 {
+		a.left -= int64(n)
 	}
-	r.writeDeadline = t
-	if c.writer == r && !t.IsZero() {
-		c.writeLimit = t
-		c.c.SetWriteDeadline(t)
-	}
-	return nil
+	return n, err
 }
 
-var _ gateway.ResponseWriter = (*responseWriter)(nil)
+// lookAhead takes the records that have arrived whole, up to output, whose header alone it takes, or the end.
+func (a *responseReader) lookAhead(rec *recordReader) error {
+	for a.err == nil {
+		h, ok := rec.peek()
+		if !ok || !rec.buffered(h) && (h.Type != TypeStdout || h.Length == 0) {
+			return nil
+		}
+		a.advance(rec)
+		if rec.left > 0 && h.Type == TypeStdout {
+			return nil
+		}
+	}
+	if a.err == io.EOF {
+		return io.EOF
+	}
+	return nil // the next call gives it
+}
+
+// ready reports whether read has something to give without waiting.
+func (a *responseReader) ready(rec *recordReader) bool {
+	if a.err == nil && (rec.left == 0 || rec.h.Type != TypeStdout) {
+		a.lookAhead(rec)
+	}
+	return a.err != nil || rec.left > 0 && rec.h.Type == TypeStdout && rec.in.Len() > 0
+}
+
+// tail waits for the end of an answer whose promised length has come. Output beyond it is cut, and spoils the connection.
+func (a *responseReader) tail(rec *recordReader) error {
+	for a.err == nil {
+		if rec.left > 0 && rec.h.Type == TypeStdout {
+			a.dirty, a.err = true, io.EOF
+			break
+		}
+		a.advance(rec)
+	}
+	return a.err
+}
+
+// responseBody is a Reader as the Body of its answer.
+type responseBody Reader
+
+func (b *responseBody) Read(p []byte) (int, error) {
+	return b.answer.read(&b.rec, p)
+}
+
+// Close drops the rest of the answer; it does not close what the Reader reads from.
+func (b *responseBody) Close() error {
+	err := b.answer.discard(&b.rec)
+	b.answer.err = errClosed
+	if errors.Is(err, gateway.ErrTruncated) || err == io.EOF {
+		err = nil // there is nothing left to drop
+	}
+	return err
+}
+
+var errClosed = errors.New("fastcgi: read after Close")
+
+// dropBuffered takes what has arrived of an answer that nobody reads, and reports io.EOF if that was all of it.
+func (a *responseReader) dropBuffered(rec *recordReader) error {
+	a.left = -1
+	for a.err == nil {
+		if rec.in.Len() < rec.left {
+			return errClosed
+		}
+		rec.use(rec.left)
+		h, ok := rec.peek()
+		if !ok || !rec.buffered(h) {
+			return errClosed
+		}
+		a.advance(rec)
+	}
+	if a.err != io.EOF {
+		return errClosed
+	}
+	return io.EOF
+}

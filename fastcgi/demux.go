@@ -1,0 +1,343 @@
+package fastcgi
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+)
+
+// step takes one record, or what is left of the current one. r is a request that is ready to run. target is the request
+// whose handler reads its stream of type t: content of that is left in rec.
+func (c *serverConn) step(target *request, t Type) (r *request, err error) {
+	if c.rec.left > 0 {
+		owner := c.owner()
+		if owner != nil && owner == target && c.rec.h.Type == t {
+			return nil, nil
+		}
+		if err := c.queue(owner); err != nil {
+			return nil, err
+		}
+	}
+	h, err := c.rec.next()
+	if err != nil {
+		return nil, err
+	}
+	if h.ID == 0 {
+		return nil, c.management(h)
+	}
+	return c.application(h)
+}
+
+// owner is the request to which what is left of the current record belongs.
+func (c *serverConn) owner() *request {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.find(c.rec.h.ID)
+}
+
+// find is the active request of that id. One whose END_REQUEST is being written is over, section 3.3.
+func (c *serverConn) find(id uint16) *request {
+	for _, r := range c.requests {
+		if r.id == id && !r.over {
+			return r
+		}
+	}
+	return nil
+}
+
+// queue keeps what is left of a record of STDIN or DATA for the handler of r, and waits while that has enough.
+func (c *serverConn) queue(r *request) error {
+	for c.rec.left > 0 {
+		b, err := c.rec.some()
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		for c.find(c.rec.h.ID) == r && r != nil && r.full() {
+			c.changed.Wait()
+		}
+		if r == nil || c.find(c.rec.h.ID) != r {
+			err = c.orphaned(len(b))
+		} else {
+			b = b[:r.keep(c.rec.h.Type, b)]
+			c.changed.Broadcast()
+		}
+		c.mu.Unlock()
+		c.rec.use(len(b))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// orphaned counts content that nobody will read. Too much of it ends the connection: at once, or after the requests that
+// have done nothing wrong.
+func (c *serverConn) orphaned(n int) error {
+	if c.drained += n; c.drained <= maxDrain {
+		return nil
+	}
+	c.closing = true
+	if len(c.requests) > 0 {
+		return nil
+	}
+	return fmt.Errorf("fastcgi: more than %d bytes for a request that is over: %w", maxDrain, gateway.ErrMalformed)
+}
+
+// management takes a record with id 0, section 4.
+func (c *serverConn) management(h RecordHeader) error {
+	switch {
+	case h.Type.application():
+		return unexpected(h)
+	case h.Type == TypeGetValuesResult || h.Type == TypeUnknown:
+		return nil // an answer to nothing we asked
+	case h.Type == TypeGetValues:
+		return c.getValues()
+	}
+	b := appendHeader(nil, RecordHeader{Type: TypeUnknown, Length: bodySize})
+	return c.control(append(b, byte(h.Type), 0, 0, 0, 0, 0, 0, 0))
+}
+
+// getValues answers GET_VALUES, section 4.1: each name we know once, whatever was asked.
+func (c *serverConn) getValues() error {
+	content, err := c.rec.whole()
+	if err != nil {
+		return err
+	}
+	values := [...]struct {
+		name  string
+		value int
+	}{
+		{"FCGI_MAX_CONNS", cmp.Or(c.s.MaxConns, defaultMaxConns)},
+		{"FCGI_MAX_REQS", c.s.maxRequests()},
+		{"FCGI_MPXS_CONNS", 1},
+	}
+	b := appendHeader(nil, RecordHeader{Type: TypeGetValuesResult})
+	for len(content) > 0 {
+		name, _, n := ConsumeParam(content)
+		if n <= 0 {
+			return fmt.Errorf("fastcgi: GET_VALUES: %w", gateway.ErrMalformed)
+		}
+		content = content[n:]
+		for i, v := range values {
+			if v.name == string(name) {
+				b = appendPair(b, v.name, strconv.Itoa(v.value))
+				values[i].name = "" // rule F32
+			}
+		}
+	}
+	setLength(b, 0)
+	return c.control(b)
+}
+
+// control writes an answer to a management record, and what refuses a request.
+func (c *serverConn) control(b []byte) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	c.armWrite(nil)
+	_, err := c.c.Write(b)
+	c.wrote(err)
+	return err
+}
+
+// application takes a record of a request.
+func (c *serverConn) application(h RecordHeader) (ready *request, err error) {
+	if h.Type == TypeBegin {
+		return nil, c.begin(h)
+	}
+	if TypeGetValues <= h.Type && h.Type <= TypeUnknown {
+		return nil, unexpected(h)
+	}
+	c.mu.Lock()
+	r := c.find(h.ID)
+	c.mu.Unlock()
+	if r == nil {
+		return nil, c.stray(h)
+	}
+	switch h.Type {
+	case TypeParams:
+		return c.params(r, h)
+	case TypeStdin, TypeData:
+		return nil, c.input(r, h)
+	case TypeAbort:
+		c.abort(r)
+	}
+	return nil, nil // others are not for us, section 4.2
+}
+
+// stray takes a record of a request that is not active, section 3.3.
+func (c *serverConn) stray(h RecordHeader) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.ID == c.orphan && h.Type == TypeStdin && h.Length == 0 {
+		c.orphan, c.drained, c.limit = 0, 0, time.Time{}
+	}
+	return nil
+}
+
+func (c *serverConn) begin(h RecordHeader) error {
+	if h.Length != bodySize {
+		return unexpected(h)
+	}
+	content, err := c.rec.whole()
+	if err != nil {
+		return err
+	}
+	begin, _ := ConsumeBegin(content)
+	c.mu.Lock()
+	if c.find(h.ID) != nil {
+		c.mu.Unlock()
+		return fmt.Errorf("fastcgi: BEGIN_REQUEST of an active id: %w", gateway.ErrMalformed)
+	}
+	if c.orphan == h.ID {
+		c.orphan = 0
+	}
+	c.drained = 0
+	status, end := c.mayBegin(begin)
+	if status == 0 {
+		c.limit = time.Time{}
+		c.heads++
+		c.requests = append(c.requests, c.s.newRequest(c, h.ID, begin))
+	}
+	c.mu.Unlock()
+	if status != 0 {
+		return c.refuse(h.ID, begin, status, end)
+	}
+	return nil
+}
+
+// mayBegin decides whether a request is taken, and counts it; status is 0 if it is.
+func (c *serverConn) mayBegin(b Begin) (status int, end ProtocolStatus) {
+	switch s := c.s; {
+	case s.handler(b.Role) == nil:
+		return 501, UnknownRole
+	case c.closing, len(c.requests) >= maxPerConn:
+		return 503, Overloaded
+	case s.active.Add(1) > int64(s.MaxRequests) && s.MaxRequests > 0:
+		s.active.Add(-1)
+		return 503, Overloaded
+	}
+	return 0, Complete
+}
+
+// refuse answers a request that is not taken. Apache makes an empty 200 of a bare END_REQUEST with a protocolStatus, and
+// HAProxy waits for ever, so by default it is a real answer.
+func (c *serverConn) refuse(id uint16, begin Begin, status int, end ProtocolStatus) error {
+	var b []byte
+	if c.s.BareEnd {
+		b, _ = AppendEnd(nil, id, End{Status: end})
+	} else {
+		b = appendBareAnswer(nil, id, status)
+	}
+	if err := c.control(b); err != nil {
+		return err
+	}
+	c.afterAnswer(begin.KeepConn)
+	return nil
+}
+
+// appendBareAnswer appends an answer that is a head alone.
+func appendBareAnswer(dst []byte, id uint16, status int) []byte {
+	start := len(dst)
+	dst = appendHeader(dst, RecordHeader{Type: TypeStdout, ID: id})
+	dst, _ = gateway.AppendResponse(dst, &gateway.Response{Status: status})
+	setLength(dst, start)
+	dst = appendHeader(dst, RecordHeader{Type: TypeStdout, ID: id})
+	dst, _ = AppendEnd(dst, id, End{})
+	return dst
+}
+
+// params takes a PARAMS record; the empty one makes r ready.
+func (c *serverConn) params(r *request, h RecordHeader) (ready *request, err error) {
+	if r.ready {
+		return nil, unexpected(h)
+	}
+	err = takeParams(&c.rec, r.req, orDefault(c.s.MaxHeadBytes, defaultRequestHead))
+	if err == nil && h.Length > 0 {
+		return nil, nil
+	}
+	if err == nil {
+		err = c.finishHead(r)
+	}
+	if err == nil {
+		return r, nil
+	}
+	if !errors.Is(err, gateway.ErrTooLarge) && !errors.Is(err, gateway.ErrParam) {
+		return nil, err
+	}
+	c.s.logger().Warn("request refused", "error", err)
+	c.mu.Lock()
+	c.remove(r)
+	c.closing = true
+	c.mu.Unlock()
+	return nil, c.refuse(r.id, Begin{}, gateway.ErrorStatus(err), Overloaded)
+}
+
+// finishHead makes r ready to run.
+func (c *serverConn) finishHead(r *request) error {
+	if err := finishParams(r.req); err != nil {
+		return err
+	}
+	h, peeked := c.rec.peek()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.ready = true
+	c.heads--
+	r.start(peeked && h.Type == TypeStdin && h.ID == r.id && h.Length == 0)
+	return nil
+}
+
+// input takes the header of a STDIN or DATA record; its content is left in rec.
+func (c *serverConn) input(r *request, h RecordHeader) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.Type == TypeData && r.begin.Role != Filter {
+		return nil // its content is dropped
+	}
+	s, _ := r.queueOf(h.Type)
+	if !r.ready || s.ended && h.Length > 0 || h.Type == TypeData && !r.body.ended {
+		return unexpected(h)
+	}
+	s.record(h)
+	if s.excess() {
+		c.closing = true // body bytes equal CONTENT_LENGTH, or this connection is not used again (F2)
+	}
+	if h.Length == 0 {
+		c.changed.Broadcast()
+	}
+	return nil
+}
+
+// abort takes ABORT_REQUEST, section 5.4. END_REQUEST follows when the handler returns, and once.
+func (c *serverConn) abort(r *request) {
+	c.mu.Lock()
+	if !r.ready {
+		c.remove(r)
+		c.mu.Unlock()
+		c.refuse(r.id, r.begin, 500, Complete)
+		return
+	}
+	cancel := r.abort(gateway.ErrAborted)
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	cancel()
+}
+
+// remove makes r's id inactive.
+func (c *serverConn) remove(r *request) {
+	if i := slices.Index(c.requests, r); i >= 0 {
+		c.requests = slices.Delete(c.requests, i, i+1)
+		if !r.over {
+			c.s.active.Add(-1)
+		}
+		if !r.ready { // no handler has it
+			c.heads--
+			r.dismiss()
+		}
+	}
+}

@@ -1,0 +1,422 @@
+package fastcgi
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
+)
+
+// attempt is one RoundTrip up to its answer's head.
+type attempt struct {
+	c          *Client
+	ctx        context.Context
+	r          *gateway.Request
+	res        *gateway.Response
+	head       *[]byte // the request's head as for id 1
+	body       io.Reader
+	touched    bool // body may have been read
+	idempotent bool
+	bodyless   bool // the answer has no body whatever its Content-Length says
+
+	started time.Time
+	waited  time.Duration
+	dialed  time.Duration
+}
+
+// prepare checks and writes down all that can be before there is a connection.
+func (x *attempt) prepare() error {
+	c, r := x.c, x.r
+	x.body = r.Body
+	err := c.fault
+	if err == nil && r.ContentLength < 0 && r.Body != nil && !c.UnknownLength {
+		err = fmt.Errorf("fastcgi: %w", gateway.ErrLengthRequired)
+	}
+	if err == nil && r.ContentLength > 0 && r.Body == nil {
+		err = stream.ErrShortBody
+	}
+	if err != nil {
+		return x.fail(gateway.PhaseRequest, nil, err)
+	}
+	x.head, _ = c.heads.Get().(*[]byte)
+	if x.head == nil {
+		x.head = new([]byte)
+	}
+	if *x.head, err = appendRequest((*x.head)[:0], 1, c.MaxIdle > 0, r, c.env); err != nil {
+		return x.fail(gateway.PhaseRequest, nil, err)
+	}
+	method, _ := r.Params.Lookup("REQUEST_METHOD")
+	switch string(method) {
+	case "HEAD":
+		x.bodyless, x.idempotent = true, true
+	case "GET", "OPTIONS", "TRACE":
+		x.idempotent = true
+	}
+	return nil
+}
+
+// run sends the request, and once more if it may. A repeat keeps the place that the request has among MaxConns.
+func (x *attempt) run() error {
+	defer x.release()
+	cc, err := x.take()
+	if err != nil {
+		return err
+	}
+	err = x.over(cc)
+	if err != nil && cc != nil && x.mayRepeat(cc, err) {
+		err = x.over(nil)
+	}
+	if err != nil {
+		x.c.pool.Drop()
+	}
+	return err
+}
+
+// over sends the request over cc, nil for a new connection.
+func (x *attempt) over(cc *clientConn) error {
+	if cc == nil {
+		var err error
+		if cc, err = x.dial(); err != nil {
+			return err
+		}
+	}
+	return cc.exchange(x)
+}
+
+// release gives the head's memory back, unless the goroutine that sends the body has it.
+func (x *attempt) release() {
+	if x.head != nil && cap(*x.head) <= stream.MaxKept {
+		x.c.heads.Put(x.head)
+	}
+}
+
+// mayRepeat decides whether the request can be sent again, and gets its body once more for that: the kept connection was
+// closed without a byte of an answer, and nobody minds if the application has seen the request.
+func (x *attempt) mayRepeat(cc *clientConn, err error) bool {
+	if !errors.Is(err, gateway.ErrNoResponse) || cc.out.Sent.Load() && !x.idempotent {
+		return false
+	}
+	if x.head == nil {
+		x.head = new([]byte) // the goroutine that sends has the other
+	}
+	if !x.touched {
+		return true
+	}
+	if x.r.Data != nil || x.r.GetBody == nil {
+		return false
+	}
+	body, err := x.r.GetBody()
+	x.body, x.touched = body, false
+	return err == nil
+}
+
+// take waits for a place among MaxConns. It returns a kept connection if there is one that is still good: the place of
+// any other is for a new one.
+func (x *attempt) take() (*clientConn, error) {
+	c := x.c
+	begun := c.clock().Now()
+	cc, kept, err := c.pool.Get(x.ctx)
+	x.waited = c.clock().Since(begun)
+	switch {
+	case err != nil:
+		return nil, x.fail(gateway.PhaseWait, nil, err)
+	case !kept:
+		return nil, nil
+	case !cc.usable():
+		cc.c.Close()
+		return nil, nil
+	}
+	c.count.Reused()
+	cc.reused = true
+	return cc, nil
+}
+
+// dial opens a new connection.
+func (x *attempt) dial() (*clientConn, error) {
+	c := x.c
+	begun := c.clock().Now()
+	conn, err := c.dialer.Connect(x.ctx)
+	x.dialed = c.clock().Since(begun)
+	if err != nil {
+		return nil, x.fail(gateway.PhaseDial, nil, err)
+	}
+	c.count.Dialed()
+	return newClientConn(c, conn), nil
+}
+
+// fail makes err an error of the exchange.
+func (x *attempt) fail(phase gateway.Phase, cc *clientConn, err error) error {
+	e := &gateway.Error{Phase: phase, Addr: x.c.Addr, Err: err}
+	if cause := context.Cause(x.ctx); cause != nil && phase > gateway.PhaseRequest {
+		e.Err = cause
+	}
+	if cc != nil {
+		e.Reused, e.Sent, e.Received = cc.reused, cc.out.Sent.Load(), !cc.silent()
+	}
+	return e
+}
+
+// exchange sends x's request and reads its answer's head. On an error the connection is closed; its place is x's.
+func (cc *clientConn) exchange(x *attempt) error {
+	cc.begin(x)
+	phase, err := cc.send(x)
+	if err == nil {
+		phase = gateway.PhaseHead
+		err = cc.readHead(x)
+	}
+	if err == nil {
+		cc.attach(x)
+		return nil
+	}
+	if cc.up.Stuck() {
+		phase = gateway.PhaseSend
+	}
+	err = x.fail(phase, cc, err)
+	cc.endWatch()
+	cc.drop()
+	return err
+}
+
+func (cc *clientConn) begin(x *attempt) {
+	cc.id++
+	cc.rec.in.Borrow()
+	cc.answer.reset()
+	cc.answer.id = cc.id
+	cc.answer.interim = x.r.Interim
+	cc.answer.stderr = cc.takeError
+	cc.ctx, cc.stderr = x.ctx, x.r.Stderr
+	cc.up.Begin()
+	cc.out.Begin()
+	cc.started, cc.asked = x.started, cc.client.clock().Now()
+	if x.ctx.Done() != nil {
+		cc.stop = context.AfterFunc(x.ctx, cc.cancel)
+	}
+}
+
+// send sends the request, or begins to. A connection that takes no more may still hold an answer, so that is no error
+// yet; one of the body is.
+func (cc *clientConn) send(x *attempt) (gateway.Phase, error) {
+	if err := x.encode(cc); err != nil {
+		return gateway.PhaseRequest, err
+	}
+	x.touched = x.body != nil || x.r.Data != nil
+	if x.body != nil && !stream.SmallMemory(x.body) || x.r.Role == Filter {
+		cc.up.Start(stream.InMemory(x.body) && x.r.Role != Filter)
+		go cc.sendBody(sending{x.body, x.r.ContentLength, x.r.Data, dataLength(x.r), x.r.Role}, x.head) // rule F34
+		x.head = nil
+		return 0, nil
+	}
+	err := cc.writeRequest(sending{x.body, x.r.ContentLength, nil, 0, x.r.Role})
+	*x.head, cc.out.B = cc.out.B[:0], nil
+	cc.up.Done(err)
+	return gateway.PhaseRequest, cc.up.Fault()
+}
+
+// sending is what is sent after a request's head.
+type sending struct {
+	body       io.Reader
+	length     int64
+	data       io.Reader
+	dataLength int64
+	role       Role
+}
+
+// writeRequest writes what is in the buffer, the head, and the streams of the request.
+func (cc *clientConn) writeRequest(s sending) error {
+	// An authorizer gets an empty STDIN: FCGI.pm and others wait for it.
+	if err := cc.out.stream(TypeStdin, cc.id, s.body, s.length); err != nil {
+		return err
+	}
+	if s.role == Filter {
+		if err := cc.out.Flush(); err != nil {
+			return err
+		}
+		if err := cc.out.stream(TypeData, cc.id, s.data, s.dataLength); err != nil {
+			return err
+		}
+	}
+	cc.out.Final.Store(true)
+	return cc.out.Flush()
+}
+
+// sendBody is writeRequest in a goroutine of its own.
+func (cc *clientConn) sendBody(s sending, head *[]byte) {
+	err := cc.writeRequest(s)
+	*head, cc.out.B = cc.out.B[:0], nil
+	if cap(*head) <= stream.MaxKept {
+		cc.client.heads.Put(head)
+	}
+	if cc.up.Done(err) {
+		cc.cancel()
+	}
+}
+
+// encode puts the head into the connection's buffer, under the id of this exchange.
+func (x *attempt) encode(cc *clientConn) error {
+	b := *x.head
+	if len(b) == 0 { // the second time
+		var err error
+		if b, err = appendRequest(b, 1, cc.keep, x.r, x.c.env); err != nil {
+			return err
+		}
+	}
+	setIDs(b, cc.id)
+	if x.c.Multiplex && cc.id == 1 {
+		b = slices.Insert(b, 0, getValues...)
+	}
+	cc.out.B = b
+	*x.head = nil
+	return nil
+}
+
+// setIDs writes id into every record of b.
+func setIDs(b []byte, id uint16) {
+	for len(b) > 0 {
+		binary.BigEndian.PutUint16(b[2:], id)
+		b = b[headerSize+int(binary.BigEndian.Uint16(b[4:]))+int(b[6]):]
+	}
+}
+
+func (cc *clientConn) readHead(x *attempt) error {
+	err := cc.answer.readHead(&cc.rec, x.res, orDefault(cc.client.MaxHeadBytes, defaultAnswerHead))
+	cc.up.HeadDone()
+	return cc.cause(err)
+}
+
+// cause maps an error of reading to the error that the caller can test for.
+func (cc *clientConn) cause(err error) error {
+	if err == nil || err == io.EOF && cc.answer.started {
+		return err
+	}
+	if fault := cc.up.Fault(); fault != nil {
+		return fault // the rest followed from it
+	}
+	switch {
+	case cc.silent() && (err == io.EOF || errors.Is(err, syscall.ECONNRESET)):
+		if sendErr := cc.up.Err(); sendErr != nil {
+			err = sendErr
+		}
+		return fmt.Errorf("fastcgi: %w (%w)", gateway.ErrNoResponse, err)
+	case errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("fastcgi: %w (%w)", gateway.ErrTruncated, err)
+	}
+	return err
+}
+
+// silent reports whether nothing of an answer has come; management records are none of it.
+func (cc *clientConn) silent() bool { return cc.answer.seen == 0 && cc.rec.in.Len() == 0 }
+
+// attach gives the answer its Body.
+func (cc *clientConn) attach(x *attempt) {
+	cc.answer.bare = x.bodyless || x.res.Status == 204 || x.res.Status == 304
+	if cc.client.Observe != nil {
+		cc.x = gateway.Exchange{
+			Addr: cc.client.Addr, Reused: cc.reused, Wait: x.waited, Dial: x.dialed,
+			Head: time.Since(cc.asked), Status: x.res.Status,
+		}
+	}
+	b := cc.client.bodies.Get(cc.client.count.InFlight() - 1)
+	b.cc.Store(cc)
+	cc.bmu.Lock()
+	cc.body = b
+	cc.bmu.Unlock()
+	x.res.Body = b
+}
+
+// finish ends the exchange: err is what Read returns from now on.
+func (cc *clientConn) finish(err error) error {
+	cc.lines.Flush(cc.stderrLine)
+	watched := cc.endWatch()
+	good := err == io.EOF && cc.reusable() && watched
+	if !good {
+		cc.c.Close()
+	}
+	cc.up.Settle()
+	if err = cc.bodyError(err); err != io.EOF {
+		end := err
+		cc.body.end.Store(&end)
+	}
+	cc.report(err)
+	cc.body.cc.Store(nil)
+	cc.bmu.Lock()
+	cc.body = nil
+	cc.bmu.Unlock()
+	cc.ctx, cc.stderr, cc.answer.res, cc.answer.interim = nil, nil, nil, nil
+	cc.client.count.End()
+	if !good {
+		cc.client.pool.Drop()
+		return err
+	}
+	cc.rec.in.Return()
+	cc.client.pool.Put(cc)
+	return err
+}
+
+// endWatch stops watching the context; false says that it was done.
+func (cc *clientConn) endWatch() bool {
+	if cc.stop == nil {
+		return true
+	}
+	stopped := cc.stop()
+	cc.stop = nil
+	return stopped
+}
+
+// drop closes a connection on which no answer began.
+func (cc *clientConn) drop() {
+	cc.lines.Flush(cc.stderrLine)
+	cc.c.Close()
+	cc.up.Settle()
+}
+
+// reusable reports whether the connection is at the end of an exchange that left nothing behind (F2).
+func (cc *clientConn) reusable() bool {
+	if !cc.keep {
+		return false
+	}
+	if cc.out.Final.Load() {
+		// The response to all of the body can be here before the sender has been told that its last write went well.
+		cc.up.Await(context.Background(), 2*time.Millisecond)
+	}
+	a := &cc.answer
+	cc.rec.dropBuffered()
+	return cc.up.Sent() && a.ended && !a.dirty && a.end.Status == Complete &&
+		cc.rec.left == 0 && cc.rec.pad == 0 && cc.rec.in.Len() == 0 && cc.young()
+}
+
+// bodyError makes err what Body returns.
+func (cc *clientConn) bodyError(err error) error {
+	if err == io.EOF || err == errClosed {
+		return err
+	}
+	err = cc.cause(err)
+	if cause := context.Cause(cc.ctx); cause != nil {
+		err = cause
+	}
+	err = &gateway.Error{
+		Phase: gateway.PhaseBody, Addr: cc.client.Addr, Reused: cc.reused, Sent: true, Received: true, Err: err,
+	}
+	cc.client.count.Failed(err)
+	return err
+}
+
+// report tells Observe.
+func (cc *clientConn) report(err error) {
+	if cc.client.Observe == nil {
+		return
+	}
+	cc.x.Total = time.Since(cc.started)
+	cc.x.Sent = cc.out.Content.Load()
+	cc.x.AppStatus = cc.answer.end.AppStatus
+	if err != io.EOF && err != errClosed {
+		cc.x.Err = err
+	}
+	cc.client.Observe(cc.ctx, &cc.x)
+}

@@ -1,0 +1,79 @@
+package fastcgi
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/grammar"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/params"
+)
+
+// inputStream is how much of an input stream has come and may come.
+type inputStream struct {
+	length    int64 // promised; -1 stands for unknown
+	announced int64 // by the records that have come
+	taken     int64 // by whoever reads it
+	ended     bool  // the empty record has come
+}
+
+// record counts a record of the stream.
+func (s *inputStream) record(h RecordHeader) {
+	s.announced += int64(h.Length)
+	s.ended = s.ended || h.Length == 0
+}
+
+// excess reports whether more was sent than promised.
+func (s *inputStream) excess() bool { return s.length >= 0 && s.announced > s.length }
+
+// short reports whether the stream has ended before its length.
+func (s *inputStream) short() bool { return s.ended && s.announced < s.length }
+
+// room is how many bytes of an n-byte slice may be filled.
+func (s *inputStream) room(n int) int {
+	if s.length < 0 {
+		return n
+	}
+	return int(min(int64(n), s.length-s.taken))
+}
+
+func takeParams(rec *recordReader, req *gateway.Request, limit int) error {
+	l := (*pairs.List)(&req.Params)
+	if l.Size()+rec.left > limit {
+		return fmt.Errorf("fastcgi: params over %d bytes: %w", limit, gateway.ErrTooLarge)
+	}
+	for rec.left > 0 {
+		b, err := rec.some()
+		if err != nil {
+			return err
+		}
+		l.AppendRaw(b)
+		rec.use(len(b))
+	}
+	return nil
+}
+
+// finishParams makes params of what PARAMS records brought.
+func finishParams(req *gateway.Request) error {
+	l := (*pairs.List)(&req.Params)
+	err := params.MarkAll(l, mark)
+	if err == nil {
+		req.ContentLength, err = params.Receive(l)
+	}
+	if err != nil {
+		return fmt.Errorf("fastcgi: %w", err)
+	}
+	return nil
+}
+
+// dataLength is FCGI_DATA_LENGTH, section 6.4; -1 if it is no number.
+func dataLength(req *gateway.Request) int64 {
+	v, _ := req.Params.Lookup("FCGI_DATA_LENGTH")
+	if n, ok := grammar.Decimal(v); ok {
+		return n
+	}
+	return -1
+}
+
+var errShort = fmt.Errorf("fastcgi: stream ends before its length: %w", io.ErrUnexpectedEOF)
