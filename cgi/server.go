@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -15,50 +16,56 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Server answers the one request this process was started for: the environment is its params, standard input its body,
-// and the answer goes to standard output. What the handler writes to Stderr goes to standard error.
+// Server responds to the one request that this process was started for: the environment is its params, standard input
+// its body, and the response goes to standard output. What the handler writes to Stderr goes to standard error.
 type Server struct {
+	// Handler responds to the request.
 	Handler gateway.Handler
-	Logger  *slog.Logger // nil stands for standard error
+
+	// Logger receives log records. Nil means standard error.
+	Logger *slog.Logger
 }
 
-// ErrNotStarted says that the environment is not that of a CGI script.
-var ErrNotStarted = errors.New("cgi: GATEWAY_INTERFACE is not set: this process was not started as a CGI script")
+// ErrNotStarted says that the environment is not that of a CGI program.
+var ErrNotStarted = errors.New("cgi: GATEWAY_INTERFACE is not set: this process was not started as a CGI program")
 
-// ExitStatus is what Serve returns if the answer was sent and the handler has set an AppStatus other than 0. Exit with it.
+// ExitStatus is what Serve returns if the response was sent and the handler has set an AppStatus other than 0. The
+// program should exit with it.
 type ExitStatus uint32
 
 func (s ExitStatus) Error() string { return fmt.Sprintf("cgi: exit status %d", uint32(s)) }
 
-// Started reports whether this process was started as a CGI script: GATEWAY_INTERFACE is CGI/1.1.
+// Started reports whether this process was started as a CGI program: GATEWAY_INTERFACE is CGI/1.1.
 func Started() bool { return os.Getenv("GATEWAY_INTERFACE") == "CGI/1.1" }
 
-// Serve answers the request and returns nil when the answer has been sent: then exit with status 0, whatever HTTP status
-// it had. ErrNotStarted: there is no request, and nothing was written. ExitStatus: exit with that. Any other error: the
-// answer is not whole. HTTP_PROXY is gone from this process before the handler runs (F1).
+// Serve responds to the request. It returns nil when the response has been sent, whatever its status: the program should
+// then exit with status 0. ErrNotStarted means that there is no request, and that nothing was written. ExitStatus means
+// that the response was sent and names the status to exit with. Any other error means that the response is incomplete.
+// HTTP_PROXY is removed from this process before the handler runs (F1).
 //
-// A request that breaks a rule is answered, with a 400 for one, and that answer was sent, too.
+// A request that breaks a rule gets a response too, such as a 400.
 //
-// The request's context is done when ctx is or when the handler has returned. A web server that gives up sends SIGTERM
-// (signal.NotifyContext), or closes standard output: then the next Write ends the process with SIGPIPE, as it does any
-// program, or is an error if signal.Ignore or signal.Notify say so.
+// The request's context is done when ctx is done or when the handler has returned. A web server that gives up sends
+// SIGTERM (see signal.NotifyContext), or closes standard output: then the next Write ends the process with SIGPIPE, as it
+// does in any program, or returns an error if the program ignores or handles SIGPIPE.
 func (s *Server) Serve(ctx context.Context) error {
 	if _, ok := os.LookupEnv("GATEWAY_INTERFACE"); !ok {
 		return ErrNotStarted
 	}
-	core := &server.Server{
-		Handler:    s.Handler,
-		ReadHead:   func(_ *stream.Input, r *gateway.Request) error { return readHead(r) },
-		AppendHead: gateway.AppendResponse,
-		Logger:     s.logger,
-		Stderr:     os.Stderr,
-		Process:    true,
+	p := newProgram(s.logger)
+	err := readHead(&p.req)
+	if err == nil && s.Handler == nil {
+		err = server.ErrNoHandler
 	}
-	status, err := core.ServeProcess(ctx, stdio{})
+	if err == nil {
+		err = p.run(ctx, s.Handler)
+	} else {
+		err = p.refuse(err)
+	}
 	if err != nil {
 		return fmt.Errorf("cgi: %w", err)
 	}
-	if status != 0 {
+	if status := p.response.AppStatus; status != 0 {
 		return ExitStatus(min(status, 255)) // what a process can exit with; 256 would be 0
 	}
 	return nil
@@ -71,9 +78,9 @@ func (s *Server) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, nil))
 }
 
-// ReadRequest reads the request this process was started for, without serving it: the environment into req.Params, by
-// the rules of package gateway, and req.Body is standard input, of CONTENT_LENGTH bytes and no more; an absent or empty
-// CONTENT_LENGTH is 0, section 4.1.2. HTTP_PROXY is gone from it and from this process. Errors are ErrNotStarted,
+// ReadRequest reads the request that this process was started for, without serving it: the environment into req.Params,
+// by the rules of package gateway. req.Body is standard input, of CONTENT_LENGTH bytes and no more; an absent or empty
+// CONTENT_LENGTH means 0, section 4.1.2. HTTP_PROXY is removed from req and from this process. Errors are ErrNotStarted,
 // gateway.ErrParam and gateway.ErrTooLarge.
 func ReadRequest(req *gateway.Request) error {
 	req.Reset()
@@ -85,9 +92,7 @@ func ReadRequest(req *gateway.Request) error {
 		return err
 	}
 	if req.ContentLength > 0 {
-		in := new(stream.Input)
-		in.Reset(os.Stdin)
-		req.Body = &stream.Body{In: in, Left: req.ContentLength}
+		req.Body = newInput(req.ContentLength)
 	}
 	return nil
 }
@@ -103,17 +108,146 @@ func readHead(req *gateway.Request) error {
 	return nil
 }
 
-// stdio is this process's input and output as a connection. It is never closed: the web server sees the end of the
-// answer when the process exits, and the program may still have something to say on standard error.
-type stdio struct{}
+// newInput returns a reader of the first length bytes of standard input.
+func newInput(length int64) *stream.Body {
+	in := new(stream.Input)
+	in.Reset(os.Stdin)
+	return &stream.Body{In: in, Left: length}
+}
 
-func (stdio) Read(p []byte) (int, error)         { return os.Stdin.Read(p) }
-func (stdio) Write(p []byte) (int, error)        { return os.Stdout.Write(p) }
-func (stdio) Close() error                       { return nil }
-func (stdio) LocalAddr() net.Addr                { return nil }
-func (stdio) RemoteAddr() net.Addr               { return nil }
-func (stdio) SetDeadline(t time.Time) error      { return nil }
-func (stdio) SetReadDeadline(t time.Time) error  { return os.Stdin.SetReadDeadline(t) }
-func (stdio) SetWriteDeadline(t time.Time) error { return os.Stdout.SetWriteDeadline(t) }
+// A program is this process and the request that it was started for. It is the server.Owner and the server.Framer of the
+// response. Standard output is never closed: the web server sees the end of the response when the process exits, and the
+// program may still write to standard error.
+type program struct {
+	server.Unframed
 
-var _ io.ReadWriteCloser = stdio{}
+	req      gateway.Request
+	response server.Response
+	common   server.Common
+	writer   responseWriter
+	over     atomic.Bool // the handler has returned
+}
+
+func newProgram(logger func() *slog.Logger) *program {
+	p := &program{common: server.Common{Logger: logger}}
+	p.writer.p, p.writer.Owner = p, p
+	p.response.Out.Reset(os.Stdout)
+	p.response.Reset(&p.writer.Head, p, &p.common)
+	return p
+}
+
+// run runs the handler and ends the response.
+func (p *program) run(ctx context.Context, h gateway.Handler) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p.req.SetContext(ctx)
+	if p.req.ContentLength > 0 {
+		p.req.Body = &requestBody{p: p, r: newInput(p.req.ContentLength)}
+	}
+	err = server.ErrGoexit
+	defer func() { err = p.finish(err) }()
+	err = server.CallHandler(h, &p.writer, &p.req, p.common.Logger)
+	return err
+}
+
+func (p *program) finish(err error) error {
+	p.response.Lock()
+	defer p.response.Unlock()
+	p.over.Store(true)
+	if p.response.Complete(&p.req, err) {
+		return fmt.Errorf("response cut: %w", err)
+	}
+	_, err = p.Send(nil)
+	return err
+}
+
+// refuse responds to a request that breaks a rule. It returns nil if the response was sent.
+func (p *program) refuse(err error) error {
+	status := server.Refusal(err)
+	if status == 0 {
+		return err
+	}
+	p.common.Logger().Warn("request refused", "status", status, "error", err)
+	b, _ := gateway.AppendResponse(nil, &gateway.Response{Status: status})
+	if _, werr := os.Stdout.Write(b); werr != nil {
+		return err
+	}
+	return nil
+}
+
+// Acquire locks the response.
+func (p *program) Acquire() (*server.Response, error) {
+	p.response.Lock()
+	if p.over.Load() {
+		p.response.Unlock()
+		return nil, server.ErrOver
+	}
+	return &p.response, nil
+}
+
+// AppendHead appends the head of a response.
+func (p *program) AppendHead(dst []byte, head *gateway.Response) ([]byte, error) {
+	return gateway.AppendResponse(dst, head)
+}
+
+// Send writes what was gathered, and b behind it.
+func (p *program) Send(b []byte) (int, error) {
+	if err := p.response.Out.FlushWith(b, nil); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// A responseWriter is the gateway.ResponseWriter of a program.
+type responseWriter struct {
+	server.ResponseWriter
+	p *program
+}
+
+var _ gateway.ResponseWriter = (*responseWriter)(nil)
+
+// Stderr returns a writer to standard error.
+func (w *responseWriter) Stderr() io.Writer { return standardError{w.p} }
+
+type standardError struct{ p *program }
+
+func (e standardError) Write(b []byte) (int, error) {
+	r, err := e.p.Acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer r.Unlock()
+	return os.Stderr.Write(b)
+}
+
+// SetReadDeadline sets the deadline of standard input, where the system allows that.
+func (w *responseWriter) SetReadDeadline(t time.Time) error { return w.setDeadline(os.Stdin, t) }
+
+// SetWriteDeadline sets the deadline of standard output, where the system allows that.
+func (w *responseWriter) SetWriteDeadline(t time.Time) error { return w.setDeadline(os.Stdout, t) }
+
+func (w *responseWriter) setDeadline(f *os.File, t time.Time) error {
+	if w.p.over.Load() {
+		return server.ErrOver
+	}
+	if f == os.Stdin {
+		return f.SetReadDeadline(t)
+	}
+	return f.SetWriteDeadline(t)
+}
+
+// A requestBody is the Body of a program's request.
+type requestBody struct {
+	p  *program
+	mu sync.Mutex // held while r is read
+	r  *stream.Body
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.p.over.Load() {
+		return 0, server.ErrOver
+	}
+	return b.r.Read(p)
+}

@@ -35,7 +35,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	defer cc.rmu.Unlock()
-	n, err := cc.answer.read(&cc.rec, p)
+	n, err := cc.response.read(&cc.rec, p)
 	cc.x.Received += int64(n)
 	if err != nil {
 		err = cc.finish(err)
@@ -55,7 +55,7 @@ func (b *clientBody) Close() error {
 	}
 	defer cc.rmu.Unlock()
 	if b.cc.Load() == cc {
-		cc.finish(cc.answer.dropBuffered(&cc.rec))
+		cc.finish(cc.response.dropBuffered(&cc.rec))
 		b.end.Store(&errClosed) // also where all of the answer had come
 	}
 	return nil
@@ -79,5 +79,5 @@ func (b *clientBody) Ready() bool {
 		return true
 	}
 	defer cc.rmu.Unlock()
-	return cc.answer.ready(&cc.rec)
+	return cc.response.ready(&cc.rec)
 }

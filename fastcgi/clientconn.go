@@ -25,9 +25,9 @@ type clientConn struct {
 	reused bool
 	keep   bool
 
-	rec    recordReader
-	answer responseReader
-	out    output
+	rec      recordReader
+	response responseReader
+	out      output
 
 	// Of the current exchange.
 	up      client.Upload

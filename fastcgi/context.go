@@ -6,16 +6,18 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/server"
 )
 
-// RequestContext makes the request's context.
+// A contextSource makes the context of a request when it is first asked for.
+type contextSource struct{ w *responseWriter }
+
+// RequestContext returns the context of the request.
 func (s *contextSource) RequestContext() context.Context {
-	h := (*responseWriter)(s)
-	c := h.c.Load()
+	c := s.w.c.Load()
 	if c == nil {
 		return done
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := h.r.Load()
+	r := s.w.r.Load()
 	if r == nil {
 		return done
 	}
@@ -28,23 +30,22 @@ func (s *contextSource) RequestContext() context.Context {
 	return r.ctx
 }
 
+// Watch makes sure that the connection is read while the handler runs, so that an abort is noticed.
+func (s *contextSource) Watch() {
+	c := s.w.c.Load()
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := s.w.r.Load(); r != nil && c.inline == r {
+		c.promote()
+	}
+}
+
 // done is the context of requests that are over.
 var done = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
-
-// Watch makes sure that somebody reads while the handler runs, so that an abort is seen.
-func (s *contextSource) Watch() {
-	h := (*responseWriter)(s)
-	c := h.c.Load()
-	if c == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if r := h.r.Load(); r != nil && c.inline == r {
-		c.promote()
-	}
-}

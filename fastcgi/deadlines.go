@@ -1,9 +1,10 @@
 package fastcgi
 
 import (
-	"cmp"
-	"os"
 	"time"
+
+	"github.com/gatehouse-go/gatehouse/internal/server"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // deadlineReader reads from the connection under the deadline that its state asks for.
@@ -47,10 +48,10 @@ func (c *serverConn) readDeadline(at place) time.Time {
 	active := len(c.requests) > 0
 	switch {
 	case !active && (c.closing || c.orphan != 0):
-		return c.within(drainTimeout)
+		return c.within(server.DrainTimeout)
 	case !active && at == atRecord:
 		c.limit = time.Time{}
-		c.idle = renew(c.idle, cmp.Or(c.s.IdleTimeout, 2*time.Minute))
+		c.idle = renew(c.idle, stream.Timeout(c.s.IdleTimeout, server.DefaultIdleTimeout))
 		return c.idle
 	case !active || at == inControl && c.heads == 0:
 		return c.within(c.headTimeout())
@@ -62,11 +63,14 @@ func (c *serverConn) readDeadline(at place) time.Time {
 	return earlier(t, c.inline.readDeadline)
 }
 
-func (c *serverConn) headTimeout() time.Duration { return cmp.Or(c.s.ReadHeadTimeout, 10*time.Second) }
+func (c *serverConn) headTimeout() time.Duration {
+	return stream.Timeout(c.s.ReadHeadTimeout, server.DefaultReadHeadTimeout)
+}
 
-// within is the end of a time that began when it was first asked for since limit was cleared.
+// within returns the end of a time that began when it was first asked for since limit was cleared; d of 0 means that it has
+// no end.
 func (c *serverConn) within(d time.Duration) time.Time {
-	if c.limit.IsZero() {
+	if c.limit.IsZero() && d > 0 {
 		c.limit = time.Now().Add(d)
 	}
 	return c.limit
@@ -78,15 +82,15 @@ func (c *serverConn) headLimit() (t time.Time) {
 		if r.ready || c.heads == 0 {
 			continue
 		}
-		if r.headLimit.IsZero() {
-			r.headLimit = time.Now().Add(c.headTimeout())
+		if d := c.headTimeout(); r.headLimit.IsZero() && d > 0 {
+			r.headLimit = time.Now().Add(d)
 		}
 		t = earlier(t, r.headLimit)
 	}
 	return t
 }
 
-// earlier is the earlier of two times of which zero stands for never.
+// earlier returns the earlier of two deadlines; a zero time means no deadline.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -94,8 +98,12 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// renew is t while it is nearly d away, else a new time: a deadline need not be set again for each of many requests.
+// renew returns a deadline d from now, or t if that is nearly as far away, so that it need not be set again for each of
+// many requests. A d of 0 means no deadline.
 func renew(t time.Time, d time.Duration) time.Time {
+	if d <= 0 {
+		return time.Time{}
+	}
 	now := time.Now()
 	if left := t.Sub(now); left > d-d/8 && left <= d {
 		return t
@@ -121,7 +129,7 @@ func (c *serverConn) armWrite(r *request) {
 		t = r.writeDeadline
 	}
 	if t.IsZero() {
-		t = renew(c.writeLimit, cmp.Or(c.s.WriteTimeout, time.Minute))
+		t = renew(c.writeLimit, stream.Timeout(c.s.WriteTimeout, server.DefaultWriteTimeout))
 	}
 	if !t.Equal(c.writeLimit) {
 		c.writeLimit = t
@@ -138,26 +146,6 @@ func (c *serverConn) wrote(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.writer = nil
-}
-
-// waitUntil waits for a change.
-func (c *serverConn) waitUntil(t time.Time) error {
-	if t.IsZero() {
-		c.changed.Wait()
-		return nil
-	}
-	left := time.Until(t)
-	if left <= 0 {
-		return os.ErrDeadlineExceeded
-	}
-	timer := time.AfterFunc(left, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.changed.Broadcast()
-	})
-	defer timer.Stop()
-	c.changed.Wait()
-	return nil
 }
 
 func passed(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }

@@ -1,7 +1,6 @@
 package fastcgi
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +8,8 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/server"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // step takes one record, or what is left of the current one. r is a request that is ready to run. target is the request
@@ -79,14 +80,14 @@ func (c *serverConn) queue(r *request) error {
 // orphaned counts content that nobody will read. Too much of it ends the connection: at once, or after the requests that
 // have done nothing wrong.
 func (c *serverConn) orphaned(n int) error {
-	if c.drained += n; c.drained <= maxDrain {
+	if c.drained += n; c.drained <= server.MaxDrain {
 		return nil
 	}
 	c.closing = true
 	if len(c.requests) > 0 {
 		return nil
 	}
-	return fmt.Errorf("fastcgi: more than %d bytes for a request that is over: %w", maxDrain, gateway.ErrMalformed)
+	return fmt.Errorf("fastcgi: more than %d bytes for a request that is over: %w", server.MaxDrain, gateway.ErrMalformed)
 }
 
 // management takes a record with id 0, section 4.
@@ -113,7 +114,7 @@ func (c *serverConn) getValues() error {
 		name  string
 		value int
 	}{
-		{"FCGI_MAX_CONNS", cmp.Or(c.s.MaxConns, defaultMaxConns)},
+		{"FCGI_MAX_CONNS", stream.Limit(c.s.MaxConns, server.DefaultMaxConns)},
 		{"FCGI_MAX_REQS", c.s.maxRequests()},
 		{"FCGI_MPXS_CONNS", 1},
 	}
@@ -237,7 +238,7 @@ func (c *serverConn) refuse(id uint16, begin Begin, status int, end ProtocolStat
 	if err := c.control(b); err != nil {
 		return err
 	}
-	c.afterAnswer(begin.KeepConn)
+	c.afterResponse(begin.KeepConn)
 	return nil
 }
 

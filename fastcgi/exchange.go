@@ -187,10 +187,10 @@ func (cc *clientConn) exchange(x *attempt) error {
 func (cc *clientConn) begin(x *attempt) {
 	cc.id++
 	cc.rec.in.Borrow()
-	cc.answer.reset()
-	cc.answer.id = cc.id
-	cc.answer.interim = x.r.Interim
-	cc.answer.stderr = cc.takeError
+	cc.response.reset()
+	cc.response.id = cc.id
+	cc.response.interim = x.r.Interim
+	cc.response.stderr = cc.takeError
 	cc.ctx, cc.stderr = x.ctx, x.r.Stderr
 	cc.up.Begin()
 	cc.out.Begin()
@@ -285,14 +285,14 @@ func setIDs(b []byte, id uint16) {
 }
 
 func (cc *clientConn) readHead(x *attempt) error {
-	err := cc.answer.readHead(&cc.rec, x.res, orDefault(cc.client.MaxHeadBytes, defaultAnswerHead))
+	err := cc.response.readHead(&cc.rec, x.res, orDefault(cc.client.MaxHeadBytes, defaultAnswerHead))
 	cc.up.HeadDone()
 	return cc.cause(err)
 }
 
 // cause maps an error of reading to the error that the caller can test for.
 func (cc *clientConn) cause(err error) error {
-	if err == nil || err == io.EOF && cc.answer.started {
+	if err == nil || err == io.EOF && cc.response.started {
 		return err
 	}
 	if fault := cc.up.Fault(); fault != nil {
@@ -311,11 +311,11 @@ func (cc *clientConn) cause(err error) error {
 }
 
 // silent reports whether nothing of an answer has come; management records are none of it.
-func (cc *clientConn) silent() bool { return cc.answer.seen == 0 && cc.rec.in.Len() == 0 }
+func (cc *clientConn) silent() bool { return cc.response.seen == 0 && cc.rec.in.Len() == 0 }
 
 // attach gives the answer its Body.
 func (cc *clientConn) attach(x *attempt) {
-	cc.answer.bare = x.bodyless || x.res.Status == 204 || x.res.Status == 304
+	cc.response.bare = x.bodyless || x.res.Status == 204 || x.res.Status == 304
 	if cc.client.Observe != nil {
 		cc.x = gateway.Exchange{
 			Addr: cc.client.Addr, Reused: cc.reused, Wait: x.waited, Dial: x.dialed,
@@ -348,7 +348,7 @@ func (cc *clientConn) finish(err error) error {
 	cc.bmu.Lock()
 	cc.body = nil
 	cc.bmu.Unlock()
-	cc.ctx, cc.stderr, cc.answer.res, cc.answer.interim = nil, nil, nil, nil
+	cc.ctx, cc.stderr, cc.response.res, cc.response.interim = nil, nil, nil, nil
 	cc.client.count.End()
 	if !good {
 		cc.client.pool.Drop()
@@ -385,7 +385,7 @@ func (cc *clientConn) reusable() bool {
 		// The response to all of the body can be here before the sender has been told that its last write went well.
 		cc.up.Await(context.Background(), 2*time.Millisecond)
 	}
-	a := &cc.answer
+	a := &cc.response
 	cc.rec.dropBuffered()
 	return cc.up.Sent() && a.ended && !a.dirty && a.end.Status == Complete &&
 		cc.rec.left == 0 && cc.rec.pad == 0 && cc.rec.in.Len() == 0 && cc.young()
@@ -414,7 +414,7 @@ func (cc *clientConn) report(err error) {
 	}
 	cc.x.Total = time.Since(cc.started)
 	cc.x.Sent = cc.out.Content.Load()
-	cc.x.AppStatus = cc.answer.end.AppStatus
+	cc.x.AppStatus = cc.response.end.AppStatus
 	if err != io.EOF && err != errClosed {
 		cc.x.Err = err
 	}

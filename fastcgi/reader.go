@@ -24,9 +24,12 @@ type Reader struct {
 	MaxHeadBytes int       // 0 stands for 1 MiB of a request's params, 64 KiB of an answer's head
 	Stderr       io.Writer // takes an answer's STDERR, 64 KiB of it at the most; nil stands for "drop"
 
-	rec    recordReader
-	req    requestInput
-	answer responseReader
+	rec      recordReader
+	req      requestInput
+	stdin    inputBody
+	data     inputBody
+	response responseReader
+	body     responseBody
 }
 
 // NewReader returns a Reader of r.
@@ -40,7 +43,8 @@ func NewReader(r io.Reader) *Reader {
 func (r *Reader) Reset(src io.Reader) {
 	r.rec.reset(src)
 	r.req = requestInput{}
-	r.answer.reset()
+	r.response.reset()
+	r.stdin, r.data, r.body = inputBody{r, TypeStdin}, inputBody{r, TypeData}, responseBody{r}
 }
 
 // Next returns the next record, whatever it is. Its content is a view, valid until the next call on r.
@@ -63,7 +67,7 @@ func (r *Reader) Offset() int64 { return r.rec.in.Offset() }
 func (r *Reader) Begin() (uint16, Begin) { return r.req.id, r.req.begin }
 
 // End is the END_REQUEST of the answer whose Body gave io.EOF.
-func (r *Reader) End() End { return r.answer.end }
+func (r *Reader) End() End { return r.response.end }
 
 func orDefault(n, def int) int {
 	if n <= 0 {
@@ -191,11 +195,11 @@ func (r *Reader) startRequest(req *gateway.Request) error {
 	}
 	r.req.body.length = req.ContentLength
 	if req.ContentLength != 0 {
-		req.Body = (*requestBody)(r)
+		req.Body = &r.stdin
 	}
 	if req.Role == Filter {
 		r.req.data = inputStream{length: dataLength(req)}
-		req.Data = (*requestData)(r)
+		req.Data = &r.data
 	}
 	return nil
 }
@@ -258,16 +262,15 @@ func (r *Reader) readStream(t Type, s *inputStream, p []byte) (int, error) {
 	}
 }
 
-// requestBody is a Reader as the Body of its request.
-type requestBody Reader
-
-func (b *requestBody) Read(p []byte) (int, error) {
-	return (*Reader)(b).readStream(TypeStdin, &b.req.body, p)
+// An inputBody is the Body or the Data of a Reader's request. What is left of STDIN is discarded before DATA.
+type inputBody struct {
+	r *Reader
+	t Type // TypeStdin or TypeData
 }
 
-// requestData is a Reader as the Data of its request; what is left of STDIN is dropped before it.
-type requestData Reader
-
-func (d *requestData) Read(p []byte) (int, error) {
-	return (*Reader)(d).readStream(TypeData, &d.req.data, p)
+func (b *inputBody) Read(p []byte) (int, error) {
+	if b.t == TypeData {
+		return b.r.readStream(TypeData, &b.r.req.data, p)
+	}
+	return b.r.readStream(TypeStdin, &b.r.req.body, p)
 }

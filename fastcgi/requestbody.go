@@ -6,27 +6,27 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/server"
 )
 
-func (b *bodyHandle) Read(p []byte) (int, error) {
-	return (*responseWriter)(b).readStream(TypeStdin, p)
+// A requestBody is the Body or the Data of a request.
+type requestBody struct {
+	w *responseWriter
+	t Type // TypeStdin or TypeData
 }
 
-func (d *dataHandle) Read(p []byte) (int, error) { return (*responseWriter)(d).readStream(TypeData, p) }
-
-// readStream reads content into p: what waits for it, or, where nobody else reads, straight from the connection.
-func (h *responseWriter) readStream(t Type, p []byte) (int, error) {
-	c := h.c.Load()
+// Read reads content: what was queued, or else straight from the connection, unless another goroutine reads that.
+func (b *requestBody) Read(p []byte) (int, error) {
+	c := b.w.c.Load()
 	if c == nil {
 		return 0, server.ErrOver
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		r := h.r.Load()
+		r := b.w.r.Load()
 		if r == nil {
 			return 0, server.ErrOver
 		}
-		s, q := r.queueOf(t)
-		if t == TypeData && !r.skipBody {
+		s, q := r.queueOf(b.t)
+		if b.t == TypeData && !r.skipBody {
 			r.skipBody = true
 			c.changed.Broadcast() // the leader may wait for room
 		}
@@ -49,11 +49,11 @@ func (h *responseWriter) readStream(t Type, p []byte) (int, error) {
 		case len(p) == 0:
 			return 0, nil
 		case c.inline == r && !c.reading:
-			if n, err := c.readInline(h, r, t, p[:s.room(len(p))]); n > 0 || err != nil {
+			if n, err := c.readInline(b, r, p[:s.room(len(p))]); n > 0 || err != nil {
 				return n, err
 			}
 		default:
-			if err := c.waitUntil(r.readDeadline); err != nil {
+			if err := server.WaitUntil(&c.changed, r.readDeadline); err != nil {
 				return 0, err
 			}
 		}

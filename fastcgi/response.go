@@ -50,20 +50,20 @@ func (a *responseReader) reset() { *a = responseReader{head: a.head[:0]} }
 // gateway.ErrTooLarge: a head over MaxHeadBytes. gateway.ErrMalformed: anything else that is no answer, 101 included.
 func (r *Reader) ReadResponse(res *gateway.Response) error {
 	res.Reset()
-	if err := r.answer.discard(&r.rec); err != nil {
+	if err := r.response.discard(&r.rec); err != nil {
 		return err
 	}
-	r.answer.reset()
+	r.response.reset()
 	if r.Stderr != nil {
-		r.answer.stderr = func(p []byte) { r.Stderr.Write(p) }
+		r.response.stderr = func(p []byte) { r.Stderr.Write(p) }
 	}
-	if err := r.answer.readHead(&r.rec, res, orDefault(r.MaxHeadBytes, defaultAnswerHead)); err != nil {
+	if err := r.response.readHead(&r.rec, res, orDefault(r.MaxHeadBytes, defaultAnswerHead)); err != nil {
 		res.Reset()
 		return err
 	}
 	// Nobody told us the method: an answer with no body at all may be one to HEAD.
-	r.answer.bare = true
-	res.Body = (*responseBody)(r)
+	r.response.bare = true
+	res.Body = &r.body
 	return nil
 }
 
@@ -336,17 +336,17 @@ func (a *responseReader) tail(rec *recordReader) error {
 	return a.err
 }
 
-// responseBody is a Reader as the Body of its answer.
-type responseBody Reader
+// A responseBody is the Body of a Reader's response.
+type responseBody struct{ r *Reader }
 
 func (b *responseBody) Read(p []byte) (int, error) {
-	return b.answer.read(&b.rec, p)
+	return b.r.response.read(&b.r.rec, p)
 }
 
 // Close drops the rest of the answer; it does not close what the Reader reads from.
 func (b *responseBody) Close() error {
-	err := b.answer.discard(&b.rec)
-	b.answer.err = errClosed
+	err := b.r.response.discard(&b.r.rec)
+	b.r.response.err = errClosed
 	if errors.Is(err, gateway.ErrTruncated) || err == io.EOF {
 		err = nil // there is nothing left to drop
 	}

@@ -1,7 +1,6 @@
 package fastcgi
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -18,6 +17,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/server"
 	"github.com/gatehouse-go/gatehouse/internal/slab"
 	"github.com/gatehouse-go/gatehouse/internal/sockets"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Server answers requests with Handler. Set its fields before the first use and leave them; its methods may be called
@@ -49,17 +49,13 @@ type Server struct {
 	group    server.Group
 	active   atomic.Int64
 	requests sync.Pool // of *request
-	handles  slab.Pool[responseWriter]
-	warned   atomic.Bool
+	writers  slab.Pool[responseWriter]
+	common   server.Common
+	once     sync.Once // sets common
 }
 
-const (
-	defaultMaxConns = 10000
-	maxPerConn      = 256       // requests at once on one connection (F35)
-	maxQueued       = 64 << 10  // bytes of a body that wait for its handler
-	maxDrain        = 256 << 10 // bytes that are read after an answer, to be dropped
-	drainTimeout    = time.Second
-)
+// maxPerConn is the number of requests at once on one connection (F35).
+const maxPerConn = 256
 
 // Started reports whether this process was started as a FastCGI application, section 2.2: descriptor 0 is a listening
 // socket. Then Run(ctx, "fd:0") serves it.
@@ -107,7 +103,7 @@ func (s *Server) Serve(l net.Listener) error {
 		ctx = s.BaseContext(l)
 	}
 	return s.group.Serve(l, server.Options{
-		MaxConns: cmp.Or(s.MaxConns, defaultMaxConns),
+		MaxConns: stream.Limit(s.MaxConns, server.DefaultMaxConns),
 		Peers:    peers,
 		Strict:   strict,
 		Logger:   s.logger(),
@@ -157,6 +153,7 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 
 // serveConn serves c in this goroutine and in others, and calls ended when the last of them has done with it.
 func (s *Server) serveConn(ctx context.Context, c net.Conn, ended func(error)) {
+	s.once.Do(func() { s.common.SendInterim, s.common.Logger = s.Interim, s.logger })
 	sc := newServerConn(s, ctx, c, ended)
 	if !s.group.Add(sc) {
 		c.Close()

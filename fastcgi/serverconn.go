@@ -145,7 +145,7 @@ func (c *serverConn) isDone() (done bool, err error) {
 
 // drain reads what still comes after the last answer, within bounds, so that the answer is not lost to a reset.
 func (c *serverConn) drain() error {
-	for total := 0; total < maxDrain; {
+	for total := 0; total < server.MaxDrain; {
 		n := c.rec.in.Len()
 		c.rec.in.Discard(n)
 		total += n
@@ -156,8 +156,8 @@ func (c *serverConn) drain() error {
 	return io.EOF
 }
 
-// afterAnswer decides what becomes of the connection after an answer: without FCGI_KEEP_CONN it is closed, section 3.5.
-func (c *serverConn) afterAnswer(keep bool) {
+// afterResponse decides what becomes of the connection after an answer: without FCGI_KEEP_CONN it is closed, section 3.5.
+func (c *serverConn) afterResponse(keep bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closing = c.closing || !keep
@@ -338,29 +338,29 @@ func (c *serverConn) Close() {
 	}
 }
 
-// readInline makes the handler's goroutine the reader for one step. c.mu is held before and after; r, which is h's
-// request before, may be over after.
-func (c *serverConn) readInline(h *responseWriter, r *request, t Type, p []byte) (n int, err error) {
+// readInline makes the handler's goroutine the reader for one step. c.mu is held before and after. r, which is b's request
+// before, may be over after.
+func (c *serverConn) readInline(b *requestBody, r *request, p []byte) (n int, err error) {
 	c.reading = true
 	id := r.id
 	c.mu.Unlock()
-	if c.rec.left > 0 && c.rec.h.ID == id && c.rec.h.Type == t {
+	if c.rec.left > 0 && c.rec.h.ID == id && c.rec.h.Type == b.t {
 		n, err = c.rec.read(p)
 	} else {
 		var ready *request
-		if ready, err = c.step(r, t); ready != nil {
+		if ready, err = c.step(r, b.t); ready != nil {
 			c.runDetached(ready)
 		}
 	}
 	resumable := !c.inControl()
 	c.mu.Lock()
-	live := h.r.Load() == r
+	live := b.w.r.Load() == r
 	late := errors.Is(err, os.ErrDeadlineExceeded) && live && resumable && passed(r.readDeadline)
 	if err != nil && !late {
 		c.mu.Unlock()
 		c.lose(err)()
 		c.mu.Lock()
-		live = h.r.Load() == r
+		live = b.w.r.Load() == r
 	}
 	c.reading = false
 	c.changed.Broadcast()
@@ -374,7 +374,7 @@ func (c *serverConn) readInline(h *responseWriter, r *request, t Type, p []byte)
 	if err != nil && !late {
 		err = r.fault
 	}
-	s, _ := r.queueOf(t)
+	s, _ := r.queueOf(b.t)
 	s.taken += int64(n)
 	return n, err
 }

@@ -199,10 +199,11 @@ func (w *paramsWriter) close() {
 	}
 }
 
-// setLength writes the length of the record that begins at start and ends with b.
-func setLength(b []byte, start int) {
-	binary.BigEndian.PutUint16(b[start+4:], uint16(len(b)-start-headerSize))
-}
+// setLength sets the length of the record that begins at start and ends with b.
+func setLength(b []byte, start int) { putLength(b[start:], len(b)-start-headerSize) }
+
+// putLength sets the length in a record header.
+func putLength(header []byte, n int) { binary.BigEndian.PutUint16(header[4:], uint16(n)) }
 
 // ConsumeRequest reads a request's head, up to the empty PARAMS that ends it, from the start of b into p, which it
 // resets first. n is its size; 0 with a nil error if b does not hold a whole one. It applies the rules of the wire

@@ -39,7 +39,7 @@ type Server struct {
 	Logger          *slog.Logger                                          // nil stands for slog.Default; takes what handlers write to Stderr, too
 
 	once sync.Once
-	core server.Server
+	core *server.Server
 }
 
 // Listen opens a listener on "host:port", "unix:/path" (mode is that of the socket, 0 stands for 0660; a socket that
@@ -70,23 +70,23 @@ func (s *Server) ListenAndServe(addr string) error {
 
 // Serve accepts connections from l and serves them, until Shutdown or Close, after which it returns
 // gateway.ErrServerClosed, or until l is closed by somebody else. It closes l. A failing Accept is tried again.
-func (s *Server) Serve(l net.Listener) error { return s.single().Serve(l) }
+func (s *Server) Serve(l net.Listener) error { return s.server().Serve(l) }
 
 // ServeConn serves one connection and closes it, unless the handler took it over with Hijack. It returns when the
 // handler has returned: nil if the answer was sent whole or nothing came at all, else what went wrong. ctx is the parent
 // of the request's context.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
-	return s.single().ServeConn(ctx, c)
+	return s.server().ServeConn(ctx, c)
 }
 
 // Shutdown closes the listeners and the connections on which no request has begun, and waits for active requests to
 // finish. If ctx is done first it closes what is left and returns ctx's error. Connections that a handler took over are
 // the handler's.
-func (s *Server) Shutdown(ctx context.Context) error { return s.single().Shutdown(ctx) }
+func (s *Server) Shutdown(ctx context.Context) error { return s.server().Shutdown(ctx) }
 
 // Close closes the listeners and all connections at once. Contexts of requests are cancelled; it does not wait for
 // their handlers.
-func (s *Server) Close() error { return s.single().Close() }
+func (s *Server) Close() error { return s.server().Close() }
 
 func (s *Server) logger() *slog.Logger {
 	if s.Logger != nil {
@@ -95,16 +95,18 @@ func (s *Server) logger() *slog.Logger {
 	return slog.Default()
 }
 
-// single is what serves, made of the fields when it is first asked for.
-func (s *Server) single() *server.Server {
+// server returns the core of s, which is made of the fields when it is first asked for.
+func (s *Server) server() *server.Server {
 	s.once.Do(func() {
-		c := &s.core
-		c.Handler, c.AppendHead, c.ReadHead = s.Handler, gateway.AppendResponse, s.readHead
-		c.MaxConns, c.MaxRequests, c.Interim, c.Peers = s.MaxConns, s.MaxRequests, s.Interim, s.Peers
-		c.ReadHeadTimeout, c.IdleTimeout, c.WriteTimeout = s.ReadHeadTimeout, s.IdleTimeout, s.WriteTimeout
-		c.BaseContext, c.ConnContext, c.Logger = s.BaseContext, s.ConnContext, s.logger
+		s.core = server.New(
+			server.Settings{
+				s.Handler, s.MaxConns, s.MaxRequests, s.Interim, s.Peers, s.ReadHeadTimeout, s.IdleTimeout,
+				s.WriteTimeout, s.BaseContext, s.ConnContext, s.logger,
+			},
+			server.Protocol{ReadHead: s.readHead, AppendHead: gateway.AppendResponse},
+		)
 	})
-	return &s.core
+	return s.core
 }
 
 func (s *Server) readHead(in *stream.Input, r *gateway.Request) error {

@@ -66,15 +66,18 @@ func (x *exchange) attach(conn Conn) {
 func (x *exchange) send(r *gateway.Request) error {
 	if r.Body != nil && !stream.SmallMemory(r.Body) {
 		x.up.Start(stream.InMemory(r.Body))
-		go func(body io.Reader, length int64) {
-			if x.sentAll(stream.WriteBody(&x.out, body, length)) {
-				x.c.Close()
-			}
-		}(r.Body, r.ContentLength)
+		go x.sendBody(r.Body, r.ContentLength)
 		return nil
 	}
 	x.sentAll(stream.WriteBody(&x.out, r.Body, r.ContentLength))
 	return x.up.Fault()
+}
+
+// sendBody sends the request in a goroutine of its own.
+func (x *exchange) sendBody(body io.Reader, length int64) {
+	if x.sentAll(stream.WriteBody(&x.out, body, length)) {
+		x.c.Close()
+	}
 }
 
 // sentAll notes the end of sending, and gives the memory of the head back. It reports whether the exchange has failed.

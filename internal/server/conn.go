@@ -3,10 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,57 +15,55 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// conn is one connection of a Server, and its one request; the handler's writer is a conn too, and under other names so
-// are the body, STDERR and the context. Since no conn is used twice, what a handler keeps of it after it returned is dead.
+// A conn is one connection of a Server, and its one request. No conn is used twice, so what a handler keeps of one after
+// it returned is dead.
 //
-// One goroutine at a time reads from the connection: the one that serves it, until the head is whole; then a Read of the
-// handler's body; and the watcher, if the handler runs for more than some milliseconds or somebody asks to be told of its
-// end. The watcher queues what comes, up to 64 KiB; more than that waits in the kernel.
+// At most one goroutine at a time reads from the connection: the one that serves it, until the head is complete; then a
+// Read of the handler's body; and the watcher, which runs if the handler takes longer than sweepInterval or if the Done of
+// its context is called. The watcher queues up to MaxQueued bytes of the body; beyond that the connection blocks.
+//
+// Lock order: Response.Mutex, conn.mu.
+//   - Response.Mutex guards the response, and is held while it is written.
+//   - mu guards the fields below it. No blocking call is made while it is held.
+//
+// in is owned by the goroutine that reads. A conn is the Owner and the Framer of its response.
 type conn struct {
-	gateway.WriterBase
+	Unframed
+
 	s      *Server
 	c      net.Conn
 	ctx    context.Context
 	waiter *sockets.Waiter
-	in     stream.Input // belongs to whoever reads
+	in     stream.Input
 	req    gateway.Request
 	mem    *memory
 
+	writer responseWriter // the handler's
+	body   requestBody    // the handler's
+	source contextSource  // of the request's context
+
+	response Response
+	hijacked bool // guarded by the response's lock
+	lines    stream.Lines
+
 	mu            sync.Mutex
 	changed       sync.Cond
-	begun         bool // something of a request has come
+	begun         bool // a byte of the request has arrived
 	stopping      bool // the server takes no further request
 	running       bool // the handler runs
-	over          bool // it has returned
+	over          bool // the handler has returned
 	reading       bool // a Read of the body reads
 	watching      bool // the watcher reads
-	wanted        bool // it is wanted as soon as that Read returns
+	wanted        bool // the watcher is to start when that Read returns
 	swept         bool // the handler ran at the last sweep
-	stopped       bool // the watcher is to leave
+	stopped       bool // the watcher is to end
 	left          int64
 	lost          error // why nothing more can be read
 	fault         error // why the body may not be read any more
 	readDeadline  time.Time
 	writeDeadline time.Time
 	cancelable    *Context
-
-	// Guarded by wmu: the answer.
-	wmu      sync.Mutex
-	res      gateway.Response
-	ans      Response
-	out      stream.Output
-	hijacked bool
-	status   uint32 // of SetAppStatus
-	lines    stream.Lines
 }
-
-type (
-	body   conn
-	stderr conn
-	source conn
-)
-
-var errNoHandler = errors.New("gateway: the server has no Handler")
 
 func newConn(s *Server, ctx context.Context, c net.Conn) *conn {
 	if s.ConnContext != nil {
@@ -74,44 +71,120 @@ func newConn(s *Server, ctx context.Context, c net.Conn) *conn {
 	}
 	sc := &conn{s: s, c: c, ctx: ctx}
 	sc.changed.L = &sc.mu
+	sc.writer.c, sc.writer.Owner, sc.body.c, sc.source.c = sc, sc, sc, sc
 	sc.in.Reset(c)
 	sc.waiter = sockets.NewWaiter(c, func() []byte {
 		sc.in.Borrow()
 		return sc.in.Space()
 	}, sc.in.Return)
-	sc.out.Reset(c)
-	sc.ans.Reset(&sc.res)
+	sc.response.Out.Reset(c)
+	sc.response.Reset(&sc.writer.Head, sc, &s.common)
 	return sc
 }
 
-// equip gives a connection on which something has come the memory for it: one that is idle holds none.
+// serve reads the request, runs its handler and ends the connection. An error says why no handler ran, or that the
+// response was not sent whole.
+func (c *conn) serve() error {
+	defer c.release()
+	err := c.readHead()
+	switch {
+	case err == io.EOF:
+		c.c.Close()
+		return nil // nothing was sent
+	case err != nil:
+		return c.refuse(err)
+	}
+	if c.s.Special != nil {
+		if response, taken := c.s.Special(&c.req); taken {
+			c.write(response)
+			c.hangUp()
+			c.c.Close()
+			return nil
+		}
+	}
+	if c.s.Handler == nil {
+		return c.refuse(ErrNoHandler)
+	}
+	if n, most := c.s.active.Add(1), int64(c.s.MaxRequests); most > 0 && n > most {
+		c.s.active.Add(-1)
+		return c.refuse(gateway.ErrRefused)
+	}
+	return c.run()
+}
+
+// readHead reads the head of the request under its time limits.
+func (c *conn) readHead() error {
+	if err := c.first(); err != nil {
+		return err
+	}
+	c.equip()
+	c.c.SetReadDeadline(stream.Deadline(c.s.ReadHeadTimeout, DefaultReadHeadTimeout)) // rule F33
+	err := c.s.ReadHead(&c.in, &c.req)
+	if err == nil {
+		c.c.SetReadDeadline(time.Time{})
+	}
+	return err
+}
+
+// first waits for the first bytes of a request. It returns io.EOF if none will come, or if the server takes no further
+// request.
+func (c *conn) first() error {
+	c.mu.Lock()
+	if !c.stopping {
+		c.c.SetReadDeadline(stream.Deadline(c.s.IdleTimeout, DefaultIdleTimeout))
+	}
+	c.mu.Unlock()
+	err := c.await()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.begun = err == nil
+	if err != nil && c.stopping {
+		return io.EOF
+	}
+	return err
+}
+
+// await waits for input without holding a buffer, where the type of the connection allows it.
+func (c *conn) await() error {
+	if c.waiter == nil {
+		c.in.Borrow()
+		return c.in.Fill(1)
+	}
+	n, err := c.waiter.Read()
+	if err == nil {
+		c.in.Add(n)
+	}
+	return err
+}
+
+// equip takes the memory for a request. A connection on which nothing has arrived holds none.
 func (c *conn) equip() {
 	m := c.s.takeMemory()
 	c.mu.Lock()
 	c.mem = m
 	c.mu.Unlock()
 	(*pairs.List)(&c.req.Params).Take(&m.params)
-	(*pairs.List)(&c.res.Header).Take(&m.fields)
-	c.out.B = m.out[:0]
+	(*pairs.List)(&c.writer.Head.Header).Take(&m.fields)
+	c.response.Out.B = m.out[:0]
 }
 
-// dismiss empties what a handler may have kept of the request. c.wmu is held.
+// dismiss empties what a handler may have kept of the request. The response is locked.
 func (c *conn) dismiss() {
 	body := c.req.Body
 	c.req.Reset()
-	c.req.Body = body // which is dead, and says so
-	c.req.SetContextSource((*source)(c))
-	c.res.Reset()
+	c.req.Body = body // its Read returns ErrOver
+	c.req.SetContextSource(&c.source)
+	c.writer.Head.Reset()
 	c.mem.params.Take((*pairs.List)(&c.req.Params))
-	c.mem.fields.Take((*pairs.List)(&c.res.Header))
-	c.mem.params.Reset() // of what somebody may have added in between
+	c.mem.fields.Take((*pairs.List)(&c.writer.Head.Header))
+	c.mem.params.Reset() // of what a goroutine of the handler may have added in between
 	c.mem.fields.Reset()
 }
 
-// release gives back what the next connection can use.
+// release returns the memory of the connection.
 func (c *conn) release() {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
+	c.response.Lock()
+	defer c.response.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reading || c.watching {
@@ -125,50 +198,37 @@ func (c *conn) release() {
 	if !c.over { // no handler had it
 		c.dismiss()
 	}
-	c.mem.out, c.out.B = c.out.B, nil
+	c.mem.out, c.response.Out.B = c.response.Out.B, nil
 	c.mem.queue.Reset()
 	c.s.giveMemory(c.mem)
 	c.mem = new(memory)
 }
 
-// refuse ends a connection whose request has no handler. What is no request at all gets no answer (F49).
+// refuse ends a connection whose request has no handler.
 func (c *conn) refuse(err error) error {
-	if status := refusal(err); status > 0 {
-		c.s.Logger().Warn("request refused", "error", err)
+	if status := Refusal(err); status > 0 {
+		c.s.Logger().Warn("request refused", "status", status, "error", err)
 		b, _ := c.s.AppendHead(nil, &gateway.Response{Status: status})
-		if werr := c.write(b); werr == nil && c.s.Process {
-			return nil // its status is said
-		}
+		c.write(b)
 		c.hangUp()
 	}
 	c.c.Close()
 	return err
 }
 
-// refusal is the status that answers err; 0 stands for none.
-func refusal(err error) int {
-	switch {
-	case errors.Is(err, errNoHandler):
-		return 501
-	case errors.Is(err, gateway.ErrTooLarge), errors.Is(err, gateway.ErrParam), errors.Is(err, gateway.ErrRefused):
-		return gateway.ErrorStatus(err)
-	}
-	return 0
-}
-
 func (c *conn) write(b []byte) error {
-	c.c.SetWriteDeadline(time.Now().Add(or(c.s.WriteTimeout, time.Minute)))
+	c.c.SetWriteDeadline(c.s.writeDeadline())
 	_, err := c.c.Write(b)
 	return err
 }
 
-// run runs the handler and ends the answer.
+// run runs the handler and ends the response.
 func (c *conn) run() (err error) {
 	c.start()
-	err = ErrGone
+	err = ErrGoexit
 	defer func() { err = c.finish(err) }()
 	c.s.group.Busy() // until finish, or Hijack
-	err = CallHandler(c.s.Handler, c, &c.req, c.s.Logger)
+	err = CallHandler(c.s.Handler, &c.writer, &c.req, c.s.Logger)
 	return err
 }
 
@@ -177,78 +237,107 @@ func (c *conn) start() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.req.Peer, c.req.Local = sockets.AddrPort(c.c.RemoteAddr()), sockets.AddrPort(c.c.LocalAddr())
-	c.req.SetContextSource((*source)(c))
+	c.req.SetContextSource(&c.source)
 	if c.left = c.req.ContentLength; c.left > 0 {
-		c.req.Body = (*body)(c)
+		c.req.Body = &c.body
 	}
-	if c.stopped = c.s.Process; !c.stopped {
-		c.req.Upgrade = wantsUpgrade(&c.req)
-	}
+	c.req.Upgrade = wantsUpgrade(&c.req)
 	c.running = true
 }
 
-// wantsUpgrade is the token of a request that asks for an upgrade which Hijack may grant: WebSocket alone, since any other
-// token could be one that the front end itself acts on (F31).
-func wantsUpgrade(r *gateway.Request) string {
-	token, _ := r.Params.Lookup("HTTP_UPGRADE")
-	if !strings.EqualFold(string(token), "websocket") {
-		return ""
-	}
-	connection, _ := r.Params.Lookup("HTTP_CONNECTION")
-	for field := range strings.SplitSeq(string(connection), ",") {
-		if strings.EqualFold(strings.TrimSpace(field), "upgrade") {
-			return string(token)
-		}
-	}
-	return ""
-}
-
-// RequestContext makes the request's context.
-func (s *source) RequestContext() context.Context {
-	c := (*conn)(s)
+// finish ends the response and the connection. What the peer learns of the end comes last: by then the request no
+// longer counts, and its memory is no longer the handler's.
+func (c *conn) finish(err error) error {
+	c.s.active.Add(-1)
+	c.response.Lock()
+	hijacked := c.hijacked
+	cut := !hijacked && c.response.Complete(&c.req, err)
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cancelable == nil {
-		c.cancelable = NewContext(c.ctx, s)
-		if c.over || c.lost != nil || c.fault != nil {
-			c.cancelable.Cancel(context.Canceled)
-		}
+	c.over, c.running = true, false
+	ctx := c.cancelable
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	c.dismiss()
+	if !cut && !hijacked {
+		_, err = c.Send(nil)
 	}
-	return c.cancelable
-}
-
-// Watch makes sure that somebody reads while the handler runs.
-func (s *source) Watch() {
-	c := (*conn)(s)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.watchLocked()
-}
-
-// watchLocked starts the watcher, now or when the Read that is under way returns.
-func (c *conn) watchLocked() {
+	c.lines.Flush(c.logLine)
+	c.response.Unlock()
+	if ctx != nil {
+		ctx.Cancel(context.Canceled)
+	}
+	if hijacked {
+		return nil
+	}
+	c.s.group.Done()
 	switch {
-	case !c.running || c.watching || c.stopped || c.lost != nil:
-	case c.reading:
-		c.wanted = true
-	default:
-		c.watching = true
-		go c.watch()
+	case cut:
+		c.reset()
+		return fmt.Errorf("response cut: %w", err)
+	case err != nil:
+		c.shut()
+		return err
+	}
+	c.end()
+	return nil
+}
+
+// end closes the connection after a complete response. Input may still be on its way, so the connection is hung up,
+// unless the peer has closed its side or is gone.
+func (c *conn) end() {
+	c.mu.Lock()
+	c.stopReading()
+	lost := c.lost != nil
+	c.mu.Unlock()
+	if !lost {
+		c.hangUp()
+	}
+	c.c.Close()
+}
+
+// hangUp shuts down the sending side and discards input within bounds: closing a connection with unread input resets
+// it, which may cost the peer the end of the response.
+func (c *conn) hangUp() {
+	hc, ok := c.c.(interface{ CloseWrite() error })
+	if !ok || hc.CloseWrite() != nil {
+		return
+	}
+	c.c.SetReadDeadline(time.Now().Add(DrainTimeout))
+	for total := 0; total < MaxDrain; {
+		n := c.in.Len()
+		c.in.Discard(n)
+		total += n
+		if c.in.Fill(1) != nil {
+			return
+		}
 	}
 }
 
-// Sweep starts the watcher when a handler has run since the last sweep but one.
-func (c *conn) Sweep() {
+// reset closes the connection so that the peer can see that the response is incomplete: a TCP connection with a reset,
+// TLS without its closing alert. A Unix socket has no reset; there only a Content-Length shows it.
+func (c *conn) reset() {
+	conn := c.c
+	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = t.NetConn()
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	conn.Close()
+	c.shut()
+}
+
+// shut closes the connection and waits until its readers have ended. The watcher may wait for room in the queue; closing
+// alone does not wake it.
+func (c *conn) shut() {
+	c.c.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.swept && !c.reading {
-		c.watchLocked()
-	}
-	c.swept = c.running
+	c.stopReading()
 }
 
-// Stop ends the wait for the first byte of a request. It does so with a deadline: a Close could cut a request that has
-// been read and not noted yet.
+// Stop ends the wait for the first byte of a request. It sets a deadline, since a Close could cut a request that has been
+// read and is not noted yet.
 func (c *conn) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -271,148 +360,49 @@ func (c *conn) Close() {
 	}
 }
 
-// watch reads what comes while the handler runs, until the end of the input.
-func (c *conn) watch() {
+var errHijacked = errors.New("gateway: the connection was taken over by Hijack")
+
+// Acquire locks the response.
+func (c *conn) Acquire() (*Response, error) {
+	c.response.Lock()
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.c.SetReadDeadline(time.Time{})
-	c.mem.queue.Add(c.in.Buffered())
-	c.in.Discard(c.in.Len())
-	c.changed.Broadcast() // a Read may have come before
-	for c.lost == nil && !c.stopped {
-		if c.mem.queue.Len() >= maxQueued {
-			c.changed.Wait()
-			continue
-		}
-		c.mu.Unlock()
-		err := c.in.Fill(1)
-		c.mu.Lock()
-		c.mem.queue.Add(c.in.Buffered())
-		c.in.Discard(c.in.Len())
-		if err != nil && !(c.stopped && errors.Is(err, os.ErrDeadlineExceeded)) {
-			c.loseLocked(err)
-		}
-		c.changed.Broadcast()
-	}
-	c.watching = false
-	c.changed.Broadcast()
-}
-
-// loseLocked says that nothing more can be read. The end of the input does not end the answer: a peer that has closed
-// its sending side still takes it.
-func (c *conn) loseLocked(err error) {
-	if c.lost == nil {
-		c.lost = err
-	}
-	if ctx := c.cancelable; ctx != nil {
-		go ctx.Cancel(context.Canceled)
-	}
-}
-
-// stopReading makes the watcher leave, and a Read that the handler left behind. c.mu is held.
-func (c *conn) stopReading() {
-	c.stopped = true
-	c.changed.Broadcast()
-	for c.watching || c.reading {
-		c.c.SetReadDeadline(time.Unix(1, 0))
-		c.changed.Wait()
-	}
-}
-
-// Read reads the request's body.
-func (b *body) Read(p []byte) (int, error) {
-	c := (*conn)(b)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for {
-		switch q := &c.mem.queue; {
-		case c.over:
-			return 0, ErrOver
-		case c.fault != nil:
-			return 0, c.fault
-		case c.left == 0:
-			return 0, io.EOF
-		case len(p) == 0:
-			return 0, nil
-		case q.Len() > 0:
-			n := q.Take(p[:min(int64(len(p)), c.left)])
-			c.left -= int64(n)
-			c.changed.Broadcast() // the watcher may wait for room
-			return n, nil
-		case c.lost == io.EOF:
-			return 0, stream.ErrBodyCut
-		case c.lost != nil:
-			return 0, c.lost
-		case c.reading || c.watching:
-			if err := c.waitUntil(c.readDeadline); err != nil {
-				return 0, err
-			}
-		default:
-			if n, err := c.readDirect(p[:min(int64(len(p)), c.left)]); n > 0 || err != nil {
-				return n, err
-			}
-		}
-	}
-}
-
-// readDirect reads the body straight from the connection. c.mu is held before and after.
-func (c *conn) readDirect(p []byte) (n int, err error) {
-	c.reading = true
-	c.c.SetReadDeadline(c.readDeadline)
+	over := c.over
 	c.mu.Unlock()
-	n, err = c.in.Read(p)
+	switch {
+	case over:
+		c.response.Unlock()
+		return nil, ErrOver
+	case c.hijacked:
+		c.response.Unlock()
+		return nil, errHijacked
+	}
+	return &c.response, nil
+}
+
+// AppendHead appends the head of a response.
+func (c *conn) AppendHead(dst []byte, head *gateway.Response) ([]byte, error) {
+	return c.s.AppendHead(dst, head)
+}
+
+// Send writes what was gathered, and p behind it.
+func (c *conn) Send(p []byte) (int, error) {
+	c.armWrite()
+	if err := c.response.Out.FlushWith(p, nil); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (c *conn) armWrite() {
 	c.mu.Lock()
-	c.reading = false
-	c.left -= int64(n)
-	c.changed.Broadcast()
-	late := errors.Is(err, os.ErrDeadlineExceeded)
-	if err != nil && !late {
-		c.loseLocked(err)
-	}
-	if !late || c.over {
-		err = nil // Read says what of
-	}
-	if c.wanted {
-		c.wanted = false
-		c.watchLocked()
-	}
-	return n, err
+	defer c.mu.Unlock()
+	c.armWriteLocked()
 }
 
-// waitUntil waits for a change.
-func (c *conn) waitUntil(t time.Time) error {
+func (c *conn) armWriteLocked() {
+	t := c.writeDeadline
 	if t.IsZero() {
-		c.changed.Wait()
-		return nil
+		t = c.s.writeDeadline()
 	}
-	left := time.Until(t)
-	if left <= 0 {
-		return os.ErrDeadlineExceeded
-	}
-	timer := time.AfterFunc(left, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.changed.Broadcast()
-	})
-	defer timer.Stop()
-	c.changed.Wait()
-	return nil
-}
-
-// hangUp closes the connection in a way that does not cost the peer the end of the answer: a close while input is
-// unread resets the connection.
-func (c *conn) hangUp() {
-	hc, ok := c.c.(interface{ CloseWrite() error })
-	if !ok || hc.CloseWrite() != nil {
-		return
-	}
-	c.c.SetReadDeadline(time.Now().Add(drainTimeout))
-	for total := 0; total < maxDrain; {
-		n := c.in.Len()
-		c.in.Discard(n)
-		total += n
-		if c.in.Fill(1) != nil {
-			return
-		}
-	}
+	c.c.SetWriteDeadline(t)
 }

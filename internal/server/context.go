@@ -1,4 +1,3 @@
-// Package reqctx is the context of a request that a server received.
 package server
 
 import (
@@ -7,9 +6,9 @@ import (
 	"time"
 )
 
-// Context is done when the request ends, is aborted or loses its peer, or when its parent is. It is an object of its
-// own that may be kept; it never becomes that of another request. Watch is called when somebody first asks to be told
-// of the end: until then nobody needs to look out for it.
+// A Context is the context of a request that a server received. It is done when the request ends, is aborted or loses its
+// peer, or when its parent is done. It may be kept: it never becomes that of another request. A server makes one when
+// RequestContext is first called, by contextSource here and in package fastcgi.
 type Context struct {
 	parent context.Context
 	watch  Watcher
@@ -21,10 +20,11 @@ type Context struct {
 	stop  func() bool
 }
 
-// Watcher begins to look out for the end of a request.
+// A Watcher notices the end of a request. Watch is called when Done or AfterFunc of the context is called first: until
+// then the end need not be noticed.
 type Watcher interface{ Watch() }
 
-// NewContext returns a context below parent. watch is called once at the most.
+// NewContext returns a context below parent.
 func NewContext(parent context.Context, watch Watcher) *Context {
 	c := &Context{parent: parent, watch: watch}
 	if parent.Done() != nil {
@@ -35,20 +35,20 @@ func NewContext(parent context.Context, watch Watcher) *Context {
 	return c
 }
 
-// Deadline is the parent's.
+// Deadline returns that of the parent.
 func (c *Context) Deadline() (time.Time, bool) { return c.parent.Deadline() }
 
-// Value is the parent's.
+// Value returns that of the parent.
 func (c *Context) Value(key any) any { return c.parent.Value(key) }
 
-// Err is nil until the context is done.
+// Err returns nil until the context is done.
 func (c *Context) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// Done is closed when the context is done.
+// Done returns a channel that is closed when the context is done.
 func (c *Context) Done() <-chan struct{} {
 	c.mu.Lock()
 	if c.done == nil {
@@ -65,7 +65,7 @@ func (c *Context) Done() <-chan struct{} {
 	return done
 }
 
-// AfterFunc calls f in a goroutine of its own when the context is done; see context.AfterFunc, which uses it.
+// AfterFunc calls f in its own goroutine when the context is done. context.AfterFunc uses it.
 func (c *Context) AfterFunc(f func()) (stop func() bool) {
 	key := &f
 	c.mu.Lock()
@@ -92,7 +92,7 @@ func (c *Context) AfterFunc(f func()) (stop func() bool) {
 	}
 }
 
-// unwatched gives watch to the first who calls it.
+// unwatched returns the Watcher to the first caller, and nil to others. c.mu is held.
 func (c *Context) unwatched() Watcher {
 	watch := c.watch
 	c.watch = nil
@@ -102,7 +102,7 @@ func (c *Context) unwatched() Watcher {
 	return watch
 }
 
-// Cancel makes the context done; the first call counts.
+// Cancel makes the context done with err. Only the first call counts.
 func (c *Context) Cancel(err error) {
 	c.mu.Lock()
 	if c.err != nil {
@@ -124,4 +124,28 @@ func (c *Context) Cancel(err error) {
 	for f := range funcs {
 		go (*f)()
 	}
+}
+
+// A contextSource makes the context of a conn's request when it is first asked for.
+type contextSource struct{ c *conn }
+
+// RequestContext returns the context of the request.
+func (s *contextSource) RequestContext() context.Context {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cancelable == nil {
+		c.cancelable = NewContext(c.ctx, s)
+		if c.over || c.lost != nil || c.fault != nil {
+			c.cancelable.Cancel(context.Canceled)
+		}
+	}
+	return c.cancelable
+}
+
+// Watch starts the watcher.
+func (s *contextSource) Watch() {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.c.startWatcher()
 }

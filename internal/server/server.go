@@ -1,10 +1,10 @@
-// Package single is both ends of a protocol whose connections carry one request each: SCGI and uwsgi, and CGI, whose
-// connection is a process. What differs between them, the head of a request and that of an answer, they bring along.
+// Package server is the application's end of a connection. Group accepts connections and ends them, for every protocol.
+// Response and ResponseWriter are what handlers respond with. Server serves the protocols whose connections carry one
+// request each, SCGI and uwsgi; package fastcgi has its own connections, which carry several.
 package server
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -18,23 +18,25 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Limits of a server whose fields are 0, and those that have no field.
+// Defaults and limits of every server.
 const (
-	DefaultMaxConns = 10000
-	maxQueued       = 64 << 10  // bytes of a body that wait for its handler
-	maxDrain        = 256 << 10 // bytes that are read after an answer, to be dropped
-	drainTimeout    = time.Second
+	DefaultMaxConns        = 10000
+	DefaultReadHeadTimeout = 10 * time.Second
+	DefaultIdleTimeout     = 2 * time.Minute
+	DefaultWriteTimeout    = time.Minute
+
+	MaxQueued    = 64 << 10  // bytes of a request's body that are buffered while its handler does not read
+	MaxDrain     = 256 << 10 // bytes of input that are discarded after a response
+	DrainTimeout = time.Second
 )
 
-// Server answers the request of each connection. Its fields are set before the first use.
-type Server struct {
+// Settings are the fields that SCGI's and uwsgi's servers have in common. The type has no name, so that a literal without
+// field names is allowed: a new field that a server does not set does not compile.
+type Settings = struct {
 	Handler         gateway.Handler
-	ReadHead        func(in *stream.Input, r *gateway.Request) error     // reads a head; io.EOF before its first byte
-	Special         func(r *gateway.Request) (answer []byte, taken bool) // a request that is not the handler's; may be nil
-	AppendHead      AppendHead
 	MaxConns        int
 	MaxRequests     int
-	Interim         bool
+	SendInterim     bool
 	Peers           []netip.Prefix
 	ReadHeadTimeout time.Duration
 	IdleTimeout     time.Duration
@@ -42,16 +44,37 @@ type Server struct {
 	BaseContext     func(net.Listener) context.Context
 	ConnContext     func(ctx context.Context, c net.Conn) context.Context
 	Logger          func() *slog.Logger
-	Stderr          io.Writer // takes what handlers write to Stderr; nil stands for Logger, line by line
-	Process         bool      // the connection is the input and output of this process: no head comes over it, and its end tells nothing
+}
 
+// A Protocol is what differs between protocols.
+type Protocol struct {
+	ReadHead   func(in *stream.Input, r *gateway.Request) error // returns io.EOF before the first byte of a head
+	AppendHead func(dst []byte, head *gateway.Response) ([]byte, error)
+
+	// Special, if not nil, returns the response to a request that is not the handler's.
+	Special func(r *gateway.Request) (response []byte, taken bool)
+}
+
+// A Server serves the request of each connection.
+type Server struct {
+	Settings
+	Protocol
+
+	common Common
 	group  Group
 	active atomic.Int64
 	memory sync.Pool // of *memory
-	warned atomic.Bool
 }
 
-// memory is what one request after another uses.
+// New returns a Server.
+func New(settings Settings, protocol Protocol) *Server {
+	return &Server{
+		Settings: settings, Protocol: protocol,
+		common: Common{SendInterim: settings.SendInterim, Logger: settings.Logger},
+	}
+}
+
+// memory is what requests use, one after another.
 type memory struct {
 	params, fields pairs.List
 	out            []byte
@@ -79,11 +102,11 @@ func (s *Server) Serve(l net.Listener) error {
 		ctx = s.BaseContext(l)
 	}
 	return s.group.Serve(l, Options{
-		MaxConns: or(s.MaxConns, DefaultMaxConns),
+		MaxConns: stream.Limit(s.MaxConns, DefaultMaxConns),
 		Peers:    s.Peers,
 		Logger:   s.Logger(),
 		Serve: func(c net.Conn, ended func(error)) {
-			err := ErrGone // unless ServeConn returns: a handler may end its goroutine
+			err := ErrGoexit // unless ServeConn returns
 			defer func() { ended(err) }()
 			err = s.ServeConn(ctx, c)
 		},
@@ -101,103 +124,12 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	return sc.serve()
 }
 
-// ServeProcess answers the request of this process, whose input and output c is, and returns the status that the handler
-// set for its exit.
-func (s *Server) ServeProcess(ctx context.Context, c net.Conn) (status uint32, err error) {
-	sc := newConn(s, ctx, c)
-	err = sc.serve()
-	return sc.status, err
-}
-
-// Shutdown closes the listeners and the connections that have sent no request, and waits for the others.
+// Shutdown closes the listeners and the connections on which no request has begun, and waits for the others.
 func (s *Server) Shutdown(ctx context.Context) error { return s.group.Shutdown(ctx) }
 
 // Close closes everything at once.
 func (s *Server) Close() error { return s.group.Close() }
 
-func or[T int | time.Duration](v, def T) T {
-	if v <= 0 {
-		return def
-	}
-	return v
-}
-
-// readHead reads the head of c's request under its time limits.
-func (c *conn) readHead() error {
-	s := c.s
-	if s.Process {
-		c.equip()
-		c.in.Borrow()
-		return s.ReadHead(&c.in, &c.req)
-	}
-	if err := c.first(); err != nil {
-		return err
-	}
-	c.equip()
-	c.c.SetReadDeadline(time.Now().Add(or(s.ReadHeadTimeout, 10*time.Second))) // rule F33
-	err := s.ReadHead(&c.in, &c.req)
-	if err == nil {
-		c.c.SetReadDeadline(time.Time{})
-	}
-	return err
-}
-
-// first waits for the first bytes of a request. io.EOF: none will come, or the server takes no further request.
-func (c *conn) first() error {
-	c.mu.Lock()
-	if !c.stopping {
-		c.c.SetReadDeadline(time.Now().Add(or(c.s.IdleTimeout, 2*time.Minute)))
-	}
-	c.mu.Unlock()
-	err := c.await()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.begun = err == nil
-	if err != nil && c.stopping {
-		return io.EOF
-	}
-	return err
-}
-
-// await waits for input without holding a buffer, where the type of the connection allows.
-func (c *conn) await() error {
-	if c.waiter == nil {
-		c.in.Borrow()
-		return c.in.Fill(1)
-	}
-	n, err := c.waiter.Read()
-	if err == nil {
-		c.in.Add(n)
-	}
-	return err
-}
-
-// serve reads the request, runs its handler and ends the connection. An error says why no handler ran, or that the
-// answer did not leave whole.
-func (c *conn) serve() error {
-	defer c.release()
-	err := c.readHead()
-	switch {
-	case err == io.EOF:
-		c.c.Close()
-		return nil // a probe
-	case err != nil:
-		return c.refuse(err)
-	}
-	if c.s.Special != nil {
-		if answer, taken := c.s.Special(&c.req); taken {
-			c.write(answer)
-			c.hangUp()
-			c.c.Close()
-			return nil
-		}
-	}
-	if c.s.Handler == nil {
-		return c.refuse(errNoHandler)
-	}
-	if n, most := c.s.active.Add(1), int64(c.s.MaxRequests); most > 0 && n > most {
-		c.s.active.Add(-1)
-		return c.refuse(gateway.ErrRefused)
-	}
-	return c.run()
+func (s *Server) writeDeadline() time.Time {
+	return stream.Deadline(s.WriteTimeout, DefaultWriteTimeout)
 }

@@ -1,0 +1,44 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+)
+
+// Errors of a handler, or of a goroutine that it left behind.
+var (
+	ErrOver      = errors.New("gateway: used after the handler returned")
+	ErrGoexit    = errors.New("gateway: handler called runtime.Goexit")
+	ErrPanic     = errors.New("gateway: handler panicked")
+	ErrNoHandler = errors.New("gateway: the server has no Handler")
+	ErrLongBody  = errors.New("gateway: body longer than Content-Length")
+	ErrShortBody = fmt.Errorf("gateway: body shorter than Content-Length: %w", io.ErrUnexpectedEOF)
+)
+
+// CallHandler calls h. A panic is logged and becomes ErrPanic.
+func CallHandler(h gateway.Handler, w gateway.ResponseWriter, r *gateway.Request, logger func() *slog.Logger) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			logger().Error("handler panicked", "panic", v, "stack", string(debug.Stack()))
+			err = ErrPanic
+		}
+	}()
+	return h.ServeGateway(w, r)
+}
+
+// Refusal returns the status with which a request that has no handler is refused because of err, or 0 if bytes that are
+// not a request get no response (F49).
+func Refusal(err error) int {
+	switch {
+	case errors.Is(err, ErrNoHandler):
+		return 501
+	case errors.Is(err, gateway.ErrTooLarge), errors.Is(err, gateway.ErrParam), errors.Is(err, gateway.ErrRefused):
+		return gateway.ErrorStatus(err)
+	}
+	return 0
+}
