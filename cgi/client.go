@@ -14,6 +14,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/client"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/params"
+	"github.com/gatehouse-go/gatehouse/internal/proc"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Client is a gateway.RoundTripper that runs a program for each request. Set its fields before the first use and leave
@@ -55,8 +57,8 @@ type Client struct {
 	env    *pairs.List
 	path   string // Path, absolute
 	root   string // Root, absolute
-	core   client.Client
-	reaper reaper
+	core   *client.Client
+	reaper proc.Reaper
 }
 
 const (
@@ -78,41 +80,45 @@ const (
 // r.Stderr, if it is set, gets the first 64 KiB of what the program writes to standard error, as they are, from another
 // goroutine, up to the end of Body.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
-	return c.single().RoundTrip(ctx, r, res)
+	return c.client().RoundTrip(ctx, r, res)
 }
 
 // Stats returns the counters since the first use, and the gauges of now; Dialed counts the programs that were started.
-func (c *Client) Stats() gateway.Stats { return c.single().Stats() }
+func (c *Client) Stats() gateway.Stats { return c.client().Stats() }
 
 // Close waits for the programs whose exchange is over and that have not ended: until Grace, after which they are killed.
 // A program should do that before it exits. Exchanges that go on are left alone. The Client can be used again.
 func (c *Client) Close() error {
-	c.reaper.wait()
+	c.reaper.Wait()
 	return nil
 }
 
-// single is what sends, made of the fields when it is first asked for.
-func (c *Client) single() *client.Client {
+// client returns the core of c, which is made of the fields when it is first asked for.
+func (c *Client) client() *client.Client {
 	c.once.Do(func() {
-		s := &c.core
-		s.Protocol, s.Addr, s.MaxConns = "cgi", cmp.Or(c.Path, c.Root), cmp.Or(c.MaxProcs, defaultProcs)
-		s.SendTimeout, s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
-		s.Observe, s.Prepare, s.Connect, s.Silence = c.Observe, c.prepare, c.connect, silence
-		c.env, s.Fault = params.Env(c.Env)
-		if s.Fault == nil && c.Root != "" {
-			c.root, s.Fault = filepath.Abs(c.Root)
+		var fault error
+		c.env, fault = params.Env(c.Env)
+		if fault == nil && c.Root != "" {
+			c.root, fault = filepath.Abs(c.Root)
 		}
-		if s.Fault == nil && c.Path != "" {
-			c.path, s.Fault = filepath.Abs(c.Path)
+		if fault == nil && c.Path != "" {
+			c.path, fault = filepath.Abs(c.Path)
 		}
+		c.core = client.New(
+			client.Settings{
+				"cgi", cmp.Or(c.Path, c.Root), stream.Limit(c.MaxProcs, defaultProcs), c.MaxHeadBytes,
+				c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.Observe,
+			},
+			c.prepare, fault,
+		)
 	})
-	return &c.core
+	return c.core
 }
 
 func (c *Client) grace() time.Duration { return cmp.Or(c.Grace, defaultGrace) }
 
-// prepare finds the script and builds its environment. Nothing of a head goes over its pipes.
-func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, plan any, err error) {
+// prepare finds the script and builds its environment. No part of a head goes over its pipes.
+func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, open client.Open, err error) {
 	s, err := c.script(r)
 	if err != nil {
 		return dst, nil, err
@@ -121,23 +127,14 @@ func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, plan any,
 	if err != nil {
 		return dst, nil, err
 	}
-	return dst, &job{script: s, args: c.arguments(r), env: env, r: r}, nil
+	j := &job{client: c, script: s, args: c.arguments(r), env: env, r: r}
+	return dst, j.start, nil
 }
 
-// connect starts the program.
-func (c *Client) connect(ctx context.Context, plan any) (client.Conn, error) {
-	return c.start(ctx, plan.(*job))
-}
-
-// silence waits for the end of a program that said nothing, and tells how it ended.
-func silence(conn client.Conn, _ int) string {
-	if state := conn.(*process).ended(); state != "" {
-		return "; " + state
+// statusLine says how the response of the program begins: that of an NPH script with an HTTP status line.
+func (c *Client) statusLine(name string) stream.StatusLine {
+	if c.NPH && strings.HasPrefix(name[strings.LastIndexByte(name, '/')+1:], "nph-") {
+		return stream.LineRequired
 	}
-	return ""
-}
-
-// nph reports whether the script writes an HTTP response by itself.
-func (c *Client) nph(name string) bool {
-	return c.NPH && strings.HasPrefix(name[strings.LastIndexByte(name, '/')+1:], "nph-")
+	return stream.LineRefused
 }

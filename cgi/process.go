@@ -5,79 +5,79 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/client"
+	"github.com/gatehouse-go/gatehouse/internal/proc"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// job is a program that is to be run for a request.
+// maxPipe is the number of bytes that a pipe may hold.
+const maxPipe = 1 << 20
+
+// A job is a program to be run for a request.
 type job struct {
+	client *Client
 	script script
 	args   []string
 	env    []string
 	r      *gateway.Request
 }
 
-// process is a program that runs, as the connection of an exchange.
+// A process is a running program as the client.Conn of an exchange.
+//
+// The exchange reads, writes and closes. Two goroutines go with the program: one waits for its end, and one collects its
+// standard error. mu guards the fields below it; rmu is held while the output is read, and is locked before mu.
 type process struct {
-	cmd    *exec.Cmd
+	p      *proc.Process
+	reaper *proc.Reaper
 	stdin  *os.File
 	stdout *os.File
 	stderr *os.File
 	line   stream.StatusLine
 	grace  time.Duration
-	timer  *time.Timer // of Timeout
 	errs   *errorLog
-	over   chan struct{} // closed when the program has ended
-	silent chan struct{} // closed when nothing more comes over its STDERR
-	gone   chan struct{} // closed when its exchange is over and nothing is left of its group that has not been killed
-	reaper *reaper
+	silent chan struct{} // closed when its standard error has ended
+	gone   chan struct{} // closed when the exchange is over and nothing of the group is left that has not been killed
 
-	rmu sync.Mutex // held while the output is read
+	rmu sync.Mutex
 
 	mu       sync.Mutex
-	late     bool      // Timeout is over
-	eof      bool      // its output has ended
-	deadline time.Time // of reading, as the exchange has it
-	limit    time.Time // Grace after its end: what is said later is not its own
-	rest     int       // bytes that may have been said before, and wait to be read
+	timer    *time.Timer // of Timeout
+	late     bool        // Timeout has passed
+	eof      bool        // the output has ended
+	deadline time.Time   // of reading, as the exchange set it
+	limit    time.Time   // Grace after the program's end: later output is not its own
+	rest     int         // bytes that may have been written before the program's end and are unread
 	closed   bool
 }
 
-var (
-	_ client.Conn    = (*process)(nil)
-	_ client.Process = (*process)(nil)
-)
+var _ client.Conn = (*process)(nil)
 
-// start runs a program.
-func (c *Client) start(ctx context.Context, j *job) (client.Conn, error) {
+// start runs the program.
+func (j *job) start(ctx context.Context, _ *client.Socket) (client.Conn, error) {
+	c := j.client
 	if err := c.stillThere(j); err != nil {
 		return nil, err
 	}
-	file := j.script.file
-	cmd := exec.Command(file, slices.Concat(c.Args, j.args)...) // not CommandContext: the exchange ends it, by the group
-	cmd.Env = j.env                                             // rule F39
+	cmd := exec.Command(j.script.file, slices.Concat(c.Args, j.args)...) // not CommandContext: the exchange ends the group
+	cmd.Env = j.env                                                      // rule F39
 	if cmd.Dir = c.Dir; cmd.Dir == "" {
-		cmd.Dir = filepath.Dir(file)
+		cmd.Dir = filepath.Dir(j.script.file)
 	}
 	p := &process{
-		cmd: cmd, grace: c.grace(), line: stream.LineRefused,
-		over: make(chan struct{}), silent: make(chan struct{}), gone: make(chan struct{}), reaper: &c.reaper,
+		grace: c.grace(), line: c.statusLine(j.script.file), reaper: &c.reaper,
+		silent: make(chan struct{}), gone: make(chan struct{}),
 		errs: &errorLog{ctx: ctx, to: j.r.Stderr, lineTo: c.line},
 	}
-	if c.nph(file) {
-		p.line = stream.LineRequired
-	}
-	pipes, err := p.pipes()
+	pipes, err := p.pipes(cmd)
 	if err == nil && c.Prepare != nil {
 		err = c.Prepare(ctx, cmd, j.r)
 	}
@@ -85,34 +85,36 @@ func (c *Client) start(ctx context.Context, j *job) (client.Conn, error) {
 		err = context.Cause(ctx) // Prepare may have taken its time
 	}
 	if err == nil {
-		isolate(cmd) // whatever Prepare did
-		err = cmd.Start()
+		err = p.run(cmd, c.Timeout)
 	}
-	for _, f := range pipes.theirs {
-		f.Close()
-	}
+	pipes.closeTheirs()
 	if err != nil {
-		for _, f := range pipes.ours {
-			f.Close()
-		}
+		pipes.closeOurs()
 		return nil, err
 	}
-	if c.Timeout > 0 { // before the end of the program, which stops it, can be seen
-		p.mu.Lock()
-		p.timer = time.AfterFunc(c.Timeout, p.expire)
-		p.mu.Unlock()
-	}
-	go p.collect()
-	go p.wait()
 	return p, nil
 }
 
-// pipes are the ends of the three pipes: ours are those of standard input, output and error.
+// run starts the program, and what goes with it.
+func (p *process) run(cmd *exec.Cmd, timeout time.Duration) (err error) {
+	p.mu.Lock() // the end of the program, which stops the timer, is not seen before there is one
+	defer p.mu.Unlock()
+	if p.p, err = proc.Start(cmd, p.ended); err != nil {
+		return err
+	}
+	if timeout > 0 {
+		p.timer = time.AfterFunc(timeout, p.expire)
+	}
+	go p.collect()
+	return nil
+}
+
+// pipes are both ends of standard input, output and error.
 type pipes struct{ ours, theirs []*os.File }
 
-// pipes makes the pipes. They are not os/exec's: those would be read to their end before Wait returns, whoever holds
-// them, and know no deadlines.
-func (p *process) pipes() (ps pipes, err error) {
+// pipes makes the pipes. Those of os/exec would be read to their end before Wait returns, whichever process holds them,
+// and have no deadlines.
+func (p *process) pipes(cmd *exec.Cmd) (ps pipes, err error) {
 	for i := range 3 {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -124,43 +126,33 @@ func (p *process) pipes() (ps pipes, err error) {
 		ps.ours, ps.theirs = append(ps.ours, r), append(ps.theirs, w)
 	}
 	p.stdin, p.stdout, p.stderr = ps.ours[0], ps.ours[1], ps.ours[2]
-	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = ps.theirs[0], ps.theirs[1], ps.theirs[2]
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = ps.theirs[0], ps.theirs[1], ps.theirs[2]
 	return ps, nil
 }
 
-// wait waits for the end of the program. What it left behind may keep a reader of its output waiting for Grace.
-func (p *process) wait() {
-	p.cmd.Wait()
-	close(p.over)
+func (ps pipes) closeTheirs() { closeAll(ps.theirs) }
+func (ps pipes) closeOurs()   { closeAll(ps.ours) }
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// ended notes the end of the program. What it left behind may keep a reader of its output waiting for Grace.
+func (p *process) ended() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.timer != nil {
-		p.timer.Stop() // the run is over
+		p.timer.Stop()
 	}
 	p.limit, p.rest = time.Now().Add(p.grace), maxPipe
 	p.arm()
 }
 
-// maxPipe is as much as a pipe may hold.
-const maxPipe = 1 << 20
-
-func (p *process) graceOver() bool { return !p.limit.IsZero() && !time.Now().Before(p.limit) }
-
-// arm gives a Read its deadline, Grace after the end of the program at the latest. p.mu is held.
-func (p *process) arm() {
-	if p.closed {
-		return // Close interrupts who reads
-	}
-	t := p.deadline
-	if !p.limit.IsZero() && (t.IsZero() || p.limit.Before(t)) {
-		t = p.limit
-	}
-	p.stdout.SetReadDeadline(t)
-}
-
 // expire ends a program whose time is over, unless it has ended.
 func (p *process) expire() {
-	if p.ran() {
+	if p.p.Ended() {
 		return
 	}
 	p.mu.Lock()
@@ -169,8 +161,22 @@ func (p *process) expire() {
 	p.Close()
 }
 
-// Read reads the output. What the program said before it ended is given, however slow the reader is; what somebody else of
-// its group says goes on for Grace.
+func (p *process) graceOver() bool { return !p.limit.IsZero() && !time.Now().Before(p.limit) }
+
+// arm sets the deadline of a Read: Grace after the end of the program at the latest. p.mu is held.
+func (p *process) arm() {
+	if p.closed {
+		return // Close interrupts the reader
+	}
+	t := p.deadline
+	if !p.limit.IsZero() && (t.IsZero() || p.limit.Before(t)) {
+		t = p.limit
+	}
+	p.stdout.SetReadDeadline(t)
+}
+
+// Read reads the output. What the program wrote before it ended is returned, however slow the reader is; what other
+// processes of its group write is read for Grace.
 func (p *process) Read(b []byte) (int, error) {
 	p.rmu.Lock()
 	defer p.rmu.Unlock()
@@ -179,7 +185,7 @@ func (p *process) Read(b []byte) (int, error) {
 	defer p.mu.Unlock()
 	if errors.Is(err, os.ErrDeadlineExceeded) && p.graceOver() && !p.closed {
 		b = b[:min(len(b), p.rest)]
-		n, err = readNow(p.stdout, b)
+		n, err = proc.ReadNow(p.stdout, b)
 		p.rest -= n
 		p.arm()
 	}
@@ -196,14 +202,13 @@ func (p *process) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// errLate is what a program becomes whose time is over, however its end is seen.
+// errLate is the error of a program whose Timeout has passed.
 var errLate = fmt.Errorf("program ended by Timeout: %w", os.ErrDeadlineExceeded)
 
+// Write writes to the program's standard input.
 func (p *process) Write(b []byte) (int, error) { return p.stdin.Write(b) }
 
-// CloseWrite says that the request's body is whole.
-func (p *process) CloseWrite() error { return p.stdin.Close() }
-
+// SetReadDeadline sets the deadline for reads of the output.
 func (p *process) SetReadDeadline(t time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -212,12 +217,23 @@ func (p *process) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline bounds the writes of the request's body.
+// SetWriteDeadline sets the deadline for writes of the request's body.
 func (p *process) SetWriteDeadline(t time.Time) error { return p.stdin.SetWriteDeadline(t) }
+
+func (p *process) Writer() io.Writer { return p }
+
+// Started returns true: the program was given the params when it was started.
+func (p *process) Started() bool { return true }
 
 func (p *process) StatusLine() stream.StatusLine { return p.line }
 
-// Close ends the exchange, and the program's group unless program and output have ended: somebody else of the group may
+// EndRequest ends the program's standard input.
+func (p *process) EndRequest() { p.stdin.Close() }
+
+// NetConn returns nil: there is nothing to hand over.
+func (p *process) NetConn() net.Conn { return nil }
+
+// Close ends the exchange, and the program's group unless program and output have ended: another process of the group may
 // write it.
 func (p *process) Close() error {
 	p.mu.Lock()
@@ -230,11 +246,10 @@ func (p *process) Close() error {
 	if again {
 		return nil
 	}
-	if p.ran() && (eof || !p.held()) {
+	if p.p.Ended() && (eof || !p.held()) {
 		close(p.gone)
 	} else {
-		terminate(p.cmd)
-		p.reaper.start(p.reap)
+		p.reaper.End(p.p, p.grace, func() { close(p.gone) })
 	}
 	p.stdin.Close()
 	p.stdout.Close()
@@ -243,65 +258,39 @@ func (p *process) Close() error {
 	return nil
 }
 
-// held reports whether somebody holds the output of a program that has ended. If nobody does the group may be empty, and
+// held reports whether a process holds the output of a program that has ended. If none does the group may be empty, and
 // its number another's by now.
 func (p *process) held() bool {
-	if !groups {
-		return false // nobody else could be ended
+	if !proc.Groups {
+		return false // no other process could be ended
 	}
 	p.stdout.SetReadDeadline(time.Unix(1, 0))
 	p.rmu.Lock()
 	defer p.rmu.Unlock()
 	scrap := make([]byte, 64<<10)
 	for range maxPipe / len(scrap) {
-		if _, err := readNow(p.stdout, scrap); err != nil {
+		if _, err := proc.ReadNow(p.stdout, scrap); err != nil {
 			return errors.Is(err, os.ErrDeadlineExceeded)
 		}
 	}
 	return true
 }
 
-// ran reports whether the program has ended.
-func (p *process) ran() bool {
-	select {
-	case <-p.over:
-		return true
-	default:
-		return false
-	}
-}
-
-// reap kills what SIGTERM did not end, in all of the group.
-func (p *process) reap() {
-	defer close(p.gone)
-	const often = 20 * time.Millisecond
-	for end := time.Now().Add(p.grace); time.Now().Before(end); time.Sleep(often) {
-		if p.ran() && !alive(p.cmd) {
-			return
-		}
-	}
-	kill(p.cmd)
-	select {
-	case <-p.over:
-	case <-time.After(p.grace): // one that we may not kill
-	}
-}
-
 // Gone is closed when nothing of the program is left.
 func (p *process) Gone() <-chan struct{} { return p.gone }
 
-// Wait waits, Grace at the most, for the end of a program whose output has ended, and returns its exit status. One that
-// was killed did not finish its answer.
-func (p *process) Wait() (status uint32, err error) {
+// EndResponse waits, for at most Grace, for the end of a program whose output has ended, and returns its exit status. A
+// program that was killed did not finish its response.
+func (p *process) EndResponse() (status uint32, err error) {
 	drained := make(chan struct{})
-	go func() { // what it says beyond its Content-Length must not keep it waiting
+	go func() { // output beyond Content-Length must not keep the program waiting
 		defer close(drained)
 		io.Copy(io.Discard, p)
 	}()
 	limit, cancel := context.WithTimeout(context.Background(), p.grace)
 	defer cancel()
 	select {
-	case <-p.over:
+	case <-p.p.Done():
 	case <-limit.Done():
 		return 0, nil
 	}
@@ -311,7 +300,7 @@ func (p *process) Wait() (status uint32, err error) {
 		case <-limit.Done():
 		}
 	}
-	state := p.cmd.ProcessState
+	state := p.p.State()
 	if code := state.ExitCode(); code >= 0 {
 		return uint32(code), nil
 	}
@@ -323,108 +312,20 @@ func (p *process) Wait() (status uint32, err error) {
 	return 0, fmt.Errorf("program: %s: %w", state, gateway.ErrTruncated)
 }
 
-// ended tells how a program ended that has closed its output, "" if it has not.
-func (p *process) ended() string {
+// Silence waits, for at most Grace, for the end of a program that closed its output without writing, and returns how it
+// ended.
+func (p *process) Silence(int) string {
 	select {
-	case <-p.over:
-		return "the program ended: " + p.cmd.ProcessState.String()
+	case <-p.p.Done():
+		return "; the program ended: " + p.p.State().String()
 	case <-time.After(p.grace):
 		return ""
 	}
 }
 
-// maxStderr is how many bytes of a run's STDERR are kept.
-const maxStderr = 64 << 10
-
-// errorLog is where a program's STDERR goes, until the exchange is over.
-type errorLog struct {
-	ctx    context.Context
-	to     io.Writer // as it is; nil stands for lines
-	lineTo func(ctx context.Context, line []byte)
-
-	dead  atomic.Bool // nobody listens any more
-	mu    sync.Mutex  // held while somebody is told
-	taken int
-	lines stream.Lines
-}
-
-func (s *errorLog) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	keep := b[:min(len(b), maxStderr-s.taken)]
-	s.taken += len(keep)
-	switch {
-	case s.dead.Load() || len(keep) == 0:
-	case s.to != nil:
-		s.to.Write(keep)
-	default:
-		s.lines.Write(keep, s.line)
-	}
-	return len(b), nil // the rest is read all the same: the program must not wait for it
-}
-
-func (s *errorLog) line(b []byte) { s.lineTo(s.ctx, b) }
-
-// end says that nobody listens any more. It does not wait for somebody who is being told.
-func (s *errorLog) end() {
-	if !s.mu.TryLock() {
-		s.dead.Store(true)
-		return
-	}
-	defer s.mu.Unlock()
-	if !s.dead.Swap(true) && s.to == nil {
-		s.lines.Flush(s.line)
-	}
-}
-
-// collect reads the program's STDERR to its end.
+// collect reads the program's standard error to its end.
 func (p *process) collect() {
 	defer close(p.silent)
 	io.Copy(p.errs, p.stderr)
 	p.errs.end()
-}
-
-// line gives a line of STDERR to whoever takes it.
-func (c *Client) line(ctx context.Context, line []byte) {
-	if c.Stderr != nil {
-		c.Stderr(ctx, line)
-		return
-	}
-	client.Logger(c.Logger).LogAttrs(ctx, slog.LevelWarn, "program", slog.String("addr", c.core.Addr), slog.String("stderr", string(line)))
-}
-
-// reaper is what a client's programs are ended by.
-type reaper struct {
-	mu   sync.Mutex
-	n    int           // that work
-	idle chan struct{} // closed when none does; nil if nobody waits
-}
-
-// start runs f, which ends a program, in a goroutine of its own.
-func (r *reaper) start(f func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.n++
-	go func() {
-		f()
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.n--; r.n == 0 && r.idle != nil {
-			close(r.idle)
-			r.idle = nil
-		}
-	}()
-}
-
-// wait waits until none works.
-func (r *reaper) wait() {
-	r.mu.Lock()
-	if r.n > 0 && r.idle == nil {
-		r.idle = make(chan struct{})
-	}
-	idle := r.idle
-	r.mu.Unlock()
-	if idle != nil {
-		<-idle
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/params"
+	"github.com/gatehouse-go/gatehouse/internal/proc"
 )
 
 // script is the program that answers a request.
@@ -129,7 +130,7 @@ func runnable(root dir, name string) error {
 		return fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
 	case !fi.Mode().IsRegular():
 		return fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
-	case !executable(fi):
+	case proc.Groups && fi.Mode()&0o111 == 0: // elsewhere a mode says nothing
 		return fmt.Errorf("cgi: script: %w", fs.ErrPermission)
 	}
 	return nil

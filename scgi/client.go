@@ -31,7 +31,7 @@ type Client struct {
 	once   sync.Once
 	env    *pairs.List
 	dialer client.Dialer
-	core   client.Client
+	core   *client.Client
 }
 
 // RoundTrip sends r and reads the head of its answer into res; see gateway.RoundTripper. Errors are *gateway.Error; the
@@ -45,34 +45,32 @@ type Client struct {
 // it is small; any other by a goroutine of its own, while the answer is read. If the answer ends first, that goroutine
 // stops; a Read of r.Body that waits then may be left behind until it returns.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
-	return c.single().RoundTrip(ctx, r, res)
+	return c.client().RoundTrip(ctx, r, res)
 }
 
 // Stats returns the counters since the first use, and the gauges of now. No connection is ever reused or idle.
-func (c *Client) Stats() gateway.Stats { return c.single().Stats() }
+func (c *Client) Stats() gateway.Stats { return c.client().Stats() }
 
 // Close does nothing: no connection is kept. The Client can be used again.
 func (c *Client) Close() error { return nil }
 
-// single is what sends, made of the fields when it is first asked for.
-func (c *Client) single() *client.Client {
+// client returns the core of c, which is made of the fields when it is first asked for.
+func (c *Client) client() *client.Client {
 	c.once.Do(func() {
-		s := &c.core
-		s.Protocol, s.Addr, s.MaxConns = "scgi", c.Addr, c.MaxConns
-		s.SendTimeout, s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
-		s.Observe, s.Prepare, s.Connect = c.Observe, c.prepare, c.connect
-		if c.env, s.Fault = params.Env(c.Env); s.Fault == nil {
-			c.dialer, s.Fault = client.NewDialer(c.Addr, c.Dial, c.DialTimeout)
+		var fault error
+		if c.env, fault = params.Env(c.Env); fault == nil {
+			c.dialer, fault = client.NewDialer(c.Addr, c.Dial, c.DialTimeout)
 		}
+		c.core = client.NewOverSockets(
+			client.Settings{
+				"scgi", c.Addr, c.MaxConns, c.MaxHeadBytes, c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.Observe,
+			},
+			&c.dialer, c.appendHead, nil, fault,
+		)
 	})
-	return &c.core
+	return c.core
 }
 
-func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, plan any, err error) {
-	head, err = appendRequest(dst, r, c.env)
-	return head, nil, err
-}
-
-func (c *Client) connect(ctx context.Context, _ any) (client.Conn, error) {
-	return c.dialer.Connect(ctx)
+func (c *Client) appendHead(dst []byte, r *gateway.Request) ([]byte, error) {
+	return appendRequest(dst, r, c.env)
 }

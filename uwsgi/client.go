@@ -35,7 +35,7 @@ type Client struct {
 	once   sync.Once
 	env    *pairs.List
 	dialer client.Dialer
-	core   client.Client
+	core   *client.Client
 }
 
 // RoundTrip sends r and reads the head of its answer into res; see gateway.RoundTripper. Errors are *gateway.Error; the
@@ -50,40 +50,38 @@ type Client struct {
 // it is small; any other by a goroutine of its own, while the answer is read. If the answer ends first, that goroutine
 // stops; a Read of r.Body that waits then may be left behind until it returns.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
-	return c.single().RoundTrip(ctx, r, res)
+	return c.client().RoundTrip(ctx, r, res)
 }
 
 // Stats returns the counters since the first use, and the gauges of now. No connection is ever reused or idle.
-func (c *Client) Stats() gateway.Stats { return c.single().Stats() }
+func (c *Client) Stats() gateway.Stats { return c.client().Stats() }
 
 // Close does nothing: no connection is kept. The Client can be used again.
 func (c *Client) Close() error { return nil }
 
-// single is what sends, made of the fields when it is first asked for.
-func (c *Client) single() *client.Client {
+// client returns the core of c, which is made of the fields when it is first asked for.
+func (c *Client) client() *client.Client {
 	c.once.Do(func() {
-		s := &c.core
-		s.Protocol, s.Addr, s.MaxConns = "uwsgi", c.Addr, c.MaxConns
-		s.SendTimeout, s.HeadTimeout, s.IdleTimeout, s.MaxHeadBytes = c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.MaxHeadBytes
-		s.Observe, s.Prepare, s.Connect, s.Silence = c.Observe, c.prepare, c.connect, silence
-		if c.env, s.Fault = params.Env(c.Env); s.Fault == nil {
-			c.dialer, s.Fault = client.NewDialer(c.Addr, c.Dial, c.DialTimeout)
+		var fault error
+		if c.env, fault = params.Env(c.Env); fault == nil {
+			c.dialer, fault = client.NewDialer(c.Addr, c.Dial, c.DialTimeout)
 		}
+		c.core = client.NewOverSockets(
+			client.Settings{
+				"uwsgi", c.Addr, c.MaxConns, c.MaxHeadBytes, c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.Observe,
+			},
+			&c.dialer, c.appendHead, silence, fault,
+		)
 	})
-	return &c.core
+	return c.core
 }
 
-func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, plan any, err error) {
-	head, err = appendRequest(dst, r, c.env)
-	return head, nil, err
-}
-
-func (c *Client) connect(ctx context.Context, _ any) (client.Conn, error) {
-	return c.dialer.Connect(ctx)
+func (c *Client) appendHead(dst []byte, r *gateway.Request) ([]byte, error) {
+	return appendRequest(dst, r, c.env)
 }
 
 // silence tells what uWSGI does to a packet over its buffer-size.
-func silence(_ client.Conn, head int) string {
+func silence(head int) string {
 	const usual = 4096
 	if head -= headerSize; head > usual {
 		return fmt.Sprintf("; the vars have %d bytes, and uWSGI's buffer-size is %d unless it is set", head, usual)
@@ -96,7 +94,7 @@ func silence(_ client.Conn, head int) string {
 // gateway.ErrNoResponse: it closed without a word, which may mean that it does not know pings. gateway.ErrMalformed: it
 // answered with something else.
 func (c *Client) Ping(ctx context.Context) (warning string, err error) {
-	if fault := c.single().Fault; fault != nil {
+	if fault := c.client().Fault(); fault != nil {
 		return "", fault
 	}
 	conn, err := c.dialer.Connect(ctx)

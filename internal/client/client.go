@@ -11,38 +11,59 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Client sends each request over a connection of its own. Its fields are set before the first use.
-type Client struct {
+// Settings are the fields that the clients of SCGI, uwsgi and CGI have in common. The type has no name, so that a literal
+// without field names is allowed: a new field that a client does not set does not compile.
+type Settings = struct {
 	Protocol     string // for errors
 	Addr         string
-	Fault        error // of the configuration
 	MaxConns     int
 	MaxHeadBytes int
-	SendTimeout  time.Duration // zero means a minute; a negative value means no limit
+	SendTimeout  time.Duration
 	HeadTimeout  time.Duration
-	IdleTimeout  time.Duration
-	Prepare      func(dst []byte, r *gateway.Request) (head []byte, plan any, err error) // appends the head of r; plan is for Connect
-	Connect      func(ctx context.Context, plan any) (Conn, error)                       // opens a connection, or starts a process
-	Silence      func(c Conn, head int) string                                           // what a close without a byte of an answer may mean; may be nil
+	BodyTimeout  time.Duration
 	Observe      func(ctx context.Context, x *gateway.Exchange)
-
-	once  sync.Once
-	pool  Pool[*exchange]
-	heads sync.Pool // of *[]byte
-	count Counters
 }
 
-// Process is a Conn that must be told when the request is whole, and that says how the answer ended when its input has.
-type Process interface {
-	CloseWrite() error
-	Wait() (status uint32, err error)
-	StatusLine() stream.StatusLine // how its answer must begin
-	Gone() <-chan struct{}         // closed when nothing of it is left, some time after Close
+// A Prepare checks a request and appends its head to dst. It returns how to connect.
+type Prepare func(dst []byte, r *gateway.Request) (head []byte, open Open, err error)
+
+// A Client sends each request over its own connection.
+type Client struct {
+	Settings
+
+	prepare Prepare
+	fault   error // of the configuration
+	pool    Pool[*exchange]
+	heads   sync.Pool // of *[]byte
+	count   Counters
 }
+
+// New returns a Client. fault, if it is not nil, is the error of every request.
+func New(settings Settings, prepare Prepare, fault error) *Client {
+	c := &Client{Settings: settings, prepare: prepare, fault: fault}
+	c.pool.Max = settings.MaxConns
+	return c
+}
+
+// NewOverSockets returns a Client that dials. appendHead appends the head of a request. hint, if it is not nil, says what
+// a close without a byte of a response may mean, given the size of the request's head.
+func NewOverSockets(settings Settings, dialer *Dialer, appendHead func(dst []byte, r *gateway.Request) ([]byte, error), hint func(head int) string, fault error) *Client {
+	open := func(ctx context.Context, s *Socket) (Conn, error) {
+		conn, err := dialer.Connect(ctx)
+		s.Conn, s.hint = conn, hint
+		return s, err
+	}
+	return New(settings, func(dst []byte, r *gateway.Request) ([]byte, Open, error) {
+		head, err := appendHead(dst, r)
+		return head, open, err
+	}, fault)
+}
+
+// Fault returns the error of the configuration.
+func (c *Client) Fault() error { return c.fault }
 
 // RoundTrip sends r and reads the head of its answer into res.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
-	c.once.Do(func() { c.pool.Max = c.MaxConns })
 	c.count.Begin()
 	res.Reset()
 	x := &exchange{client: c, ctx: ctx, started: c.clock().Now()}
@@ -68,8 +89,8 @@ func (c *Client) Stats() gateway.Stats { return c.count.Stats(c.pool.Counts()) }
 func (x *exchange) prepare(r *gateway.Request) error {
 	c := x.client
 	switch {
-	case c.Fault != nil:
-		return c.Fault
+	case c.fault != nil:
+		return c.fault
 	case r.Role > 1:
 		return fmt.Errorf("%s: role %v: %w", c.Protocol, r.Role, gateway.ErrParam)
 	case r.ContentLength < 0 && r.Body != nil:
@@ -82,7 +103,7 @@ func (x *exchange) prepare(r *gateway.Request) error {
 		x.head = new([]byte)
 	}
 	var err error
-	*x.head, x.plan, err = c.Prepare((*x.head)[:0], r)
+	*x.head, x.open, err = c.prepare((*x.head)[:0], r)
 	x.headSize = len(*x.head)
 	return err
 }
@@ -100,7 +121,7 @@ func (x *exchange) roundTrip(r *gateway.Request, res *gateway.Response) (gateway
 	x.granted = true
 	x.x.Wait = c.clock().Since(begun)
 	begun = c.clock().Now()
-	conn, err := c.Connect(x.ctx, x.plan)
+	conn, err := x.open(x.ctx, &x.socket)
 	x.x.Dial = c.clock().Since(begun)
 	if err != nil {
 		return gateway.PhaseDial, err
@@ -131,8 +152,7 @@ func (x *exchange) fail(phase gateway.Phase, err error) error {
 		e.Err = cause
 	}
 	if x.c != nil {
-		_, process := x.c.(Process) // which was given the params when it was started
-		e.Sent, e.Received = process || x.out.Sent.Load(), x.received()
+		e.Sent, e.Received = x.c.Started() || x.out.Sent.Load(), x.received()
 	}
 	return e
 }

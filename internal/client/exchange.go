@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +19,8 @@ import (
 type exchange struct {
 	client   *Client
 	ctx      context.Context
+	open     Open
+	socket   Socket // memory for c
 	c        Conn
 	granted  bool // the pool counts it
 	stop     func() bool
@@ -28,7 +29,6 @@ type exchange struct {
 	x        gateway.Exchange
 	head     *[]byte // the memory of the request's head
 	headSize int
-	plan     any
 	res      *gateway.Response
 
 	rmu    sync.Mutex // held while the answer is read or closed
@@ -43,18 +43,18 @@ type exchange struct {
 // attach gives x its connection.
 func (x *exchange) attach(conn Conn) {
 	x.c = conn
-	x.up.HeadTimeout, x.up.BodyTimeout = x.client.HeadTimeout, x.client.IdleTimeout
+	x.up.HeadTimeout, x.up.BodyTimeout = x.client.HeadTimeout, x.client.BodyTimeout
 	x.up.Reset(conn, &x.out)
 	x.up.Begin()
 	x.in.Reset(&x.up)
 	x.in.Borrow()
 	x.answer.Reset(&x.in)
-	if _, ok := conn.(Process); ok {
-		x.up.StartHead() // it may answer without reading its input
+	if conn.Started() {
+		x.up.StartHead() // it may respond without reading its input
 	}
 	x.asked = x.client.clock().Now()
 	x.out.Timeout = stream.Timeout(x.client.SendTimeout, DefaultSendTimeout)
-	x.out.Reset(conn)
+	x.out.Reset(conn.Writer())
 	x.out.B = *x.head
 	if x.ctx.Done() != nil {
 		x.stop = context.AfterFunc(x.ctx, func() { conn.Close() })
@@ -82,8 +82,8 @@ func (x *exchange) sendBody(body io.Reader, length int64) {
 
 // sentAll notes the end of sending, and gives the memory of the head back. It reports whether the exchange has failed.
 func (x *exchange) sentAll(err error) (failed bool) {
-	if e, ok := x.c.(Process); ok && (err == nil || x.out.Failed != nil) {
-		e.CloseWrite()
+	if err == nil || x.out.Failed != nil {
+		x.c.EndRequest()
 	}
 	*x.head, x.out.B = x.out.B[:0], nil
 	x.client.giveHead(x.head)
@@ -93,9 +93,7 @@ func (x *exchange) sentAll(err error) (failed bool) {
 // readHead reads the answer's head and gives the answer its Body.
 func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 	x.answer.Interim, x.answer.Upgrade = r.Interim, r.Upgrade
-	if p, ok := x.c.(Process); ok {
-		x.answer.Line = p.StatusLine()
-	}
+	x.answer.Line = x.c.StatusLine()
 	limit := x.client.MaxHeadBytes
 	if limit <= 0 {
 		limit = stream.DefaultResponseHead
@@ -117,8 +115,8 @@ func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 
 // switched makes the connection the answer's Body.
 func (x *exchange) switched(res *gateway.Response) error {
-	conn, ok := x.c.(net.Conn)
-	if !ok || !x.up.Await(x.ctx, time.Second) { // the application has switched: it needs no more of the body
+	conn := x.c.NetConn()
+	if conn == nil || !x.up.Await(x.ctx, time.Second) { // the application has switched: it needs no more of the body
 		return errNotStream
 	}
 	early := append([]byte(nil), x.in.Buffered()...)
@@ -151,11 +149,7 @@ func (x *exchange) silence(err error) error {
 	if sendErr := x.up.Err(); sendErr != nil {
 		err = sendErr
 	}
-	hint := ""
-	if x.client.Silence != nil {
-		hint = x.client.Silence(x.c, x.headSize)
-	}
-	return fmt.Errorf("%s: %w%s (%w)", x.client.Protocol, gateway.ErrNoResponse, hint, err)
+	return fmt.Errorf("%s: %w%s (%w)", x.client.Protocol, gateway.ErrNoResponse, x.c.Silence(x.headSize), err)
 }
 
 // received reports whether anything of an answer has come.
@@ -170,8 +164,8 @@ func (x *exchange) Read(p []byte) (int, error) {
 		return n, err
 	}
 	x.x.Received += int64(n)
-	if _, ends := x.c.(Process); ends && n > 0 && err == io.EOF {
-		return n, nil // the end may take its time; the bytes need not wait for it
+	if x.c.Started() && n > 0 && err == io.EOF {
+		return n, nil // the bytes need not wait for the end of the program
 	}
 	if err != nil {
 		err = x.finish(err)
@@ -204,8 +198,8 @@ func (x *exchange) Close() error {
 func (x *exchange) finish(err error) error {
 	x.done = true
 	whole := err == io.EOF
-	if e, ok := x.c.(Process); ok && whole {
-		x.x.AppStatus, err = e.Wait()
+	if whole {
+		x.x.AppStatus, err = x.c.EndResponse()
 		if err == nil {
 			err = io.EOF
 		}
@@ -264,19 +258,22 @@ func (x *exchange) drop() {
 	}
 }
 
-// giveBack gives the place among MaxConns back: that of a process, when it is gone.
+// giveBack gives the place among MaxConns back: that of a program when nothing is left of it.
 func (x *exchange) giveBack() {
-	e, ok := x.c.(Process)
-	if !ok {
+	var gone <-chan struct{}
+	if x.c != nil {
+		gone = x.c.Gone()
+	}
+	if gone == nil {
 		x.client.pool.Drop()
 		return
 	}
 	select {
-	case <-e.Gone():
+	case <-gone:
 		x.client.pool.Drop()
 	default:
 		go func(p *Pool[*exchange]) {
-			<-e.Gone()
+			<-gone
 			p.Drop()
 		}(&x.client.pool)
 	}

@@ -14,12 +14,6 @@ import (
 // DefaultSendTimeout is the SendTimeout of a client whose field is zero.
 const DefaultSendTimeout = time.Minute
 
-// Conn is a connection that carries a request, or the pipes of a process.
-type Conn interface {
-	io.ReadWriteCloser
-	SetReadDeadline(t time.Time) error
-}
-
 // An Upload is a request that is being sent while its response is awaited. It also reads the connection, under the
 // deadline of whatever is awaited.
 //
@@ -30,7 +24,7 @@ type Upload struct {
 	HeadTimeout time.Duration // from the end of the request to the end of the response's head; 0 means no limit
 	BodyTimeout time.Duration // of one read of the response's body; 0 means no limit
 
-	conn Conn
+	conn readConn
 	out  *stream.Output
 
 	mu       sync.Mutex
@@ -44,8 +38,14 @@ type Upload struct {
 	deadline time.Time // the read deadline that is set
 }
 
+// A readConn is what an Upload needs of a connection.
+type readConn interface {
+	io.Reader
+	SetReadDeadline(t time.Time) error
+}
+
 // Reset makes u ready for requests over conn, which are written with out.
-func (u *Upload) Reset(conn Conn, out *stream.Output) {
+func (u *Upload) Reset(conn readConn, out *stream.Output) {
 	u.conn, u.out = conn, out
 	u.changed.L = &u.mu
 }

@@ -1,21 +1,19 @@
 //go:build unix
 
-package cgi
+package proc
 
 import (
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"syscall"
 	"time"
 )
 
-// groups: a program can be ended with what it has started.
-const groups = true
+// Groups reports whether a program can be ended together with what it has started.
+const Groups = true
 
-// isolate gives the program a process group of its own, so that what it starts ends with it: one of a new session, if it
-// has that, and else a new one.
+// isolate gives a program its own process group: that of a new session, if cmd asks for one, or else a new group.
 func isolate(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
@@ -25,22 +23,18 @@ func isolate(cmd *exec.Cmd) {
 	}
 }
 
-// terminate asks the program's group to end.
 func terminate(cmd *exec.Cmd) { signal(cmd, syscall.SIGTERM) }
 
-// kill ends it.
 func kill(cmd *exec.Cmd) { signal(cmd, syscall.SIGKILL) }
 
 func signal(cmd *exec.Cmd, sig syscall.Signal) { syscall.Kill(-cmd.Process.Pid, sig) }
 
-// alive reports whether anybody is left of the group. Until then its number is not another's.
+// alive reports whether the group has a process left. Until then its number is not reused.
 func alive(cmd *exec.Cmd) bool { return syscall.Kill(-cmd.Process.Pid, 0) != syscall.ESRCH }
 
-// executable reports whether the mode lets anybody run the file.
-func executable(fi fs.FileInfo) bool { return fi.Mode()&0o111 != 0 }
-
-// readNow reads what is in a pipe: os.ErrDeadlineExceeded says that there is nothing, and somebody who may write.
-func readNow(f *os.File, b []byte) (n int, err error) {
+// ReadNow reads what is in a pipe without waiting. os.ErrDeadlineExceeded means that it is empty and that a process has it
+// open for writing.
+func ReadNow(f *os.File, b []byte) (n int, err error) {
 	if len(b) == 0 {
 		return 0, os.ErrDeadlineExceeded
 	}
