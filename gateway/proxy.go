@@ -3,7 +3,6 @@ package gateway
 import (
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 
 	"github.com/gatehouse-go/gatehouse/internal/race"
@@ -43,7 +42,7 @@ func (p *Proxy) ServeGateway(w ResponseWriter, r *Request) error {
 	x.res.settleLength()
 	w.Header().CopyFrom(&x.res.Header)
 	w.WriteHeader(x.res.Status)
-	if err := x.copyBody(); err != nil {
+	if err := tunnel.CopyBody(w, w.Flush, x.res.Body, x.buf); err != nil {
 		return err
 	}
 	w.SetAppStatus(x.res.AppStatus)
@@ -93,9 +92,6 @@ var passages = sync.Pool{New: func() any {
 	return x
 }}
 
-// maxPooled is the size above which memory is not kept: a pool must not hold what one large request needed.
-const maxPooled = 128 << 10
-
 func newPassage(w ResponseWriter, r *Request) *passage {
 	x := passages.Get().(*passage)
 	x.w = w
@@ -112,7 +108,7 @@ func newPassage(w ResponseWriter, r *Request) *passage {
 }
 
 func (x *passage) release() {
-	if race.Enabled || x.req.Params.list().Cap() > maxPooled || x.res.Header.list().Cap() > maxPooled {
+	if race.Enabled || x.req.Params.list().Cap() > tunnel.MaxPooled || x.res.Header.list().Cap() > tunnel.MaxPooled {
 		return
 	}
 	x.req.Reset()
@@ -150,37 +146,4 @@ func (x *passage) join() error {
 	}
 	tunnel.Join(front, back)
 	return nil
-}
-
-// copyBody sends on what arrives. It does not flush when the end came with the last bytes: then head, body and end
-// leave together.
-func (x *passage) copyBody() error {
-	if !ready(x.res.Body) {
-		if err := x.w.Flush(); err != nil { // the head must not wait for the body
-			return err
-		}
-	}
-	for {
-		n, err := x.res.Body.Read(x.buf)
-		if n > 0 {
-			if _, werr := x.w.Write(x.buf[:n]); werr != nil {
-				return werr
-			}
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := x.w.Flush(); err != nil {
-			return err
-		}
-	}
-}
-
-// ready reports whether the body of an answer can be read without waiting; one that cannot tell is not.
-func ready(body io.Reader) bool {
-	b, ok := body.(interface{ Ready() bool })
-	return ok && b.Ready()
 }

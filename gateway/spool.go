@@ -6,6 +6,8 @@ import (
 	"io"
 	"math"
 	"os"
+
+	"github.com/gatehouse-go/gatehouse/internal/tunnel"
 )
 
 // Spool is a RoundTripper that gives a length to a body that has none: it reads the body to its end, into memory and
@@ -121,7 +123,7 @@ type spooledBody struct {
 }
 
 // Ready is that of the body it wraps.
-func (b *spooledBody) Ready() bool { return ready(b.ReadCloser) }
+func (b *spooledBody) Ready() bool { return tunnel.Ready(b.ReadCloser) }
 
 func (b *spooledBody) Close() error {
 	defer b.file.remove()

@@ -86,7 +86,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		drain(x.res.Body)
 		return
 	}
-	if err := x.copyBody(w); err != nil {
+	if err := tunnel.CopyBody(w, flusher(w), x.res.Body, x.buf); err != nil {
 		if r.Context().Err() == nil {
 			p.logger().Warn("answer cut", "error", err)
 		}
@@ -304,8 +304,7 @@ func (x *crossing) endBody(w http.ResponseWriter, r *http.Request) {
 }
 
 func (x *crossing) release() {
-	const maxPooled = 128 << 10
-	if race.Enabled || (*pairs.List)(&x.req.Params).Cap() > maxPooled || (*pairs.List)(&x.res.Header).Cap() > maxPooled {
+	if race.Enabled || (*pairs.List)(&x.req.Params).Cap() > tunnel.MaxPooled || (*pairs.List)(&x.res.Header).Cap() > tunnel.MaxPooled {
 		return
 	}
 	x.req.Reset()
@@ -314,29 +313,13 @@ func (x *crossing) release() {
 	crossings.Put(x)
 }
 
-// copyBody sends on what arrives, at once, but for the last piece, with which net/http sends its end.
-func (x *crossing) copyBody(w http.ResponseWriter) error {
+// flusher returns the Flush of w, which does nothing where there is none.
+func flusher(w http.ResponseWriter) func() error {
 	flush := http.NewResponseController(w).Flush
-	if b, ok := x.res.Body.(interface{ Ready() bool }); !ok || !b.Ready() {
-		if err := flush(); err != nil && !errors.Is(err, http.ErrNotSupported) { // the head must not wait for the body
-			return err
-		}
-	}
-	for {
-		n, err := x.res.Body.Read(x.buf)
-		if n > 0 {
-			if _, werr := w.Write(x.buf[:n]); werr != nil {
-				return werr
-			}
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return func() error {
 		if err := flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
+		return nil
 	}
 }

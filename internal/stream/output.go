@@ -12,12 +12,13 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/internal/race"
+	"github.com/gatehouse-go/gatehouse/internal/tunnel"
 )
 
 const (
-	SmallBody = 16 << 10  // a body of up to this size leaves with its head, in one write
-	ChunkSize = 32 << 10  // bytes of a body that are read at a time
-	MaxKept   = 128 << 10 // memory above this size is not kept
+	SmallBody = 16 << 10         // a body of up to this size leaves with its head, in one write
+	ChunkSize = 32 << 10         // bytes of a body that are read at a time
+	MaxKept   = tunnel.MaxPooled // memory above this size is not kept
 )
 
 // Errors of a body whose length was promised.

@@ -1,0 +1,40 @@
+package tunnel
+
+import "io"
+
+// MaxPooled is the number of bytes of memory above which it is not returned to a pool, which must not hold what one large
+// request needed.
+const MaxPooled = 128 << 10
+
+// Ready reports whether the body of a response can be read without waiting. It is false for a body that cannot tell.
+func Ready(body io.Reader) bool {
+	b, ok := body.(interface{ Ready() bool })
+	return ok && b.Ready()
+}
+
+// CopyBody sends on what arrives of a response's body, piece by piece, each followed by a flush, but for the last: when
+// the end comes with the last bytes, they and the end leave together. The head does not wait for the body.
+func CopyBody(w io.Writer, flush func() error, body io.Reader, buf []byte) error {
+	if !Ready(body) {
+		if err := flush(); err != nil {
+			return err
+		}
+	}
+	for {
+		n, err := body.Read(buf)
+		if n > 0 {
+			if _, werr := w.Write(buf[:n]); werr != nil {
+				return werr
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := flush(); err != nil {
+			return err
+		}
+	}
+}
