@@ -18,40 +18,95 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Client is a gateway.RoundTripper that runs a program for each request. Set its fields before the first use and leave
-// them; its methods may be called by several goroutines at once.
+// Client is a gateway.RoundTripper that runs a program for each request. Set its fields before the
+// first use and do not change them afterwards. Its methods may be called by several goroutines at
+// once.
 //
-// The program is given an environment that is built for it: the request's params, Env, and of this process's
-// environment PATH and what InheritEnv names. Of the params those go that have names of A to Z, 0 to 9 and "_" and mean
-// nothing to a loader, a shell or an interpreter: PATH, HOME, LD_*, GIT_*, PERL*, PYTHON* and their like are for Env alone.
-// No shell is involved.
+// The environment of the program is built for it: the request's params, Env, and of this process's
+// environment PATH and the variables that InheritEnv names. Only params named with A–Z, 0–9 and _
+// are passed, except those that influence the loader, a shell or an interpreter (PATH, HOME, LD_*,
+// GIT_*, PERL*, PYTHON* and the like); set these in Env. No shell is involved.
 //
-// Its working directory is that of the program, section 7.2. It runs in a process group of its own. When its exchange ends
-// before it does, or before its output has ended, the group is sent SIGTERM, and after Grace SIGKILL.
+// The working directory is that of the program, section 7.2. The program runs in its own process
+// group. When the exchange ends before the program does, or before its output has ended, the group
+// is sent SIGTERM, and SIGKILL after Grace.
 //
-// On systems that are not Unix the program is killed at once, what it has started goes on, and pipes know no time-outs:
-// Timeout and ctx bound a run, HeadTimeout, IdleTimeout and Grace do not.
+// On systems that are not Unix the program is killed at once, processes that it started go on, and
+// pipes have no deadlines: Timeout and ctx limit a run; SendTimeout, HeadTimeout, BodyTimeout and
+// Grace do not.
 type Client struct {
-	Path         string                                                             // the program for every request, relative to the working directory and never looked for in PATH; "" takes a script below Root
-	Root         string                                                             // SCRIPT_FILENAME if the request has one, else the first file that PATH_INFO names; confined with os.Root
-	Args         []string                                                           // after the program's name
-	Dir          string                                                             // "" stands for the program's own
-	Env          []string                                                           // "NAME=value", sent with every request; beats its params; the only way for GIT_*, PERL* and the like
-	InheritEnv   []string                                                           // names taken from this process; PATH is always
-	MaxProcs     int                                                                // at once, those included that are being ended; 0 stands for 64; more wait under their context
-	Timeout      time.Duration                                                      // of the whole run; 0 stands for none
-	SendTimeout  time.Duration                                                      // in which no byte of the body can be written; 0 means 60 s, a negative value no limit
-	HeadTimeout  time.Duration                                                      // from the start to the answer's head whole; 0 stands for none
-	IdleTimeout  time.Duration                                                      // between two reads of the output; 0 stands for none
-	NPH          bool                                                               // a script whose name begins with "nph-" writes an HTTP response, section 5; it is read and checked as one
-	QueryArgs    bool                                                               // words of a query without "=" become arguments, section 4.4, unless one is empty, begins with "-" or a space, or holds a byte that is no printable ASCII
-	FollowLinks  bool                                                               // links may lead out of Root
-	Grace        time.Duration                                                      // from SIGTERM to SIGKILL, and for output that goes on after the program has ended; 0 stands for 5 s
-	Prepare      func(ctx context.Context, cmd *exec.Cmd, r *gateway.Request) error // last word, but for the process group: SysProcAttr, rlimits, cgroup; its error ends the request
-	MaxHeadBytes int                                                                // of an answer; 0 stands for 64 KiB
-	Stderr       func(ctx context.Context, line []byte)                             // a line of at most 4 KiB, controls escaped, valid until it returns; 64 KiB of a run at the most; nil stands for Logger
-	Observe      func(ctx context.Context, x *gateway.Exchange)                     // once per RoundTrip; x valid until it returns; Dial is the time to start the program
-	Logger       *slog.Logger                                                       // nil stands for slog.Default
+	// Path is the program for every request. It is relative to the working directory and is not looked
+	// up in PATH. An empty Path means a script below Root.
+	Path string
+
+	// Root is the folder of scripts, if Path is empty. The script is SCRIPT_FILENAME, if the request
+	// has one, or else the first file that PATH_INFO names. It is confined to Root with os.Root.
+	Root string
+
+	// Args are the arguments after the program's name.
+	Args []string
+
+	// Dir is the working directory. An empty Dir means that of the program.
+	Dir string
+
+	// Env lists variables, as "NAME=value", that are set for every request. They win over the
+	// request's params. GIT_*, PERL* and the like can be set only here.
+	Env []string
+
+	// InheritEnv names variables that are taken from this process. PATH always is.
+	InheritEnv []string
+
+	// MaxProcs limits the number of programs at once, including those that are being ended. Further
+	// requests wait, until their context is done. A zero or negative value means 64.
+	MaxProcs int
+
+	// Timeout limits the time of the whole run. A zero or negative value means no limit.
+	Timeout time.Duration
+
+	// SendTimeout limits the time in which no byte of the request's body can be written. Zero means 60
+	// seconds; a negative value means no limit.
+	SendTimeout time.Duration
+
+	// HeadTimeout limits the time from the start of the program to the end of the response's head. A
+	// zero or negative value means no limit.
+	HeadTimeout time.Duration
+
+	// BodyTimeout limits the time that one read of the output waits. A zero or negative value means no
+	// limit.
+	BodyTimeout time.Duration
+
+	// NPH allows scripts whose names begin with "nph-". They write an HTTP response, section 5, which
+	// is parsed and checked as one.
+	NPH bool
+
+	// QueryArgs makes arguments of the words of a query without "=", section 4.4, unless a word is
+	// empty, begins with "-" or a space, or has a byte that is not printable ASCII.
+	QueryArgs bool
+
+	// FollowLinks allows symbolic links that lead out of Root.
+	FollowLinks bool
+
+	// Grace is the time from SIGTERM to SIGKILL, and the time for output that goes on after the
+	// program has ended. A zero or negative value means 5 seconds.
+	Grace time.Duration
+
+	// Prepare, if not nil, changes the command before it starts, such as SysProcAttr, limits or a
+	// cgroup. The process group is set afterwards. Its error ends the request.
+	Prepare func(ctx context.Context, cmd *exec.Cmd, r *gateway.Request) error
+
+	// MaxHeadBytes limits the head of a response. A zero or negative value means 64 KiB.
+	MaxHeadBytes int
+
+	// Stderr, if not nil, is called for each line of standard error: at most 4 KiB, with control bytes
+	// escaped, valid until it returns; at most 64 KiB of a run. Nil means that lines go to Logger.
+	Stderr func(ctx context.Context, line []byte)
+
+	// Observe, if not nil, is called once for each RoundTrip, when it failed or when the Body of its
+	// response has ended. x is valid until Observe returns; x.Dial is the time to start the program.
+	Observe func(ctx context.Context, x *gateway.Exchange)
+
+	// Logger receives log records. Nil means slog.Default.
+	Logger *slog.Logger
 
 	once   sync.Once
 	env    *pairs.List
@@ -107,7 +162,7 @@ func (c *Client) client() *client.Client {
 		c.core = client.New(
 			client.Settings{
 				"cgi", cmp.Or(c.Path, c.Root), stream.Limit(c.MaxProcs, defaultProcs), c.MaxHeadBytes,
-				c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.Observe,
+				c.SendTimeout, c.HeadTimeout, c.BodyTimeout, c.Observe,
 			},
 			c.prepare, fault,
 		)
@@ -115,7 +170,12 @@ func (c *Client) client() *client.Client {
 	return c.core
 }
 
-func (c *Client) grace() time.Duration { return cmp.Or(c.Grace, defaultGrace) }
+func (c *Client) grace() time.Duration {
+	if c.Grace <= 0 {
+		return defaultGrace
+	}
+	return c.Grace
+}
 
 // prepare finds the script and builds its environment. No part of a head goes over its pipes.
 func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, open client.Open, err error) {

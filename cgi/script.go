@@ -138,7 +138,8 @@ func runnable(root dir, name string) error {
 
 // environ is the environment for a script.
 func (c *Client) environ(r *gateway.Request, s script) ([]string, error) {
-	head, err := params.NewHead((*pairs.List)(&r.Params), c.env, r.ContentLength, r.Body != nil)
+	body, length := params.Body(r.Body, r.ContentLength)
+	head, err := params.NewHead((*pairs.List)(&r.Params), c.env, body, length)
 	if err != nil {
 		return nil, fmt.Errorf("cgi: %w", err)
 	}

@@ -91,6 +91,7 @@ func ReadRequest(req *gateway.Request) error {
 		req.Reset()
 		return err
 	}
+	req.Body = gateway.NoBody
 	if req.ContentLength > 0 {
 		req.Body = newInput(req.ContentLength)
 	}
@@ -141,6 +142,7 @@ func (p *program) run(ctx context.Context, h gateway.Handler) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p.req.SetContext(ctx)
+	p.req.Body = gateway.NoBody
 	if p.req.ContentLength > 0 {
 		p.req.Body = &requestBody{p: p, r: newInput(p.req.ContentLength)}
 	}

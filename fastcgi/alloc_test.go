@@ -186,7 +186,7 @@ func TestMain(m *testing.M) {
 	n, _ := strconv.Atoi(count)
 	switch role {
 	case "client":
-		if err := callMany(&fastcgi.Client{Addr: addr, MaxIdle: 1}, n); err != nil {
+		if err := callMany(&fastcgi.Client{Addr: addr, MaxIdleConns: 1}, n); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -317,7 +317,7 @@ func TestServerAllocations(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path := socketDir(t) + "/s"
 			s := &fastcgi.Server{Handler: c.handler, Logger: quiet}
-			l, err := fastcgi.Listen("unix:"+path, 0)
+			l, err := new(fastcgi.Server).Listen("unix:" + path)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -343,7 +343,7 @@ func TestClientAllocations(t *testing.T) {
 	path := socketDir(t) + "/s"
 	other(t, "server", "unix:"+path, 0)
 	waitForSocket(t, path)
-	c := &fastcgi.Client{Addr: "unix:" + path, MaxIdle: 1}
+	c := &fastcgi.Client{Addr: "unix:" + path, MaxIdleConns: 1}
 	run := func(requests int) {
 		if err := callMany(c, requests); err != nil {
 			t.Fatal(err)

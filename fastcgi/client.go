@@ -1,7 +1,6 @@
 package fastcgi
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -14,33 +13,78 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/slab"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Client is a gateway.RoundTripper that sends requests to an application. Set its fields before the first use and leave
-// them; its methods may be called by several goroutines at once. Use one Client for each address.
+// Client is a gateway.RoundTripper that sends requests to an application. Set its fields before the
+// first use and do not change them afterwards. Its methods may be called by several goroutines at
+// once. Use one Client for each address.
 //
-// Each connection carries one request at a time. The zero value keeps no connection: PHP gives each kept one a worker.
+// Each connection carries one request at a time. The zero value keeps no connection: PHP dedicates
+// a worker to each kept one.
 //
-// A request is sent again, once, if its connection had carried another before, nothing of an answer came, and either
-// nothing of it had been written or its method is GET, HEAD, OPTIONS or TRACE and its body can be had again (GetBody).
+// A request is sent again, once, if its connection had carried another before, no byte of a
+// response arrived, and either nothing of it had been written or its method is GET, HEAD, OPTIONS
+// or TRACE and its body can be replayed (GetBody).
 type Client struct {
-	Addr          string                                         // "host:port" or "unix:/path"
-	Dial          func(ctx context.Context) (net.Conn, error)    // nil stands for Addr
-	Env           []string                                       // "NAME=value", sent with every request; beats its params; the way for PHP_VALUE and the like
-	MaxConns      int                                            // 0 stands for no bound; more wait under their context
-	MaxIdle       int                                            // connections kept; 0 stands for none: FCGI_KEEP_CONN is not sent
-	MaxIdleTime   time.Duration                                  // 0 stands for 30 s
-	MaxLifetime   time.Duration                                  // of a connection; 0 stands for no bound
-	Multiplex     bool                                           // sends GET_VALUES with a connection's first request, and waits for no answer
-	DialTimeout   time.Duration                                  // 0 stands for 5 s
-	SendTimeout   time.Duration                                  // in which no byte of the request can be written; 0 means 60 s, a negative value no limit
-	HeadTimeout   time.Duration                                  // from the request sent to the answer's head whole; 0 stands for none
-	UnknownLength bool                                           // send a body of length -1 without CONTENT_LENGTH (PHP reads none of it); false: ErrLengthRequired
-	IdleTimeout   time.Duration                                  // between two reads of a body; 0 stands for none
-	MaxHeadBytes  int                                            // of an answer; 0 stands for 64 KiB
-	Stderr        func(ctx context.Context, line []byte)         // a line of at most 4 KiB, controls escaped, valid until it returns; nil stands for Logger
-	Observe       func(ctx context.Context, x *gateway.Exchange) // once per RoundTrip; x valid until it returns
-	Logger        *slog.Logger                                   // nil stands for slog.Default
+	// Addr is the address of the application: "host:port" or "unix:/path".
+	Addr string
+
+	// Dial, if not nil, connects to the application in place of Addr.
+	Dial func(ctx context.Context) (net.Conn, error)
+
+	// Env lists params, as "NAME=value", that are sent with every request. They win over the request's
+	// params. PHP_VALUE and other params that configure the application belong here.
+	Env []string
+
+	// MaxConns limits the number of connections. Further requests wait, until their context is done. A
+	// zero or negative value means no limit.
+	MaxConns int
+
+	// MaxIdleConns limits the number of idle connections that are kept. A zero or negative value means
+	// that none is kept and FCGI_KEEP_CONN is not sent.
+	MaxIdleConns int
+
+	// IdleConnTimeout is how long an idle connection is kept. Zero means 30 seconds; a negative value
+	// means no limit.
+	IdleConnTimeout time.Duration
+
+	// MaxLifetime limits the age at which a connection is reused. A zero or negative value means no
+	// limit.
+	MaxLifetime time.Duration
+
+	// DialTimeout limits the time to connect. Zero means 5 seconds; a negative value means no limit.
+	DialTimeout time.Duration
+
+	// SendTimeout limits the time in which no byte of the request can be written. Zero means 60
+	// seconds; a negative value means no limit.
+	SendTimeout time.Duration
+
+	// HeadTimeout limits the time from the end of the request to the end of the response's head. A
+	// zero or negative value means no limit.
+	HeadTimeout time.Duration
+
+	// BodyTimeout limits the time that one read of a response body waits. A zero or negative value
+	// means no limit.
+	BodyTimeout time.Duration
+
+	// UnknownLength makes the client send a body of unknown length without CONTENT_LENGTH. PHP ignores
+	// such a body. Without UnknownLength the request is ErrLengthRequired.
+	UnknownLength bool
+
+	// MaxHeadBytes limits the head of a response. A zero or negative value means 64 KiB.
+	MaxHeadBytes int
+
+	// Stderr, if not nil, is called for each line of the application's STDERR: at most 4 KiB, with
+	// control bytes escaped, valid until it returns. Nil means that lines go to Logger.
+	Stderr func(ctx context.Context, line []byte)
+
+	// Observe, if not nil, is called once for each RoundTrip, when it failed or when the Body of its
+	// response has ended. x is valid until Observe returns.
+	Observe func(ctx context.Context, x *gateway.Exchange)
+
+	// Logger receives log records. Nil means slog.Default.
+	Logger *slog.Logger
 
 	once   sync.Once
 	env    *pairs.List
@@ -57,8 +101,8 @@ func (c *Client) setUp() {
 	if c.fault == nil {
 		c.dialer, c.fault = client.NewDialer(c.Addr, c.Dial, c.DialTimeout)
 	}
-	c.pool.Max, c.pool.MaxIdle = c.MaxConns, c.MaxIdle
-	c.pool.MaxAge = cmp.Or(c.MaxIdleTime, 30*time.Second)
+	c.pool.Max, c.pool.MaxIdle = c.MaxConns, max(c.MaxIdleConns, 0)
+	c.pool.MaxAge = stream.Timeout(c.IdleConnTimeout, 30*time.Second)
 }
 
 // RoundTrip sends r and reads the head of its answer into res; see gateway.RoundTripper. Errors are *gateway.Error; the

@@ -114,7 +114,7 @@ func TestClientEdges(t *testing.T) {
 		hold := func(c net.Conn) { io.Copy(io.Discard, c) }
 		for name, b := range map[string]string{
 			"excess beyond Content-Length": stdout(okHead[:len(okHead)-2]+"Content-Length: 1\r\n\r\nxy") + stdout("") + end(1, 0, 0),
-			"END with a refusal":           stdout(okHead+"x") + stdout("") + end(1, 0, fastcgi.Overloaded),
+			"END with a refusal":           stdout(okHead+"x") + stdout("") + end(1, 0, fastcgi.StatusOverloaded),
 			"padding that is missing":      stdout(okHead+"x") + stdout("") + padded(fastcgi.TypeEnd, 1, "\x00\x00\x00\x00\x00\x00\x00\x00", 8)[:20],
 			"bytes after END":              answer(1, okHead+"x") + "\x01",
 		} {
@@ -125,7 +125,7 @@ func TestClientEdges(t *testing.T) {
 					io.WriteString(c, b)
 					hold(c)
 				})
-				c := &fastcgi.Client{Addr: addr, MaxIdle: 1, Logger: quiet}
+				c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1, Logger: quiet}
 				defer c.Close()
 				ask(t, c, request(t, "GET", ""))
 				if s := c.Stats(); s.Idle != 0 {
@@ -141,7 +141,7 @@ func TestClientEdges(t *testing.T) {
 				c.(*net.TCPConn).CloseWrite()
 				hold(c)
 			})
-			c := &fastcgi.Client{Addr: addr, MaxIdle: 1, Logger: quiet}
+			c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1, Logger: quiet}
 			if o := ask(t, c, request(t, "GET", "")); o.err != nil || o.body != "x" || c.Stats().Idle != 0 {
 				t.Errorf("%q, %v, %+v", o.body, o.err, c.Stats())
 			}
@@ -160,7 +160,7 @@ func TestClientEdges(t *testing.T) {
 			r := request(t, "POST", "")
 			r.Body = io.MultiReader(bytes.NewReader(make([]byte, 20000)), &waiting{answered, strings.NewReader("!")})
 			r.ContentLength, r.GetBody = 20000, nil
-			c := &fastcgi.Client{Addr: addr, MaxIdle: 1, Logger: quiet}
+			c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1, Logger: quiet}
 			ask(t, c, r)
 			if s := c.Stats(); s.Idle != 0 {
 				t.Errorf("%+v", s)
@@ -225,34 +225,6 @@ func TestClientEdges(t *testing.T) {
 			t.Errorf("%d lines, the last %q", len(lines), lines[len(lines)-1])
 		}
 	})
-	t.Run("GET_VALUES with the first request alone [108]", func(t *testing.T) {
-		var count atomic.Int64
-		addr := script(t, func(c net.Conn) {
-			r := fastcgi.NewReader(c)
-			for {
-				rec, err := r.Next()
-				if err != nil {
-					return
-				}
-				if rec.Type == fastcgi.TypeGetValues {
-					count.Add(1)
-				}
-				if rec.Type == fastcgi.TypeStdin && len(rec.Content) == 0 {
-					io.WriteString(c, answer(rec.ID, okHead))
-				}
-			}
-		})
-		c := &fastcgi.Client{Addr: addr, MaxIdle: 1, Multiplex: true}
-		defer c.Close()
-		for range 3 {
-			if o := ask(t, c, request(t, "GET", "")); o.err != nil {
-				t.Fatal(o.err)
-			}
-		}
-		if s := c.Stats(); count.Load() != 1 || s.Reused != 2 {
-			t.Errorf("%d GET_VALUES, %+v", count.Load(), s)
-		}
-	})
 	t.Run("DialTimeout and HeadTimeout [120]", func(t *testing.T) {
 		c := &fastcgi.Client{DialTimeout: 20 * time.Millisecond, Dial: func(ctx context.Context) (net.Conn, error) {
 			if d, ok := ctx.Deadline(); !ok || time.Until(d) > time.Second {
@@ -295,7 +267,7 @@ func TestClientEdges(t *testing.T) {
 				io.WriteString(c, answer(1, okHead))
 				readRequest(r) // and close without a word
 			})
-			c := &fastcgi.Client{Addr: addr, MaxIdle: 1}
+			c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1}
 			ask(t, c, request(t, "GET", ""))
 			o := ask(t, c, request(t, method, ""))
 			if again != (o.err == nil) || again != (conns.Load() == 2) {
@@ -314,11 +286,11 @@ func TestClientEdges(t *testing.T) {
 			for rec, err := r.Next(); err == nil && rec.Type != fastcgi.TypeBegin; rec, err = r.Next() {
 			}
 		})
-		c := &fastcgi.Client{Addr: addr, MaxIdle: 1}
+		c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1}
 		defer c.Close()
 		ask(t, c, request(t, "GET", ""))
 		r := request(t, "GET", "")
-		r.Role, r.Data = fastcgi.Filter, strings.NewReader("data")
+		r.Role, r.Data = gateway.RoleFilter, strings.NewReader("data")
 		r.Params.Set("FCGI_DATA_LENGTH", "4")
 		want(t, ask(t, c, r).err, gateway.ErrNoResponse)
 	})
@@ -406,7 +378,7 @@ func TestCodecEdges(t *testing.T) {
 	})
 	t.Run("a Filter's streams [116]", func(t *testing.T) {
 		r := request(t, "POST", "input")
-		r.Role, r.Data = fastcgi.Filter, strings.NewReader("data")
+		r.Role, r.Data = gateway.RoleFilter, strings.NewReader("data")
 		r.Params.Set("FCGI_DATA_LENGTH", "4")
 		r.Params.Set("FCGI_DATA_LAST_MOD", "1")
 		var b bytes.Buffer
@@ -457,7 +429,7 @@ func TestRetryKeepsItsPlace(t *testing.T) {
 			io.WriteString(conn, answer(i, okHead))
 		}
 	})
-	client := &fastcgi.Client{Addr: addr, MaxConns: most, MaxIdle: most, Logger: quiet}
+	client := &fastcgi.Client{Addr: addr, MaxConns: most, MaxIdleConns: most, Logger: quiet}
 	defer client.Close()
 	get := func(path string) error {
 		r := new(gateway.Request)

@@ -47,10 +47,10 @@ type clientConn struct {
 }
 
 func newClientConn(c *Client, conn net.Conn) *clientConn {
-	cc := &clientConn{client: c, c: conn, peeker: sockets.NewPeeker(conn), born: time.Now(), keep: c.MaxIdle > 0}
+	cc := &clientConn{client: c, c: conn, peeker: sockets.NewPeeker(conn), born: time.Now(), keep: c.MaxIdleConns > 0}
 	cc.out.Timeout = stream.Timeout(c.SendTimeout, client.DefaultSendTimeout)
 	cc.out.Reset(conn)
-	cc.up.HeadTimeout, cc.up.BodyTimeout = c.HeadTimeout, c.IdleTimeout
+	cc.up.HeadTimeout, cc.up.BodyTimeout = c.HeadTimeout, c.BodyTimeout
 	cc.up.Reset(conn, &cc.out.Output)
 	cc.rec.reset(&cc.up)
 	cc.cancel = func() { conn.Close() }
@@ -70,16 +70,6 @@ func (cc *clientConn) young() bool {
 	age := cc.client.MaxLifetime
 	return cc.id < 1<<16-1 && (age <= 0 || time.Since(cc.born) < age)
 }
-
-// getValues asks for what section 4.1 names.
-var getValues = func() []byte {
-	b := appendHeader(nil, RecordHeader{Type: TypeGetValues})
-	for _, name := range []string{"FCGI_MAX_CONNS", "FCGI_MAX_REQS", "FCGI_MPXS_CONNS"} {
-		b = appendPair(b, name, "")
-	}
-	setLength(b, 0)
-	return b
-}()
 
 // stderrBytes takes what the application says on STDERR.
 func (cc *clientConn) stderrBytes(p []byte) {

@@ -172,7 +172,7 @@ func TestCodecConformance(t *testing.T) {
 		if _, _, n := fastcgi.ConsumeParam([]byte(bad)); n != 0 {
 			t.Errorf("used %d", n)
 		}
-		in := begin(1, fastcgi.Responder, false) + rec(fastcgi.TypeParams, 1, bad) + rec(fastcgi.TypeParams, 1, "")
+		in := begin(1, gateway.RoleResponder, false) + rec(fastcgi.TypeParams, 1, bad) + rec(fastcgi.TypeParams, 1, "")
 		allocated := testing.AllocsPerRun(1, func() {
 			_, err := fromBytes(in)
 			want(t, err, gateway.ErrMalformed)
@@ -186,7 +186,7 @@ func TestCodecConformance(t *testing.T) {
 	})
 	t.Run("a length one too long [066]", func(t *testing.T) {
 		for _, content := range []string{"\x01\x03NVV", "\x03\x00NN", "\x01\x80\x00\x00\x03NVV"} {
-			in := begin(1, fastcgi.Responder, false) + rec(fastcgi.TypeParams, 1, pairs("A", "1")+content) + rec(fastcgi.TypeParams, 1, "")
+			in := begin(1, gateway.RoleResponder, false) + rec(fastcgi.TypeParams, 1, pairs("A", "1")+content) + rec(fastcgi.TypeParams, 1, "")
 			_, err := fromBytes(in)
 			want(t, err, gateway.ErrMalformed)
 		}
@@ -197,7 +197,7 @@ func TestCodecConformance(t *testing.T) {
 		try := func(pieces ...string) {
 			t.Helper()
 			var in strings.Builder
-			in.WriteString(begin(1, fastcgi.Responder, false))
+			in.WriteString(begin(1, gateway.RoleResponder, false))
 			for _, p := range pieces {
 				if p != "" {
 					in.WriteString(rec(fastcgi.TypeParams, 1, p))
@@ -221,7 +221,7 @@ func TestCodecConformance(t *testing.T) {
 	})
 	t.Run("cut inside the lengths [068]", func(t *testing.T) {
 		for _, content := range []string{"\x01", "\x80", "\x80\x00\x00", "\x01\x80\x00"} {
-			in := begin(1, fastcgi.Responder, false) + rec(fastcgi.TypeParams, 1, content) + rec(fastcgi.TypeParams, 1, "")
+			in := begin(1, gateway.RoleResponder, false) + rec(fastcgi.TypeParams, 1, content) + rec(fastcgi.TypeParams, 1, "")
 			_, err := fromBytes(in)
 			want(t, err, gateway.ErrMalformed)
 		}
@@ -263,7 +263,7 @@ func TestCodecConformance(t *testing.T) {
 
 // TestPrefixes cuts whole messages after every byte.
 func TestPrefixes(t *testing.T) {
-	req := head(1, fastcgi.Responder, true, "REQUEST_METHOD", "POST", "CONTENT_LENGTH", "4") + stdin(1, "body") + stdin(1, "")
+	req := head(1, gateway.RoleResponder, true, "REQUEST_METHOD", "POST", "CONTENT_LENGTH", "4") + stdin(1, "body") + stdin(1, "")
 	for n := range len(req) {
 		r := fastcgi.NewReader(strings.NewReader(req[:n]))
 		var q gateway.Request
@@ -315,7 +315,7 @@ func TestPrefixes(t *testing.T) {
 
 // TestChunking reads the same bytes in every kind of piece.
 func TestChunking(t *testing.T) {
-	in := get(7, true) + head(8, fastcgi.Responder, true, "REQUEST_METHOD", "POST") +
+	in := get(7, true) + head(8, gateway.RoleResponder, true, "REQUEST_METHOD", "POST") +
 		stdin(8, strings.Repeat("b", 70000)[:65535]) + stdin(8, "tail") + stdin(8, "")
 	var golden string
 	for name, src := range map[string]io.Reader{

@@ -216,14 +216,14 @@ func (c *serverConn) begin(h RecordHeader) error {
 func (c *serverConn) mayBegin(b Begin) (status int, end ProtocolStatus) {
 	switch s := c.s; {
 	case s.handler(b.Role) == nil:
-		return 501, UnknownRole
+		return 501, StatusUnknownRole
 	case c.closing, len(c.requests) >= maxPerConn:
-		return 503, Overloaded
+		return 503, StatusOverloaded
 	case s.active.Add(1) > int64(s.MaxRequests) && s.MaxRequests > 0:
 		s.active.Add(-1)
-		return 503, Overloaded
+		return 503, StatusOverloaded
 	}
-	return 0, Complete
+	return 0, StatusComplete
 }
 
 // refuse answers a request that is not taken. Apache makes an empty 200 of a bare END_REQUEST with a protocolStatus, and
@@ -276,7 +276,7 @@ func (c *serverConn) params(r *request, h RecordHeader) (ready *request, err err
 	c.remove(r)
 	c.closing = true
 	c.mu.Unlock()
-	return nil, c.refuse(r.id, Begin{}, gateway.ErrorStatus(err), Overloaded)
+	return nil, c.refuse(r.id, Begin{}, gateway.ErrorStatus(err), StatusOverloaded)
 }
 
 // finishHead makes r ready to run.
@@ -297,7 +297,7 @@ func (c *serverConn) finishHead(r *request) error {
 func (c *serverConn) input(r *request, h RecordHeader) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if h.Type == TypeData && r.begin.Role != Filter {
+	if h.Type == TypeData && r.begin.Role != gateway.RoleFilter {
 		return nil // its content is dropped
 	}
 	s, _ := r.queueOf(h.Type)
@@ -320,7 +320,7 @@ func (c *serverConn) abort(r *request) {
 	if !r.ready {
 		c.remove(r)
 		c.mu.Unlock()
-		c.refuse(r.id, r.begin, 500, Complete)
+		c.refuse(r.id, r.begin, 500, StatusComplete)
 		return
 	}
 	cancel := r.abort(gateway.ErrAborted)

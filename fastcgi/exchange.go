@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"syscall"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
@@ -20,9 +20,10 @@ type attempt struct {
 	ctx        context.Context
 	r          *gateway.Request
 	res        *gateway.Response
-	head       *[]byte // the request's head as for id 1
-	body       io.Reader
-	touched    bool // body may have been read
+	head       *[]byte   // the request's head as for id 1
+	body       io.Reader // nil if there is none
+	length     int64     // of body; -1 means unknown
+	touched    bool      // body may have been read
 	idempotent bool
 	bodyless   bool // the answer has no body whatever its Content-Length says
 
@@ -34,12 +35,12 @@ type attempt struct {
 // prepare checks and writes down all that can be before there is a connection.
 func (x *attempt) prepare() error {
 	c, r := x.c, x.r
-	x.body = r.Body
+	x.body, x.length = params.Body(r.Body, r.ContentLength)
 	err := c.fault
-	if err == nil && r.ContentLength < 0 && r.Body != nil && !c.UnknownLength {
+	if err == nil && x.length < 0 && x.body != nil && !c.UnknownLength {
 		err = fmt.Errorf("fastcgi: %w", gateway.ErrLengthRequired)
 	}
-	if err == nil && r.ContentLength > 0 && r.Body == nil {
+	if err == nil && x.length > 0 && x.body == nil {
 		err = stream.ErrShortBody
 	}
 	if err != nil {
@@ -49,7 +50,7 @@ func (x *attempt) prepare() error {
 	if x.head == nil {
 		x.head = new([]byte)
 	}
-	if *x.head, err = appendRequest((*x.head)[:0], 1, c.MaxIdle > 0, r, c.env); err != nil {
+	if *x.head, err = appendRequest((*x.head)[:0], 1, c.MaxIdleConns > 0, r, x.body, x.length, c.env); err != nil {
 		return x.fail(gateway.PhaseRequest, nil, err)
 	}
 	method, _ := r.Params.Lookup("REQUEST_METHOD")
@@ -207,13 +208,13 @@ func (cc *clientConn) send(x *attempt) (gateway.Phase, error) {
 		return gateway.PhaseRequest, err
 	}
 	x.touched = x.body != nil || x.r.Data != nil
-	if x.body != nil && !stream.SmallMemory(x.body) || x.r.Role == Filter {
-		cc.up.Start(stream.InMemory(x.body) && x.r.Role != Filter)
-		go cc.sendBody(sending{x.body, x.r.ContentLength, x.r.Data, dataLength(x.r), x.r.Role}, x.head) // rule F34
+	if x.body != nil && !stream.SmallMemory(x.body) || x.r.Role == gateway.RoleFilter {
+		cc.up.Start(stream.InMemory(x.body) && x.r.Role != gateway.RoleFilter)
+		go cc.sendBody(sending{x.body, x.length, x.r.Data, dataLength(x.r), x.r.Role}, x.head) // rule F34
 		x.head = nil
 		return 0, nil
 	}
-	err := cc.writeRequest(sending{x.body, x.r.ContentLength, nil, 0, x.r.Role})
+	err := cc.writeRequest(sending{x.body, x.length, nil, 0, x.r.Role})
 	*x.head, cc.out.B = cc.out.B[:0], nil
 	cc.up.Done(err)
 	return gateway.PhaseRequest, cc.up.Fault()
@@ -225,7 +226,7 @@ type sending struct {
 	length     int64
 	data       io.Reader
 	dataLength int64
-	role       Role
+	role       gateway.Role
 }
 
 // writeRequest writes what is in the buffer, the head, and the streams of the request.
@@ -234,7 +235,7 @@ func (cc *clientConn) writeRequest(s sending) error {
 	if err := cc.out.stream(TypeStdin, cc.id, s.body, s.length); err != nil {
 		return err
 	}
-	if s.role == Filter {
+	if s.role == gateway.RoleFilter {
 		if err := cc.out.Flush(); err != nil {
 			return err
 		}
@@ -263,14 +264,11 @@ func (x *attempt) encode(cc *clientConn) error {
 	b := *x.head
 	if len(b) == 0 { // the second time
 		var err error
-		if b, err = appendRequest(b, 1, cc.keep, x.r, x.c.env); err != nil {
+		if b, err = appendRequest(b, 1, cc.keep, x.r, x.body, x.length, x.c.env); err != nil {
 			return err
 		}
 	}
 	setIDs(b, cc.id)
-	if x.c.Multiplex && cc.id == 1 {
-		b = slices.Insert(b, 0, getValues...)
-	}
 	cc.out.B = b
 	*x.head = nil
 	return nil
@@ -387,7 +385,7 @@ func (cc *clientConn) reusable() bool {
 	}
 	a := &cc.response
 	cc.rec.dropBuffered()
-	return cc.up.Sent() && a.ended && !a.dirty && a.end.Status == Complete &&
+	return cc.up.Sent() && a.ended && !a.dirty && a.end.Status == StatusComplete &&
 		cc.rec.left == 0 && cc.rec.pad == 0 && cc.rec.in.Len() == 0 && cc.young()
 }
 

@@ -195,7 +195,7 @@ func FuzzServer(f *testing.F) {
 func FuzzClient(f *testing.F) {
 	seed(f, "response")
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c := &fastcgi.Client{MaxIdle: 1, Logger: quiet, Dial: func(context.Context) (net.Conn, error) {
+		c := &fastcgi.Client{MaxIdleConns: 1, Logger: quiet, Dial: func(context.Context) (net.Conn, error) {
 			return &scripted{in: bytes.NewReader(b)}, nil
 		}}
 		defer c.Close()

@@ -35,7 +35,7 @@ func padded(typ fastcgi.Type, id uint16, content string, padding int) string {
 		content + strings.Repeat("\xdb", padding)
 }
 
-func begin(id uint16, role fastcgi.Role, keep bool) string {
+func begin(id uint16, role gateway.Role, keep bool) string {
 	flags := "\x00"
 	if keep {
 		flags = "\x01"
@@ -64,7 +64,7 @@ func pairs(nv ...string) string {
 }
 
 // head is BEGIN_REQUEST and PARAMS.
-func head(id uint16, role fastcgi.Role, keep bool, nv ...string) string {
+func head(id uint16, role gateway.Role, keep bool, nv ...string) string {
 	return begin(id, role, keep) + rec(fastcgi.TypeParams, id, pairs(nv...)) + rec(fastcgi.TypeParams, id, "")
 }
 
@@ -72,14 +72,14 @@ func stdin(id uint16, content string) string { return rec(fastcgi.TypeStdin, id,
 
 // get is a whole request without a body.
 func get(id uint16, keep bool) string {
-	return head(id, fastcgi.Responder, keep, "REQUEST_METHOD", "GET", "PATH_INFO", "/") + stdin(id, "")
+	return head(id, gateway.RoleResponder, keep, "REQUEST_METHOD", "GET", "PATH_INFO", "/") + stdin(id, "")
 }
 
 const okHead = "Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n"
 
 // answer is a whole answer.
 func answer(id uint16, content string) string {
-	return rec(fastcgi.TypeStdout, id, content) + rec(fastcgi.TypeStdout, id, "") + end(id, 0, fastcgi.Complete)
+	return rec(fastcgi.TypeStdout, id, content) + rec(fastcgi.TypeStdout, id, "") + end(id, 0, fastcgi.StatusComplete)
 }
 
 // echo answers with the method, the length it was told, the body and the error that ended it.
@@ -253,7 +253,7 @@ func readRequest(r *fastcgi.Reader) (*gateway.Request, []byte, error) {
 	if err := r.ReadRequest(req); err != nil {
 		return nil, nil, err
 	}
-	if req.Body == nil {
+	if req.Body == gateway.NoBody {
 		return req, nil, nil
 	}
 	body, err := io.ReadAll(req.Body)

@@ -36,7 +36,7 @@ func TestCloseBody(t *testing.T) {
 			}
 		}
 	})
-	c := &fastcgi.Client{Addr: addr, MaxIdle: 1, Logger: quiet}
+	c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1, Logger: quiet}
 	defer c.Close()
 	var res gateway.Response
 	open := func(path string) {
@@ -216,9 +216,9 @@ func (w writer) Write(p []byte) (int, error) { return w(p) }
 func TestNames(t *testing.T) {
 	for _, c := range [][2]string{
 		{fastcgi.TypeBegin.String(), "BEGIN_REQUEST"}, {fastcgi.TypeUnknown.String(), "UNKNOWN_TYPE"}, {fastcgi.Type(0).String(), "Type(0)"},
-		{fastcgi.Type(99).String(), "Type(99)"}, {fastcgi.Overloaded.String(), "OVERLOADED"}, {fastcgi.ProtocolStatus(9).String(), "ProtocolStatus(9)"},
-		{fastcgi.Authorizer.String(), "Authorizer"}, {fastcgi.Filter.String(), "Filter"},
-		{(&fastcgi.End{Status: fastcgi.UnknownRole}).Error(), "fastcgi: application ended the request with UNKNOWN_ROLE"},
+		{fastcgi.Type(99).String(), "Type(99)"}, {fastcgi.StatusOverloaded.String(), "OVERLOADED"}, {fastcgi.ProtocolStatus(9).String(), "ProtocolStatus(9)"},
+		{gateway.RoleAuthorizer.String(), "Authorizer"}, {gateway.RoleFilter.String(), "Filter"},
+		{(&fastcgi.End{Status: fastcgi.StatusUnknownRole}).Error(), "fastcgi: application ended the request with UNKNOWN_ROLE"},
 	} {
 		if c[0] != c[1] {
 			t.Errorf("%q, want %q", c[0], c[1])

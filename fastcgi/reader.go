@@ -187,8 +187,8 @@ func (r *Reader) startRequest(req *gateway.Request) error {
 		req.Reset()
 		return err
 	}
-	req.Role = r.req.begin.Role
-	if req.Role == Authorizer {
+	req.Role, req.Body = r.req.begin.Role, gateway.NoBody
+	if req.Role == gateway.RoleAuthorizer {
 		req.ContentLength = 0 // mod_authnz_fcgi sends no STDIN at all
 		r.req.body.ended = true
 		return nil
@@ -197,7 +197,7 @@ func (r *Reader) startRequest(req *gateway.Request) error {
 	if req.ContentLength != 0 {
 		req.Body = &r.stdin
 	}
-	if req.Role == Filter {
+	if req.Role == gateway.RoleFilter {
 		r.req.data = inputStream{length: dataLength(req)}
 		req.Data = &r.data
 	}

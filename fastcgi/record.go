@@ -48,23 +48,14 @@ func (t Type) stream() bool {
 	return TypeParams <= t && t <= TypeData
 }
 
-// Role is gateway.Role.
-type Role = gateway.Role
-
-const (
-	Responder  Role = 1 + iota // FCGI_RESPONDER
-	Authorizer                 // FCGI_AUTHORIZER
-	Filter                     // FCGI_FILTER
-)
-
 // ProtocolStatus is why a request ended, section 5.5; not an HTTP status.
 type ProtocolStatus uint8
 
 const (
-	Complete      ProtocolStatus = iota // FCGI_REQUEST_COMPLETE
-	CantMultiplex                       // FCGI_CANT_MPX_CONN
-	Overloaded                          // FCGI_OVERLOADED
-	UnknownRole                         // FCGI_UNKNOWN_ROLE
+	StatusComplete      ProtocolStatus = iota // FCGI_REQUEST_COMPLETE
+	StatusCantMultiplex                       // FCGI_CANT_MPX_CONN
+	StatusOverloaded                          // FCGI_OVERLOADED
+	StatusUnknownRole                         // FCGI_UNKNOWN_ROLE
 )
 
 var statusNames = [...]string{"REQUEST_COMPLETE", "CANT_MPX_CONN", "OVERLOADED", "UNKNOWN_ROLE"}
@@ -174,7 +165,7 @@ func ConsumeRecord(b []byte) (rec Record, n int) {
 
 // Begin is the content of BEGIN_REQUEST, section 5.1; the id is the record's.
 type Begin struct {
-	Role     Role
+	Role     gateway.Role
 	KeepConn bool // FCGI_KEEP_CONN: the web server closes the connection, not the application
 }
 
@@ -201,7 +192,7 @@ func ConsumeBegin(content []byte) (b Begin, n int) {
 	if len(content) < bodySize {
 		return Begin{}, 0
 	}
-	return Begin{Role: Role(binary.BigEndian.Uint16(content)), KeepConn: content[2]&1 != 0}, bodySize
+	return Begin{Role: gateway.Role(binary.BigEndian.Uint16(content)), KeepConn: content[2]&1 != 0}, bodySize
 }
 
 // End is the content of END_REQUEST, section 5.5. It is an error where the application refused the request.
@@ -233,9 +224,9 @@ func (e *End) Error() string {
 	return fmt.Sprintf("fastcgi: application ended the request with %v", e.Status)
 }
 
-// Is makes errors.Is(e, gateway.ErrRefused) true for Overloaded and CantMultiplex.
+// Is makes errors.Is(e, gateway.ErrRefused) true for StatusOverloaded and StatusCantMultiplex.
 func (e *End) Is(target error) bool {
-	return target == gateway.ErrRefused && (e.Status == Overloaded || e.Status == CantMultiplex)
+	return target == gateway.ErrRefused && (e.Status == StatusOverloaded || e.Status == StatusCantMultiplex)
 }
 
 var errVersion = errors.New("version of a record is not 1")

@@ -175,7 +175,7 @@ func TestAbortInMidAnswer(t *testing.T) {
 	s.send(get(1, true))
 	s.next()
 	s.send(rec(fastcgi.TypeAbort, 1, ""))
-	if r := s.reply(1); strings.Contains(r.stdout, "more") || r.end.Status != fastcgi.Complete {
+	if r := s.reply(1); strings.Contains(r.stdout, "more") || r.end.Status != fastcgi.StatusComplete {
 		t.Errorf("%+v", r)
 	}
 	s.alive()
@@ -290,7 +290,7 @@ func TestTimeOutIsNotRepeated(t *testing.T) {
 			io.WriteString(c, answer(i, okHead))
 		}
 	})
-	c := &fastcgi.Client{Addr: addr, MaxIdle: 1, HeadTimeout: 100 * time.Millisecond}
+	c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1, HeadTimeout: 100 * time.Millisecond}
 	ask(t, c, request(t, "GET", ""))
 	o := ask(t, c, request(t, "GET", ""))
 	if e, ok := errors.AsType[*gateway.Error](o.err); !ok || !e.Timeout() || !e.Reused || requests.Load() != 2 {
@@ -340,7 +340,7 @@ func TestFilterBehindStdin(t *testing.T) {
 		fmt.Fprintf(w, "%s %v", b, err)
 		return nil
 	})})
-	s.send(head(1, fastcgi.Filter, true, "CONTENT_LENGTH", "120000", "FCGI_DATA_LENGTH", "4"))
+	s.send(head(1, gateway.RoleFilter, true, "CONTENT_LENGTH", "120000", "FCGI_DATA_LENGTH", "4"))
 	go s.c.Write([]byte(stdin(1, strings.Repeat("i", 60000)) + stdin(1, strings.Repeat("i", 60000)) + stdin(1, "") +
 		rec(fastcgi.TypeData, 1, "data") + rec(fastcgi.TypeData, 1, "")))
 	if r := s.reply(1); r.body() != "data <nil>" {

@@ -77,16 +77,17 @@ func (r *request) start(empty bool) {
 	r.body = inputStream{length: r.req.ContentLength}
 	r.data = inputStream{ended: true}
 	switch {
-	case r.req.Role == Authorizer:
+	case r.req.Role == gateway.RoleAuthorizer:
 		// mod_authnz_fcgi sends no STDIN at all.
 		r.req.ContentLength, r.body = 0, inputStream{length: -1, ended: true}
 	case empty && r.req.ContentLength < 0:
 		r.req.ContentLength, r.body.length = 0, 0
 	}
+	r.req.Body = gateway.NoBody
 	if r.req.ContentLength != 0 {
 		r.req.Body = &r.w.body
 	}
-	if r.req.Role == Filter {
+	if r.req.Role == gateway.RoleFilter {
 		r.data = inputStream{length: dataLength(r.req)}
 		r.req.Data = &r.w.data
 	}
@@ -108,7 +109,7 @@ func (r *request) full() bool {
 // keep takes content that arrived while the handler did not read, as much as may wait, and returns how much it took.
 // What goes beyond a promised length is dropped.
 func (r *request) keep(t Type, b []byte) int {
-	wanted := t == TypeStdin && !r.skipBody || t == TypeData && r.begin.Role == Filter
+	wanted := t == TypeStdin && !r.skipBody || t == TypeData && r.begin.Role == gateway.RoleFilter
 	if !wanted || r.fault != nil {
 		return len(b)
 	}

@@ -190,7 +190,7 @@ func (a *responseReader) endRecord(rec *recordReader) error {
 	a.ended = true
 	a.end, _ = ConsumeEnd(content)
 	switch {
-	case a.end.Status != Complete:
+	case a.end.Status != StatusComplete:
 		end := a.end
 		return &end
 	case !a.started && len(a.head) == 0:

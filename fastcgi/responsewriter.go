@@ -22,7 +22,7 @@ type responseWriter struct {
 
 	c      atomic.Pointer[serverConn] // nil when r is nil: a slab keeps its objects while one is used, and they keep no connection
 	r      atomic.Pointer[request]
-	role   Role
+	role   gateway.Role
 	req    gateway.Request
 	body   requestBody // STDIN
 	data   requestBody // DATA
@@ -47,7 +47,7 @@ func (w *responseWriter) Acquire() (*server.Response, error) {
 
 // BeforeOutput makes a Filter finish STDIN before its output begins, section 6.4.
 func (w *responseWriter) BeforeOutput() error {
-	if w.role != Filter {
+	if w.role != gateway.RoleFilter {
 		return nil
 	}
 	_, err := io.Copy(io.Discard, &w.body)

@@ -20,31 +20,75 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Server answers requests with Handler. Set its fields before the first use and leave them; its methods may be called
-// by several goroutines at once.
+// Server responds to requests with Handler. Set its fields before the first use and do not change
+// them afterwards. Its methods may be called by several goroutines at once.
 //
-// It takes several requests at once on one connection, up to 256. A handler that does not read its body holds nobody
-// up until 64 KiB of it have come; then the connection waits for it, and what lies behind that body, an abort or the end
-// of the connection, is not seen until it is read. A handler that fails after part of its answer has
-// left ends the connection, and with it the other requests there: only so can the web server see that the answer is cut.
+// It serves up to 256 requests at once on one connection. Up to 64 KiB of an unread body are
+// buffered per request. Beyond that the connection blocks until the handler reads, and an abort or
+// a disconnect that follows is not noticed before. A handler that fails after part of its response
+// was sent ends the connection, and with it the other requests on it: the web server has no other
+// way to see that the response is incomplete.
 type Server struct {
-	Handler         gateway.Handler                                       // of Responder requests
-	Authorizer      gateway.Handler                                       // of Authorizer requests: an answer of 200 lets the client in, so no Responder may give it
-	Filter          gateway.Handler                                       // of Filter requests; reads Request.Data after Body
-	MaxHeadBytes    int                                                   // of a request's params; 0 stands for 1 MiB
-	MaxConns        int                                                   // 0 stands for 10000; more wait in the listener's queue
-	MaxRequests     int                                                   // at once; 0 stands for no bound; above it the request is refused
-	BareEnd         bool                                                  // refuse with END_REQUEST alone; false: a Status: 503 that every front end understands
-	Interim         bool                                                  // the peer takes 1xx answers; nginx, Apache and lighttpd do not
-	Peers           []netip.Prefix                                        // who may connect by IP; empty stands for anyone
-	SocketMode      fs.FileMode                                           // of a unix: address; 0 stands for 0660
-	ReadHeadTimeout time.Duration                                         // from the first byte to the last of the params; 0 stands for 10 s
-	IdleTimeout     time.Duration                                         // between two requests; 0 stands for 2 min
-	WriteTimeout    time.Duration                                         // of one write; 0 stands for 1 min
-	ShutdownTimeout time.Duration                                         // of Run; 0 stands for 30 s
-	BaseContext     func(net.Listener) context.Context                    // of what comes through a listener; nil stands for context.Background
-	ConnContext     func(ctx context.Context, c net.Conn) context.Context // of a connection; nil stands for ctx
-	Logger          *slog.Logger                                          // nil stands for slog.Default
+	// Handler responds to Responder requests.
+	Handler gateway.Handler
+
+	// Authorizer responds to Authorizer requests. It is a field of its own, because a Responder's 200
+	// would let an authorizer's client in.
+	Authorizer gateway.Handler
+
+	// Filter responds to Filter requests. It reads Request.Data after Body.
+	Filter gateway.Handler
+
+	// MaxHeadBytes limits the params of a request. A zero or negative value means 1 MiB.
+	MaxHeadBytes int
+
+	// MaxConns limits the number of connections of each listener. Further ones wait in the listener's
+	// queue. A zero or negative value means 10,000.
+	MaxConns int
+
+	// MaxRequests limits the number of requests at once; a request above it is refused with status
+	// 503. A zero or negative value means no limit.
+	MaxRequests int
+
+	// BareEnd refuses requests with END_REQUEST alone. Without it the server sends a response with
+	// status 503, which every web server understands.
+	BareEnd bool
+
+	// SendInterim allows 1xx responses. The web server must understand them; nginx, Apache and
+	// lighttpd do not.
+	SendInterim bool
+
+	// Peers lists the IP addresses that may connect. An empty list means all. Unix sockets are
+	// restricted by their mode.
+	Peers []netip.Prefix
+
+	// SocketMode is the mode of a Unix socket that the server creates. Zero means 0660.
+	SocketMode fs.FileMode
+
+	// ReadHeadTimeout limits the time from the first byte to the last of a request's params. Zero
+	// means 10 seconds; a negative value means no limit.
+	ReadHeadTimeout time.Duration
+
+	// IdleTimeout limits the time that a connection waits for the next request. Zero means 2 minutes;
+	// a negative value means no limit.
+	IdleTimeout time.Duration
+
+	// WriteTimeout limits the time of one write. Zero means 1 minute; a negative value means no limit.
+	WriteTimeout time.Duration
+
+	// ShutdownTimeout limits the time that Run waits for requests after its context is done. Zero
+	// means 30 seconds; a negative value means no limit.
+	ShutdownTimeout time.Duration
+
+	// BaseContext, if not nil, returns the context of the connections of a listener. Nil means
+	// context.Background.
+	BaseContext func(net.Listener) context.Context
+
+	// ConnContext, if not nil, returns the context of a connection, derived from ctx.
+	ConnContext func(ctx context.Context, c net.Conn) context.Context
+
+	// Logger receives log records. Nil means slog.Default.
+	Logger *slog.Logger
 
 	group    server.Group
 	active   atomic.Int64
@@ -61,17 +105,17 @@ const maxPerConn = 256
 // socket. Then Run(ctx, "fd:0") serves it.
 func Started() bool { return sockets.IsListener(0) }
 
-// Listen opens a listener on "host:port", "unix:/path" (mode is that of the socket, 0 stands for 0660; a socket that
-// nobody listens on is replaced, anything else there is an error), "fd:N" (inherited) or "systemd:NAME" (LISTEN_FDS and
-// LISTEN_FDNAMES; NAME may be empty, which takes the first).
-func Listen(addr string, mode fs.FileMode) (net.Listener, error) {
-	return server.Listen("fastcgi", addr, mode)
+// Listen opens a listener on "host:port", "unix:/path", "fd:N" (inherited) or "systemd:NAME" (LISTEN_FDS and
+// LISTEN_FDNAMES; an empty NAME means the first). A Unix socket has the mode SocketMode; a stale socket is replaced, and
+// any other file at its path is an error.
+func (s *Server) Listen(addr string) (net.Listener, error) {
+	return server.Listen("fastcgi", addr, s.SocketMode)
 }
 
 // Run listens on addr and serves until ctx is done, then shuts down within ShutdownTimeout. It returns nil if every
 // request could finish. Addresses are those of Listen.
 func (s *Server) Run(ctx context.Context, addr string) error {
-	l, err := Listen(addr, s.SocketMode)
+	l, err := s.Listen(addr)
 	if err != nil {
 		return err
 	}
@@ -80,7 +124,7 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 
 // ListenAndServe listens on addr and serves until the server is closed. Addresses are those of Listen.
 func (s *Server) ListenAndServe(addr string) error {
-	l, err := Listen(addr, s.SocketMode)
+	l, err := s.Listen(addr)
 	if err != nil {
 		return err
 	}
@@ -88,7 +132,7 @@ func (s *Server) ListenAndServe(addr string) error {
 }
 
 // Serve accepts connections from l and serves them, until Shutdown or Close, after which it returns
-// gateway.ErrServerClosed, or until l is closed by somebody else. It closes l. A failing Accept is tried again.
+// gateway.ErrServerClosed, or until l is closed otherwise. It closes l. A failing Accept is tried again.
 //
 // If FCGI_WEB_SERVER_ADDRS is in the environment, only the IP addresses it lists may connect, section 3.2; a list that
 // is empty or holds anything else is an error.
@@ -153,7 +197,7 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 
 // serveConn serves c in this goroutine and in others, and calls ended when the last of them has done with it.
 func (s *Server) serveConn(ctx context.Context, c net.Conn, ended func(error)) {
-	s.once.Do(func() { s.common.SendInterim, s.common.Logger = s.Interim, s.logger })
+	s.once.Do(func() { s.common.SendInterim, s.common.Logger = s.SendInterim, s.logger })
 	sc := newServerConn(s, ctx, c, ended)
 	if !s.group.Add(sc) {
 		c.Close()
@@ -179,13 +223,13 @@ func (s *Server) logger() *slog.Logger {
 }
 
 // handler is the one for a role, nil if there is none.
-func (s *Server) handler(role Role) gateway.Handler {
+func (s *Server) handler(role gateway.Role) gateway.Handler {
 	switch role {
-	case Responder:
+	case gateway.RoleResponder:
 		return s.Handler
-	case Authorizer:
+	case gateway.RoleAuthorizer:
 		return s.Authorizer
-	case Filter:
+	case gateway.RoleFilter:
 		return s.Filter
 	}
 	return nil

@@ -45,7 +45,7 @@ func (h *hold) ServeGateway(w gateway.ResponseWriter, r *gateway.Request) error 
 }
 
 func getPath(id uint16, keep bool, path string) string {
-	return head(id, fastcgi.Responder, keep, "REQUEST_METHOD", "GET", "PATH_INFO", path) + stdin(id, "")
+	return head(id, gateway.RoleResponder, keep, "REQUEST_METHOD", "GET", "PATH_INFO", path) + stdin(id, "")
 }
 
 // TestServerConformance is items 121 to 160 of the conformance list; 159 is in internal/integration.
@@ -77,7 +77,7 @@ func TestServerConformance(t *testing.T) {
 	t.Run("params over the limit [124 F35 F17]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo, MaxHeadBytes: 1000})
 		s.send(begin(1, 1, true) + rec(fastcgi.TypeParams, 1, pairs("A", strings.Repeat("v", 990))) + rec(fastcgi.TypeParams, 1, pairs("B", "1234567")))
-		if r := s.reply(1); r.status() != "431 Request Header Fields Too Large" || r.end.Status != fastcgi.Complete {
+		if r := s.reply(1); r.status() != "431 Request Header Fields Too Large" || r.end.Status != fastcgi.StatusComplete {
 			t.Errorf("%+v", r)
 		}
 		s.closed()
@@ -119,17 +119,17 @@ func TestServerConformance(t *testing.T) {
 		s.closed()
 	})
 	t.Run("a role we have not [127]", func(t *testing.T) {
-		for _, role := range []fastcgi.Role{0, 2, 3, 9} {
+		for _, role := range []gateway.Role{0, 2, 3, 9} {
 			s := serve(t, &fastcgi.Server{Handler: echo})
 			s.send(begin(5, role, true))
-			if r := s.reply(5); r.status() != "501 Not Implemented" || r.end.Status != fastcgi.Complete {
+			if r := s.reply(5); r.status() != "501 Not Implemented" || r.end.Status != fastcgi.StatusComplete {
 				t.Errorf("role %d: %+v", role, r)
 			}
 			s.send(rec(fastcgi.TypeParams, 5, pairs("A", "1")) + rec(fastcgi.TypeParams, 5, "") + stdin(5, "x") + stdin(5, ""))
 			s.must(6)
 			s = serve(t, &fastcgi.Server{Handler: echo, BareEnd: true})
 			s.send(begin(5, role, true))
-			if r := s.reply(5); r.stdout != "" || r.end.Status != fastcgi.UnknownRole {
+			if r := s.reply(5); r.stdout != "" || r.end.Status != fastcgi.StatusUnknownRole {
 				t.Errorf("role %d: %+v", role, r)
 			}
 		}
@@ -167,7 +167,7 @@ func TestServerConformance(t *testing.T) {
 		s.send(getPath(1, true, "/one"))
 		<-h.started
 		s.send(getPath(2, true, "/two"))
-		if r := s.reply(2); r.status() != "503 Service Unavailable" || r.end.Status != fastcgi.Complete {
+		if r := s.reply(2); r.status() != "503 Service Unavailable" || r.end.Status != fastcgi.StatusComplete {
 			t.Errorf("%+v", r)
 		}
 		close(h.release)
@@ -179,7 +179,7 @@ func TestServerConformance(t *testing.T) {
 		s.send(getPath(1, true, "/one"))
 		<-h.started
 		s.send(getPath(2, true, "/two"))
-		if r := s.reply(2); r.stdout != "" || r.end.Status != fastcgi.Overloaded {
+		if r := s.reply(2); r.stdout != "" || r.end.Status != fastcgi.StatusOverloaded {
 			t.Errorf("%+v", r)
 		}
 		close(h.release)
@@ -275,7 +275,7 @@ func TestServerConformance(t *testing.T) {
 			}))
 			s.send(head(1, 1, true, "CONTENT_LENGTH", "10") + stdin(1, "some") + rec(fastcgi.TypeAbort, 1, "ignored"))
 			r := s.reply(1)
-			if !strings.HasPrefix(r.status(), "5") || r.end.Status != fastcgi.Complete {
+			if !strings.HasPrefix(r.status(), "5") || r.end.Status != fastcgi.StatusComplete {
 				t.Errorf("%s: %+v", wait, r)
 			}
 			expect := gateway.ErrAborted
@@ -548,17 +548,17 @@ func TestServerConformance(t *testing.T) {
 	t.Run("listeners [152 290]", listeners)
 	t.Run("Authorizer [154]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Authorizer: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
-			if r.Role != fastcgi.Authorizer || r.Body != nil {
+			if r.Role != gateway.RoleAuthorizer || r.Body != gateway.NoBody {
 				return fmt.Errorf("%v %v", r.Role, r.Body)
 			}
 			w.Header().Set("Variable-USER", "ali")
 			return nil
 		})})
-		s.send(head(1, fastcgi.Authorizer, true, "REQUEST_METHOD", "GET")) // and no STDIN
+		s.send(head(1, gateway.RoleAuthorizer, true, "REQUEST_METHOD", "GET")) // and no STDIN
 		if r := s.reply(1); r.stdout != "Status: 200 OK\r\nVariable-USER: ali\r\n\r\n" {
 			t.Errorf("%+v", r)
 		}
-		s.send(head(1, fastcgi.Authorizer, false, "CONTENT_LENGTH", "3") + stdin(1, ""))
+		s.send(head(1, gateway.RoleAuthorizer, false, "CONTENT_LENGTH", "3") + stdin(1, ""))
 		if r := s.reply(1); r.status() != "200 OK" {
 			t.Errorf("%+v", r)
 		}
@@ -577,14 +577,14 @@ func TestServerConformance(t *testing.T) {
 		})
 		for _, path := range []string{"/", "/eager"} {
 			s := serve(t, &fastcgi.Server{Filter: filter})
-			s.send(head(1, fastcgi.Filter, true, "PATH_INFO", path, "CONTENT_LENGTH", "4", "FCGI_DATA_LENGTH", "8", "FCGI_DATA_LAST_MOD", "1700000000") +
+			s.send(head(1, gateway.RoleFilter, true, "PATH_INFO", path, "CONTENT_LENGTH", "4", "FCGI_DATA_LENGTH", "8", "FCGI_DATA_LAST_MOD", "1700000000") +
 				stdin(1, "body") + stdin(1, "") + rec(fastcgi.TypeData, 1, "the ") + rec(fastcgi.TypeData, 1, "file and more") + rec(fastcgi.TypeData, 1, ""))
 			if r := s.reply(1); strings.TrimPrefix(r.body(), "out ") != "the file <nil> 1700000000" {
 				t.Errorf("%+v", r)
 			}
 		}
 		s := serve(t, &fastcgi.Server{Filter: filter})
-		s.send(head(1, fastcgi.Filter, true, "FCGI_DATA_LENGTH", "8") + rec(fastcgi.TypeData, 1, "the file"))
+		s.send(head(1, gateway.RoleFilter, true, "FCGI_DATA_LENGTH", "8") + rec(fastcgi.TypeData, 1, "the file"))
 		s.closed() // DATA before the end of STDIN
 	})
 	t.Run("a handler that fails [157 276 F38]", func(t *testing.T) {
@@ -809,7 +809,7 @@ func allowed(t *testing.T) {
 	t.Setenv("FCGI_WEB_SERVER_ADDRS", "127.0.0.1")
 	path := socketDir(t) + "/s"
 	srv := &fastcgi.Server{Handler: echo, Logger: quiet}
-	l, err := fastcgi.Listen("unix:"+path, 0)
+	l, err := new(fastcgi.Server).Listen("unix:" + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -922,19 +922,19 @@ func timeouts(t *testing.T) {
 func listeners(t *testing.T) {
 	dir := socketDir(t)
 	path := filepath.Join(dir, "s")
-	l, err := fastcgi.Listen("unix:"+path, 0o600)
+	l, err := (&fastcgi.Server{SocketMode: 0o600}).Listen("unix:" + path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if _, err := fastcgi.Listen("unix:"+path, 0); err == nil {
+	if _, err := new(fastcgi.Server).Listen("unix:" + path); err == nil {
 		t.Error("took the socket of a server that lives")
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()
-	l, err = fastcgi.Listen("unix:"+path, 0) // a stale one is replaced
+	l, err = new(fastcgi.Server).Listen("unix:" + path) // a stale one is replaced
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -946,14 +946,14 @@ func listeners(t *testing.T) {
 	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fastcgi.Listen("unix:"+file, 0); err == nil {
+	if _, err := new(fastcgi.Server).Listen("unix:" + file); err == nil {
 		t.Error("a file that is no socket was replaced")
 	}
 	if b, _ := os.ReadFile(file); string(b) != "precious" {
 		t.Error("a file that is no socket was touched")
 	}
 	for _, addr := range []string{"", "nowhere", "unix:", "fd:", "fd:x", "fd:-1", "fd:999", "systemd:"} {
-		if l, err := fastcgi.Listen(addr, 0); err == nil {
+		if l, err := new(fastcgi.Server).Listen(addr); err == nil {
 			l.Close()
 			t.Errorf("%q: no error", addr)
 		}
@@ -1193,7 +1193,7 @@ func TestInterim(t *testing.T) {
 			_, err = io.WriteString(w, "final")
 			return err
 		})
-		srv.Interim = interim
+		srv.SendInterim = interim
 		s := serve(t, srv)
 		var got []string
 		r := request(t, "GET", "")

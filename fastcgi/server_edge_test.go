@@ -332,9 +332,9 @@ func TestServerReuse(t *testing.T) {
 	})})
 	for _, path := range []string{"/abort", "/status", "/stderr", "/deadlines", "/late", "/failed", "/long", "/queue", "/filter"} {
 		t.Run(path[1:], func(t *testing.T) {
-			role := fastcgi.Responder
+			role := gateway.RoleResponder
 			if path == "/filter" {
-				role = fastcgi.Filter
+				role = gateway.RoleFilter
 			}
 			s.send(head(1, role, true, "PATH_INFO", path, "CONTENT_LENGTH", "5", "FCGI_DATA_LENGTH", "0") + stdin(1, "first"))
 			switch path {

@@ -15,12 +15,12 @@ func TestConformance(t *testing.T) {
 	conformance.Run(t, conformance.Protocol{
 		Name: "fastcgi", Refuses: true, Stderr: true, UnknownLength: true,
 		Serve: func(t testing.TB, handler string) gateway.RoundTripper {
-			c := &fastcgi.Client{Addr: gatewaytest.Start(t, &fastcgi.Server{Handler: conformance.Handlers[handler], Logger: quiet}), MaxIdle: 1, Logger: quiet}
+			c := &fastcgi.Client{Addr: gatewaytest.Start(t, &fastcgi.Server{Handler: conformance.Handlers[handler], Logger: quiet}), MaxIdleConns: 1, Logger: quiet}
 			t.Cleanup(func() { c.Close() })
 			return c
 		},
 		Answer: func(t testing.TB, content string) gateway.RoundTripper {
-			b := rec(fastcgi.TypeStdout, 1, "") + end(1, 0, fastcgi.Complete)
+			b := rec(fastcgi.TypeStdout, 1, "") + end(1, 0, fastcgi.StatusComplete)
 			for rest := content; len(rest) > 0; { // from the end: the records before it are put in front
 				n := (len(rest)-1)%65000 + 1
 				b = rec(fastcgi.TypeStdout, 1, rest[len(rest)-n:]) + b

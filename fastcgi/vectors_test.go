@@ -28,7 +28,7 @@ func readRequests(src io.Reader) (read []string, err error) {
 		}
 		id, begin := r.Begin()
 		line := fmt.Sprintf("id %d, %v, keep %v, %d params, length %d", id, begin.Role, begin.KeepConn, req.Params.Len(), req.ContentLength)
-		if req.Body == nil {
+		if req.Body == gateway.NoBody {
 			read = append(read, line)
 			continue
 		}

@@ -3,6 +3,7 @@ package fastcgi
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -134,23 +135,24 @@ func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 // HTTP/1.0, 1.1, 2.0, 3.0 or INCLUDED. ErrTooLarge: a pair that does not fit a record, or a cap of package gateway.
 // ErrMalformed: id 0. On error dst comes back as it was.
 func AppendRequest(dst []byte, id uint16, keep bool, r *gateway.Request) ([]byte, error) {
-	return appendRequest(dst, id, keep, r, nil)
+	body, length := params.Body(r.Body, r.ContentLength)
+	return appendRequest(dst, id, keep, r, body, length, nil)
 }
 
-// appendRequest is AppendRequest with the pairs of env in the place of those of r that have the same name.
-func appendRequest(dst []byte, id uint16, keep bool, r *gateway.Request, env *pairs.List) ([]byte, error) {
-	head, err := params.NewHead((*pairs.List)(&r.Params), env, r.ContentLength, r.Body != nil)
+// appendRequest is AppendRequest for a body of that length. The pairs of env replace those of r that have the same name.
+func appendRequest(dst []byte, id uint16, keep bool, r *gateway.Request, body io.Reader, length int64, env *pairs.List) ([]byte, error) {
+	head, err := params.NewHead((*pairs.List)(&r.Params), env, body, length)
 	if err != nil {
 		return dst, fmt.Errorf("fastcgi: %w", err)
 	}
-	role := max(r.Role, Responder)
+	role := max(r.Role, gateway.RoleResponder)
 	b, err := AppendBegin(dst, id, Begin{role, keep})
 	if err != nil {
 		return dst, err
 	}
 	w := paramsWriter{b: b, id: id}
 	for name, value, ok := head.Next(); ok; name, value, ok = head.Next() {
-		if role == Authorizer && notForAuthorizer(name) && env.FindBytes(name) < 0 {
+		if role == gateway.RoleAuthorizer && notForAuthorizer(name) && env.FindBytes(name) < 0 {
 			continue
 		}
 		if err := w.pair(name, value); err != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
@@ -55,14 +56,15 @@ func (w *Writer) WriteRecord(t Type, id uint16, content []byte) error {
 // sent; after either the connection is of no use. With a ContentLength of -1 the body goes to its end and no
 // CONTENT_LENGTH is sent; PHP reads none of such a body.
 func (w *Writer) WriteRequest(r *gateway.Request) error {
+	body, length := params.Body(r.Body, r.ContentLength)
 	var err error
-	if w.out.B, err = AppendRequest(w.out.B[:0], w.id(), w.KeepConn, r); err != nil {
+	if w.out.B, err = appendRequest(w.out.B[:0], w.id(), w.KeepConn, r, body, length, nil); err != nil {
 		return err
 	}
-	if err := w.out.stream(TypeStdin, w.id(), r.Body, r.ContentLength); err != nil {
+	if err := w.out.stream(TypeStdin, w.id(), body, length); err != nil {
 		return err
 	}
-	if r.Role == Filter {
+	if r.Role == gateway.RoleFilter {
 		if err := w.out.stream(TypeData, w.id(), r.Data, dataLength(r)); err != nil {
 			return err
 		}

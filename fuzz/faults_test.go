@@ -98,7 +98,7 @@ func script(t testing.TB, seed uint64) *cgi.Client {
 		t.Fatal(err)
 	}
 	env := append(conformance.Environ(t), isFaulty+"="+strconv.FormatUint(seed, 10), ofTest+strconv.Itoa(os.Getpid()))
-	return &cgi.Client{Path: path, Env: env, MaxProcs: 4, Grace: 50 * time.Millisecond, IdleTimeout: time.Second, HeadTimeout: time.Second, Logger: quiet}
+	return &cgi.Client{Path: path, Env: env, MaxProcs: 4, Grace: 50 * time.Millisecond, BodyTimeout: time.Second, HeadTimeout: time.Second, Logger: quiet}
 }
 
 // clients of a protocol, in each way that it may use its connections.
@@ -107,9 +107,9 @@ func clients(p fuzz.Protocol, dial func(context.Context) (net.Conn, error)) map[
 	switch p {
 	case fuzz.FastCGI:
 		return map[string]gateway.RoundTripper{
-			"one":       &fastcgi.Client{Dial: dial, HeadTimeout: limit, IdleTimeout: limit, Logger: quiet},
-			"kept":      &fastcgi.Client{Dial: dial, MaxIdle: 4, HeadTimeout: limit, IdleTimeout: limit, Logger: quiet},
-			"multiplex": &fastcgi.Client{Dial: dial, MaxIdle: 2, MaxConns: 2, Multiplex: true, HeadTimeout: limit, IdleTimeout: limit, Logger: quiet},
+			"one":  &fastcgi.Client{Dial: dial, HeadTimeout: limit, BodyTimeout: limit, Logger: quiet},
+			"kept": &fastcgi.Client{Dial: dial, MaxIdleConns: 4, HeadTimeout: limit, BodyTimeout: limit, Logger: quiet},
+			"two":  &fastcgi.Client{Dial: dial, MaxIdleConns: 2, MaxConns: 2, HeadTimeout: limit, BodyTimeout: limit, Logger: quiet},
 		}
 	case fuzz.SCGI, fuzz.UWSGI:
 		return map[string]gateway.RoundTripper{"one": timed(p, dial, limit)}
@@ -264,7 +264,7 @@ func slowFaults(t *testing.T, p fuzz.Protocol, name string, seed uint64) {
 // timed is a client of a protocol that carries one request a connection, with limits.
 func timed(p fuzz.Protocol, dial func(context.Context) (net.Conn, error), limit time.Duration) gateway.RoundTripper {
 	if p == fuzz.SCGI {
-		return &scgi.Client{Dial: dial, HeadTimeout: limit, IdleTimeout: limit}
+		return &scgi.Client{Dial: dial, HeadTimeout: limit, BodyTimeout: limit}
 	}
-	return &uwsgi.Client{Dial: dial, HeadTimeout: limit, IdleTimeout: limit}
+	return &uwsgi.Client{Dial: dial, HeadTimeout: limit, BodyTimeout: limit}
 }

@@ -81,7 +81,7 @@ func (r *records) record(rec fastcgi.Record) bool {
 		q.addParams(rec.Content)
 	case rec.Type == fastcgi.TypeStdin && q.head && !q.stdin:
 		q.stdin = end
-		q.done = q.done || end && q.begin.Role != fastcgi.Filter
+		q.done = q.done || end && q.begin.Role != gateway.RoleFilter
 	case rec.Type == fastcgi.TypeData && q.stdin && !q.done:
 		q.done = end
 	default:

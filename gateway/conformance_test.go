@@ -21,7 +21,7 @@ func receive(t *testing.T, nv ...string) (*gateway.Request, error) {
 		content = append(content, byte(len(nv[i])), byte(len(nv[i+1])))
 		content = append(append(content, nv[i]...), nv[i+1]...)
 	}
-	b, err := fastcgi.AppendBegin(nil, 1, fastcgi.Begin{Role: fastcgi.Responder})
+	b, err := fastcgi.AppendBegin(nil, 1, fastcgi.Begin{Role: gateway.RoleResponder})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -524,7 +524,7 @@ func TestResponseConformance(t *testing.T) {
 func TestProxyPasses(t *testing.T) {
 	var got []string
 	var length int64
-	backend := gateway.Direct(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+	backend := gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 		for name, value := range r.Params.All() {
 			got = append(got, string(name)+"="+string(value))
 		}

@@ -284,7 +284,7 @@ func TestDirectEdges(t *testing.T) {
 	ask := func(t *testing.T, r *gateway.Request, h gateway.HandlerFunc) (out result) {
 		t.Helper()
 		var res gateway.Response
-		if out.err = gateway.Direct(h).RoundTrip(t.Context(), r, &res); out.err == nil {
+		if out.err = gateway.InProcess(h).RoundTrip(t.Context(), r, &res); out.err == nil {
 			b, err := io.ReadAll(res.Body)
 			res.Body.Close()
 			out = result{string(b), err}
@@ -332,7 +332,7 @@ func TestDirectEdges(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var res gateway.Response
 		seen := make(chan error, 1)
-		err := gateway.Direct(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		err := gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			io.WriteString(w, "part")
 			_, err := io.WriteString(w, "what nobody reads")
 			seen <- err
@@ -402,7 +402,7 @@ func TestDirectEdges(t *testing.T) {
 		r.Stderr = &errs
 		r.Body, r.ContentLength = strings.NewReader("hello"), 5
 		var res gateway.Response
-		err := gateway.Direct(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		err := gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			io.WriteString(w.Stderr(), "before")
 			w.Flush()
 			select {
@@ -457,7 +457,7 @@ func TestRuleEdges(t *testing.T) {
 			l = append(l, 6, byte(1<<7|n>>24), byte(n>>16), byte(n>>8), byte(n))
 			l = append(l, "HTTP_X"...)
 			l = append(l, strings.Repeat("v", n)...)
-			b, _ := fastcgi.AppendBegin(nil, 1, fastcgi.Begin{Role: fastcgi.Responder})
+			b, _ := fastcgi.AppendBegin(nil, 1, fastcgi.Begin{Role: gateway.RoleResponder})
 			b, _ = fastcgi.AppendRecord(b, fastcgi.TypeParams, 1, l)
 			b, _ = fastcgi.AppendRecord(b, fastcgi.TypeParams, 1, nil)
 			return fastcgi.NewReader(bytes.NewReader(b)).ReadRequest(new(gateway.Request))
@@ -470,7 +470,7 @@ func TestRuleEdges(t *testing.T) {
 		for i := range gateway.MaxPairs {
 			nv = append(nv, fmt.Sprintf("N%d", i), "")
 		}
-		b, _ := fastcgi.AppendBegin(nil, 1, fastcgi.Begin{Role: fastcgi.Responder})
+		b, _ := fastcgi.AppendBegin(nil, 1, fastcgi.Begin{Role: gateway.RoleResponder})
 		var content []byte
 		for i := 0; i < len(nv); i += 2 {
 			content, _ = fastcgi.AppendParam(content, nv[i], nv[i+1])
@@ -515,7 +515,7 @@ func TestRuleEdges(t *testing.T) {
 	})
 	t.Run("a copy has no context", func(t *testing.T) {
 		var res gateway.Response
-		gateway.Direct(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			var copied gateway.Request
 			copied.CopyFrom(r)
 			if copied.Context() != context.Background() || r.Context() == context.Background() {

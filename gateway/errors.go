@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 
@@ -21,6 +20,9 @@ var (
 
 	// ErrBodyTooLarge says that a request's body exceeds a cap.
 	ErrBodyTooLarge = errors.New("request body too large")
+
+	// ErrRequestBody says that the body of a request could not be read from the client.
+	ErrRequestBody = errors.New("request body could not be read")
 
 	// ErrParam says that a param cannot be passed: a NUL, a CR or LF where none may stand, an empty name, a name
 	// repeated with another value, or a CONTENT_LENGTH that is no number.
@@ -122,47 +124,4 @@ func Retryable(err error) bool {
 		return false
 	}
 	return !e.Sent || errors.Is(e.Err, ErrRefused)
-}
-
-// statuses are the sentinels and their HTTP status; the first that matches counts.
-var statuses = []struct {
-	err    error
-	status int
-}{
-	{ErrParam, 400},
-	{ErrLengthRequired, 411},
-	{ErrBodyTooLarge, 413},
-	{ErrRefused, 503},
-	{ErrMalformed, 502},
-	{ErrTruncated, 502},
-	{ErrNoResponse, 502},
-}
-
-// ErrorStatus is the HTTP status for an error of this module: 400, 411, 413, 431, 502, 503 or 504; 404 or 403 for a
-// script that is not there or may not be run (fs.ErrNotExist, fs.ErrPermission, before anything was sent); 500 for any
-// other error.
-func ErrorStatus(err error) int {
-	e, exchange := errors.AsType[*Error](err)
-	switch {
-	case exchange && e.Phase == PhaseWait:
-		return 503
-	case exchange && e.Phase == PhaseRequest && errors.Is(err, fs.ErrNotExist):
-		return 404
-	case exchange && e.Phase == PhaseRequest && errors.Is(err, fs.ErrPermission):
-		return 403
-	}
-	for _, s := range statuses {
-		if errors.Is(err, s.err) {
-			return s.status
-		}
-	}
-	switch tooLarge := errors.Is(err, ErrTooLarge); {
-	case tooLarge && (!exchange || e.Phase == PhaseRequest):
-		return 431
-	case exchange && e.Timeout():
-		return 504
-	case exchange:
-		return 502
-	}
-	return 500
 }

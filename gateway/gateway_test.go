@@ -195,7 +195,7 @@ func TestTokens(t *testing.T) {
 }
 
 // echoing answers with the length it was told and the body.
-var echoing = gateway.Direct(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+var echoing = gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
 		return err
@@ -271,7 +271,7 @@ func TestDirect(t *testing.T) {
 		}
 		return nil
 	})
-	d := gateway.Direct(handler)
+	d := gateway.InProcess(handler)
 	var res gateway.Response
 	wantError(t, d.RoundTrip(t.Context(), gatewaytest.NewRequest("GET", "/early", nil), &res), gateway.ErrBodyTooLarge)
 	if err := d.RoundTrip(t.Context(), gatewaytest.NewRequest("GET", "/panic", nil), &res); err == nil {

@@ -54,6 +54,9 @@ func (p *Proxy) roundTrip(x *passage, r *Request) error {
 		if err := p.Rewrite(&x.req); err != nil {
 			return err
 		}
+		if r.ContentLength == 0 && x.req.ContentLength == 0 {
+			x.req.Body = nil // whatever Rewrite has put around an empty body
+		}
 	}
 	if err := p.Backend.RoundTrip(r.Context(), &x.req, &x.res); err != nil {
 		return err

@@ -48,7 +48,7 @@ func TestSetContextReachesHandler(t *testing.T) {
 		t.Fatal(err)
 	}
 	var res gateway.Response
-	if err := gateway.Direct(h).RoundTrip(t.Context(), &r, &res); err != nil {
+	if err := gateway.InProcess(h).RoundTrip(t.Context(), &r, &res); err != nil {
 		t.Fatal(err)
 	}
 	res.Body.Close()

@@ -3,6 +3,8 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -10,25 +12,35 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/tunnel"
 )
 
-// Spool is a RoundTripper that gives a length to a body that has none: it reads the body to its end, into memory and
-// then into a temporary file, before it asks Backend. A request whose length is known passes as it is. The file is gone
-// when the answer's Body is closed, and on every path that gives none.
+// Spool is a RoundTripper that reads the body of a request to its end, into memory and then into a temporary file, before
+// it calls Backend. The file is removed when the Body of the response is closed, and whenever there is no response.
 type Spool struct {
-	Backend   RoundTripper
-	MaxBytes  int64  // 0 stands for 1 GiB; above it ErrBodyTooLarge
-	MaxMemory int    // 0 stands for 64 KiB
-	Dir       string // "" stands for os.TempDir
+	// Backend receives the requests.
+	Backend RoundTripper
+
+	// All makes Spool read every body first. Without it only bodies of unknown length are read; others pass as they are.
+	All bool
+
+	// MaxBytes limits the size of a body; a larger one is ErrBodyTooLarge. A zero or negative value means 1 GiB.
+	MaxBytes int64
+
+	// MaxMemory is the number of bytes that are kept in memory. A zero or negative value means 64 KiB.
+	MaxMemory int
+
+	// Dir is the folder for temporary files. An empty Dir means os.TempDir.
+	Dir string
 }
 
-// RoundTrip reads r's body if its length is not known and sends the request with it.
+// RoundTrip reads the body of r, and sends r with it.
 func (s *Spool) RoundTrip(ctx context.Context, r *Request, res *Response) error {
-	if r.ContentLength >= 0 {
+	body, length := r.body()
+	if length >= 0 && !s.All || body == nil && length >= 0 {
 		return s.Backend.RoundTrip(ctx, r, res)
 	}
 	res.Reset()
 	var out Request
 	out.CopyFrom(r)
-	file, err := s.fill(ctx, &out)
+	file, err := s.fill(ctx, &out, body, length)
 	if err != nil {
 		return &Error{Phase: PhaseRequest, Err: err}
 	}
@@ -43,19 +55,22 @@ func (s *Spool) RoundTrip(ctx context.Context, r *Request, res *Response) error 
 	return nil
 }
 
-// fill reads the body of r and gives r one of known length.
-func (s *Spool) fill(ctx context.Context, r *Request) (*spoolFile, error) {
-	body := &contextReader{ctx, r.Body}
+// fill reads body, whose length is -1 if it is unknown, and makes it the body of r.
+func (s *Spool) fill(ctx context.Context, r *Request, body io.Reader, length int64) (*spoolFile, error) {
 	limit, memory := s.limits()
-	if r.Body == nil {
+	if length > limit {
+		return nil, ErrBodyTooLarge
+	}
+	if body == nil {
 		r.SetBody(nil)
 		return nil, nil
 	}
+	rest := &contextReader{ctx, body}
 	var head bytes.Buffer
-	n, err := io.CopyN(&head, body, min(int64(memory), limit)+1)
+	n, err := io.CopyN(&head, rest, min(int64(memory), limit)+1)
 	if err == io.EOF {
 		r.SetBody(head.Bytes())
-		return nil, nil
+		return nil, checkLength(n, length)
 	}
 	if err != nil {
 		return nil, err
@@ -63,7 +78,24 @@ func (s *Spool) fill(ctx context.Context, r *Request) (*spoolFile, error) {
 	if n > limit {
 		return nil, ErrBodyTooLarge
 	}
-	return s.fillFile(r, &head, body, limit)
+	file, err := s.fillFile(r, &head, rest, limit)
+	if err == nil {
+		if err = checkLength(r.ContentLength, length); err != nil {
+			file.remove()
+		}
+	}
+	return file, err
+}
+
+// checkLength compares the length of a body that was read with the length that was promised.
+func checkLength(n, length int64) error {
+	switch {
+	case length < 0 || n == length:
+		return nil
+	case n < length:
+		return fmt.Errorf("gateway: body shorter than its length: %w", io.ErrUnexpectedEOF)
+	}
+	return errors.New("gateway: body longer than its length")
 }
 
 func (s *Spool) limits() (bytes int64, memory int) {

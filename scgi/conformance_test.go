@@ -513,7 +513,7 @@ func TestClientConformance(t *testing.T) {
 			io.WriteString(c, "Status: 200 OK\r\n\r\npart")
 			io.Copy(io.Discard, c)
 		})
-		e, _ = errors.AsType[*gateway.Error](conformance.Ask(t, &scgi.Client{Addr: slow, IdleTimeout: 20 * time.Millisecond}, get()).Err)
+		e, _ = errors.AsType[*gateway.Error](conformance.Ask(t, &scgi.Client{Addr: slow, BodyTimeout: 20 * time.Millisecond}, get()).Err)
 		if e == nil || e.Phase != gateway.PhaseBody || !e.Timeout() {
 			t.Errorf("got %v", e)
 		}

@@ -290,7 +290,7 @@ func TestInterimEdges(t *testing.T) {
 		refused <- w.WriteInterim(103, nil)
 		return nil
 	})
-	s.Interim = true
+	s.SendInterim = true
 	if got := play(t, s, head()); got != "Status: 103 Early Hints\r\nLink: </a>\r\n\r\nStatus: 200 OK\r\n\r\n" {
 		t.Errorf("%q", got)
 	}

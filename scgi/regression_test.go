@@ -177,7 +177,7 @@ func TestErrorAfterInterim(t *testing.T) {
 		}
 		return errFailed
 	})
-	s.Interim = true
+	s.SendInterim = true
 	o := conformance.Ask(t, &scgi.Client{Addr: gatewaytest.Start(t, s)}, gatewaytest.NewRequest("GET", "/", nil))
 	if o.Err != nil || o.Res.Status != 500 {
 		t.Errorf("%d, %v", o.Res.Status, o.Err)

@@ -104,10 +104,11 @@ func AppendRequest(dst []byte, r *gateway.Request) ([]byte, error) { return appe
 
 // appendRequest is AppendRequest with the pairs of env in the place of those of r that have the same name.
 func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, error) {
-	if r.Role > 1 {
+	if r.Role > gateway.RoleResponder {
 		return dst, fmt.Errorf("scgi: role %v: %w", r.Role, gateway.ErrParam)
 	}
-	head, err := params.NewHead((*pairs.List)(&r.Params), env, r.ContentLength, r.Body != nil)
+	body, bodyLength := params.Body(r.Body, r.ContentLength)
+	head, err := params.NewHead((*pairs.List)(&r.Params), env, body, bodyLength)
 	if err != nil {
 		return dst, fmt.Errorf("scgi: %w", err)
 	}

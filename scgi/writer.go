@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
@@ -30,7 +31,8 @@ func (w *Writer) WriteRequest(r *gateway.Request) error {
 	if w.out.B, err = AppendRequest(w.out.B[:0], r); err != nil {
 		return err
 	}
-	return stream.WriteBody(&w.out, r.Body, r.ContentLength)
+	body, length := params.Body(r.Body, r.ContentLength)
+	return stream.WriteBody(&w.out, body, length)
 }
 
 // WriteResponse writes the head and body of res. The body must have res.ContentLength bytes unless that is -1, as for

@@ -15,22 +15,47 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// Client is a gateway.RoundTripper that sends requests to an application. Set its fields before the first use and leave
-// them; its methods may be called by several goroutines at once. Use one Client for each address.
+// Client is a gateway.RoundTripper that sends requests to an application. Set its fields before the
+// first use and do not change them afterwards. Its methods may be called by several goroutines at
+// once. Use one Client for each address.
 //
-// Each request has a connection of its own, which the answer ends. Nothing is sent twice. For uwsgi over TLS (suwsgi),
-// let Dial return a tls.Conn; its handshake is made before a byte is sent.
+// Each request has its own connection, which the response ends. Nothing is sent twice.
 type Client struct {
-	Addr         string                                         // "host:port" or "unix:/path"
-	Dial         func(ctx context.Context) (net.Conn, error)    // nil stands for Addr
-	Env          []string                                       // "NAME=value", sent with every request; beats its params; the way for UWSGI_* and the like
-	MaxConns     int                                            // 0 stands for no bound; more wait under their context
-	DialTimeout  time.Duration                                  // 0 stands for 5 s
-	SendTimeout  time.Duration                                  // in which no byte of the request can be written; 0 means 60 s, a negative value no limit
-	HeadTimeout  time.Duration                                  // from the request sent to the answer's head whole; 0 stands for none
-	IdleTimeout  time.Duration                                  // between two reads of a body; 0 stands for none
-	MaxHeadBytes int                                            // of an answer; 0 stands for 64 KiB
-	Observe      func(ctx context.Context, x *gateway.Exchange) // once per RoundTrip; x valid until it returns
+	// Addr is the address of the application: "host:port" or "unix:/path".
+	Addr string
+
+	// Dial, if not nil, connects to the application in place of Addr.
+	Dial func(ctx context.Context) (net.Conn, error)
+
+	// Env lists params, as "NAME=value", that are sent with every request. They win over the request's
+	// params. Params whose names begin with UWSGI_ belong here.
+	Env []string
+
+	// MaxConns limits the number of connections. Further requests wait, until their context is done. A
+	// zero or negative value means no limit.
+	MaxConns int
+
+	// DialTimeout limits the time to connect. Zero means 5 seconds; a negative value means no limit.
+	DialTimeout time.Duration
+
+	// SendTimeout limits the time in which no byte of the request can be written. Zero means 60
+	// seconds; a negative value means no limit.
+	SendTimeout time.Duration
+
+	// HeadTimeout limits the time from the end of the request to the end of the response's head. A
+	// zero or negative value means no limit.
+	HeadTimeout time.Duration
+
+	// BodyTimeout limits the time that one read of a response body waits. A zero or negative value
+	// means no limit. It does not apply to the Stream of a 101 response.
+	BodyTimeout time.Duration
+
+	// MaxHeadBytes limits the head of a response. A zero or negative value means 64 KiB.
+	MaxHeadBytes int
+
+	// Observe, if not nil, is called once for each RoundTrip, when it failed or when the Body of its
+	// response has ended. x is valid until Observe returns.
+	Observe func(ctx context.Context, x *gateway.Exchange)
 
 	once   sync.Once
 	env    *pairs.List
@@ -68,7 +93,7 @@ func (c *Client) client() *client.Client {
 		}
 		c.core = client.NewOverSockets(
 			client.Settings{
-				"uwsgi", c.Addr, c.MaxConns, c.MaxHeadBytes, c.SendTimeout, c.HeadTimeout, c.IdleTimeout, c.Observe,
+				"uwsgi", c.Addr, c.MaxConns, c.MaxHeadBytes, c.SendTimeout, c.HeadTimeout, c.BodyTimeout, c.Observe,
 			},
 			&c.dialer, c.appendHead, silence, fault,
 		)

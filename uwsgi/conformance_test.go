@@ -79,7 +79,7 @@ func TestCodecConformance(t *testing.T) {
 		if err != nil || b[0] != 0 || b[3] != 0 {
 			t.Errorf("% x, %v", b[:4], err)
 		}
-		r.Modifier1, r.Modifier2 = uwsgi.ModifierPSGI, 3
+		r.Modifier1, r.Modifier2 = uint8(uwsgi.ModifierPSGI), 3
 		b, err = uwsgi.AppendRequest(nil, r)
 		if err != nil || b[0] != 5 || b[3] != 3 {
 			t.Errorf("% x, %v", b[:4], err)
@@ -214,11 +214,11 @@ func TestServerConformance(t *testing.T) {
 				t.Errorf("%q: answered %q", input, got)
 			}
 		}
-		s := &uwsgi.Server{Handler: ok, Modifiers: []uint8{uwsgi.ModifierPSGI}}
+		s := &uwsgi.Server{Handler: ok, Modifiers: []uwsgi.Modifier{uwsgi.ModifierPSGI}}
 		if got := play(t, s, packet(5, 2, vars("A", "v"))); got != "HTTP/1.1 200 OK\r\n\r\nm52" {
 			t.Errorf("answered %q", got)
 		}
-		s = &uwsgi.Server{Handler: called, Modifiers: []uint8{uwsgi.ModifierPSGI}}
+		s = &uwsgi.Server{Handler: called, Modifiers: []uwsgi.Modifier{uwsgi.ModifierPSGI}}
 		dropped(t, s, packet(0, 0, vars("A", "v")))
 	})
 	t.Run("closed on before the vars [178 297 F49]", func(t *testing.T) {
@@ -401,7 +401,7 @@ func TestClientConformance(t *testing.T) {
 			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\r\nearly")
 			io.Copy(c, c)
 		})
-		c := &uwsgi.Client{Addr: addr, MaxConns: 1, HeadTimeout: limit, IdleTimeout: time.Nanosecond}
+		c := &uwsgi.Client{Addr: addr, MaxConns: 1, HeadTimeout: limit, BodyTimeout: time.Nanosecond}
 		r := get()
 		r.Upgrade = "websocket"
 		var res gateway.Response

@@ -91,7 +91,7 @@ func readVars(in *stream.Input, req *gateway.Request, h PacketHeader, limit int)
 	if err := params.MarkAll((*pairs.List)(&req.Params), mark); err != nil {
 		return fmt.Errorf("uwsgi: %w", err)
 	}
-	req.Modifier1, req.Modifier2 = h.Modifier1, h.Modifier2
+	req.Modifier1, req.Modifier2 = uint8(h.Modifier1), h.Modifier2
 	if err := stream.Receive(req); err != nil {
 		return fmt.Errorf("uwsgi: %w", err)
 	}

@@ -16,48 +16,91 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Server answers requests with Handler. Set its fields before the first use and leave them; its methods may be called
-// by several goroutines at once.
+// Server responds to requests with Handler. Set its fields before the first use and do not change
+// them afterwards. Its methods may be called by several goroutines at once.
 //
-// It takes one request on each connection and closes it after the answer, whatever else comes. An answer begins with an
-// HTTP status line, as Apache wants it, of a version of our own, whatever the request says (F13). An answer that is cut
-// after part of it has left shows as a reset; on a Unix socket only a Content-Length shows it.
+// It serves one request on each connection and closes it after the response, whatever else arrives.
+// A response begins with an HTTP status line, which Apache requires; its version does not depend on
+// the request (F13). A response that is cut after part of it was sent shows as a reset; on a Unix
+// socket only a Content-Length shows it.
 //
-// What comes of a body while its handler does something else waits in memory up to 64 KiB; more waits in the connection,
-// and then the end of the peer, which lies behind it, is not seen before it is read.
+// Up to 64 KiB of an unread body are buffered. Beyond that the connection blocks until the handler
+// reads, and a disconnect that follows is not noticed before.
 type Server struct {
-	Handler         gateway.Handler
-	MaxHeadBytes    int                                                   // of a request's vars; 0 stands for 65,535, all that a packet can hold
-	MaxConns        int                                                   // 0 stands for 10000; more wait in the listener's queue
-	MaxRequests     int                                                   // at once; 0 stands for no bound; above it a request is answered 503
-	Interim         bool                                                  // the peer takes 1xx answers; nginx, Apache and lighttpd do not
-	Peers           []netip.Prefix                                        // who may connect by IP; empty stands for anyone
-	SocketMode      fs.FileMode                                           // of a unix: address; 0 stands for 0660
-	ReadHeadTimeout time.Duration                                         // from the first byte to the last of the head; 0 stands for 10 s
-	IdleTimeout     time.Duration                                         // before the first byte; 0 stands for 2 min
-	WriteTimeout    time.Duration                                         // of one write; 0 stands for 1 min
-	ShutdownTimeout time.Duration                                         // of Run; 0 stands for 30 s
-	BaseContext     func(net.Listener) context.Context                    // of what comes through a listener; nil stands for context.Background
-	ConnContext     func(ctx context.Context, c net.Conn) context.Context // of a connection; nil stands for ctx
-	Modifiers       []uint8                                               // the modifier1 that are taken; nil stands for 0 alone. A packet with another is closed on
-	Ping            bool                                                  // answer pings (modifier1 100); false: they are closed on, as those of any other modifier
-	Logger          *slog.Logger                                          // nil stands for slog.Default; takes what handlers write to Stderr, too
+	// Handler responds to requests.
+	Handler gateway.Handler
+
+	// MaxHeadBytes limits the vars of a request. A zero or negative value means 65,535, the most that
+	// a packet can hold.
+	MaxHeadBytes int
+
+	// MaxConns limits the number of connections of each listener. Further ones wait in the listener's
+	// queue. A zero or negative value means 10,000.
+	MaxConns int
+
+	// MaxRequests limits the number of requests at once; a request above it is refused with status
+	// 503. A zero or negative value means no limit.
+	MaxRequests int
+
+	// SendInterim allows 1xx responses. The web server must understand them; nginx, Apache and
+	// lighttpd do not.
+	SendInterim bool
+
+	// Peers lists the IP addresses that may connect. An empty list means all. Unix sockets are
+	// restricted by their mode.
+	Peers []netip.Prefix
+
+	// SocketMode is the mode of a Unix socket that the server creates. Zero means 0660.
+	SocketMode fs.FileMode
+
+	// ReadHeadTimeout limits the time from the first byte to the last of a request's head. Zero means
+	// 10 seconds; a negative value means no limit.
+	ReadHeadTimeout time.Duration
+
+	// IdleTimeout limits the time that a connection waits for the first byte of its request. Zero
+	// means 2 minutes; a negative value means no limit.
+	IdleTimeout time.Duration
+
+	// WriteTimeout limits the time of one write. Zero means 1 minute; a negative value means no limit.
+	WriteTimeout time.Duration
+
+	// ShutdownTimeout limits the time that Run waits for requests after its context is done. Zero
+	// means 30 seconds; a negative value means no limit.
+	ShutdownTimeout time.Duration
+
+	// BaseContext, if not nil, returns the context of the connections of a listener. Nil means
+	// context.Background.
+	BaseContext func(net.Listener) context.Context
+
+	// ConnContext, if not nil, returns the context of a connection, derived from ctx.
+	ConnContext func(ctx context.Context, c net.Conn) context.Context
+
+	// Modifiers lists the values of modifier1 that are served. Nil means 0 alone. Packets with any
+	// other modifier1 close the connection.
+	Modifiers []Modifier
+
+	// Ping makes the server respond to pings (modifier1 100). Without it they close the connection.
+	Ping bool
+
+	// Logger receives log records, and the lines that handlers write to Stderr. Nil means
+	// slog.Default.
+	Logger *slog.Logger
 
 	once sync.Once
 	core *server.Server
 }
 
-// Listen opens a listener on "host:port", "unix:/path" (mode is that of the socket, 0 stands for 0660; a socket that
-// nobody listens on is replaced, anything else there is an error), "fd:N" (inherited) or "systemd:NAME" (LISTEN_FDS and
-// LISTEN_FDNAMES; NAME may be empty, which takes the first).
-func Listen(addr string, mode fs.FileMode) (net.Listener, error) {
-	return server.Listen("uwsgi", addr, mode)
+// Listen opens a listener on "host:port", "unix:/path", "fd:N" (inherited) or "systemd:NAME" (LISTEN_FDS and
+// LISTEN_FDNAMES; an empty NAME means the first). A Unix socket has the mode SocketMode; a stale socket is replaced, and
+// any other file at its path is an error.
+func (s *Server) Listen(addr string) (net.Listener, error) {
+	return server.Listen("uwsgi", addr, s.SocketMode)
 }
 
 // Run listens on addr and serves until ctx is done, then shuts down within ShutdownTimeout. It returns nil if every
 // request could finish. Addresses are those of Listen.
 func (s *Server) Run(ctx context.Context, addr string) error {
-	l, err := Listen(addr, s.SocketMode)
+	l, err := s.Listen(addr)
 	if err != nil {
 		return err
 	}
@@ -66,7 +109,7 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 
 // ListenAndServe listens on addr and serves until the server is closed. Addresses are those of Listen.
 func (s *Server) ListenAndServe(addr string) error {
-	l, err := Listen(addr, s.SocketMode)
+	l, err := s.Listen(addr)
 	if err != nil {
 		return err
 	}
@@ -74,11 +117,11 @@ func (s *Server) ListenAndServe(addr string) error {
 }
 
 // Serve accepts connections from l and serves them, until Shutdown or Close, after which it returns
-// gateway.ErrServerClosed, or until l is closed by somebody else. It closes l. A failing Accept is tried again.
+// gateway.ErrServerClosed, or until l is closed otherwise. It closes l. A failing Accept is tried again.
 func (s *Server) Serve(l net.Listener) error { return s.server().Serve(l) }
 
 // ServeConn serves one connection and closes it, unless the handler took it over with Hijack. It returns when the
-// handler has returned: nil if the answer was sent whole or nothing came at all, else what went wrong. ctx is the parent
+// handler has returned: nil if the response was sent whole or nothing was received, or else what went wrong. ctx is the parent
 // of the request's context.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	return s.server().ServeConn(ctx, c)
@@ -105,7 +148,7 @@ func (s *Server) server() *server.Server {
 	s.once.Do(func() {
 		s.core = server.New(
 			server.Settings{
-				s.Handler, s.MaxConns, s.MaxRequests, s.Interim, s.Peers, s.ReadHeadTimeout, s.IdleTimeout,
+				s.Handler, s.MaxConns, s.MaxRequests, s.SendInterim, s.Peers, s.ReadHeadTimeout, s.IdleTimeout,
 				s.WriteTimeout, s.BaseContext, s.ConnContext, s.logger,
 			},
 			server.Protocol{ReadHead: s.readHead, AppendHead: gateway.AppendHTTPResponse, Special: s.pong},
@@ -140,7 +183,7 @@ func isPing(h PacketHeader) bool { return h.Modifier1 == ModifierPing && h.Modif
 
 // pong answers a ping.
 func (s *Server) pong(r *gateway.Request) (answer []byte, taken bool) {
-	if !isPing(PacketHeader{Modifier1: r.Modifier1, Modifier2: r.Modifier2}) {
+	if !isPing(PacketHeader{Modifier1: Modifier(r.Modifier1), Modifier2: r.Modifier2}) {
 		return nil, false
 	}
 	return AppendHeader(nil, PacketHeader{Modifier1: ModifierPing, Modifier2: 1}), true

@@ -17,14 +17,19 @@ const maxVars = math.MaxUint16
 
 // PacketHeader is the four bytes before a packet.
 type PacketHeader struct {
-	Modifier1 uint8  // what the packet is: ModifierWSGI and its like
-	Size      uint16 // of the vars that follow, in bytes; little-endian
-	Modifier2 uint8  // its meaning depends on Modifier1
+	// Modifier1 says what the packet is.
+	Modifier1 Modifier
+
+	// Size is the number of bytes that follow. It is little-endian on the wire.
+	Size uint16
+
+	// Modifier2 has a meaning that depends on Modifier1.
+	Modifier2 uint8
 }
 
 // AppendHeader appends h.
 func AppendHeader(dst []byte, h PacketHeader) []byte {
-	return append(dst, h.Modifier1, byte(h.Size), byte(h.Size>>8), h.Modifier2)
+	return append(dst, byte(h.Modifier1), byte(h.Size), byte(h.Size>>8), h.Modifier2)
 }
 
 // ConsumeHeader reads a packet's header from the start of b. n is its size, 0 if b holds only a part of one.
@@ -32,7 +37,7 @@ func ConsumeHeader(b []byte) (h PacketHeader, n int) {
 	if len(b) < headerSize {
 		return PacketHeader{}, 0
 	}
-	return PacketHeader{Modifier1: b[0], Size: binary.LittleEndian.Uint16(b[1:]), Modifier2: b[3]}, headerSize
+	return PacketHeader{Modifier1: Modifier(b[0]), Size: binary.LittleEndian.Uint16(b[1:]), Modifier2: b[3]}, headerSize
 }
 
 // AppendParam appends a var: the length of its name in two bytes, little-endian, the name, and the same of its value. An
@@ -123,18 +128,19 @@ func AppendRequest(dst []byte, r *gateway.Request) ([]byte, error) { return appe
 
 // appendRequest is AppendRequest with the pairs of env in the place of those of r that have the same name.
 func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, error) {
+	body, length := params.Body(r.Body, r.ContentLength)
 	switch {
-	case r.Role > 1:
+	case r.Role > gateway.RoleResponder:
 		return dst, fmt.Errorf("uwsgi: role %v: %w", r.Role, gateway.ErrParam)
-	case r.ContentLength < 0 && r.Body != nil:
+	case length < 0 && body != nil:
 		return dst, fmt.Errorf("uwsgi: %w", gateway.ErrLengthRequired)
 	}
-	head, err := params.NewHead((*pairs.List)(&r.Params), env, r.ContentLength, r.Body != nil)
+	head, err := params.NewHead((*pairs.List)(&r.Params), env, body, length)
 	if err != nil {
 		return dst, fmt.Errorf("uwsgi: %w", err)
 	}
 	start := len(dst)
-	b := AppendHeader(dst, PacketHeader{Modifier1: r.Modifier1, Modifier2: r.Modifier2})
+	b := AppendHeader(dst, PacketHeader{Modifier1: Modifier(r.Modifier1), Modifier2: r.Modifier2})
 	for name, value, ok := head.Next(); ok; name, value, ok = head.Next() {
 		if len(b)-start-headerSize+pairSize(name, value) > maxVars { // rule F16
 			return dst, fmt.Errorf("uwsgi: vars of more than %d bytes: %w", maxVars, gateway.ErrTooLarge)

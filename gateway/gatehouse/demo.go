@@ -76,7 +76,7 @@ func (a address) listen(h gateway.Handler) (server, net.Listener, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := fastcgi.Listen(a.addr, 0o600)
+	l, err := (&fastcgi.Server{SocketMode: 0o600}).Listen(a.addr)
 	return s, l, err
 }
 

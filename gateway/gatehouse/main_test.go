@@ -240,7 +240,7 @@ func refusing(t *testing.T) string {
 				return
 			}
 			fastcgi.NewReader(c).ReadRequest(new(gateway.Request))
-			b, _ := fastcgi.AppendEnd(nil, 1, fastcgi.End{Status: fastcgi.Overloaded})
+			b, _ := fastcgi.AppendEnd(nil, 1, fastcgi.End{Status: fastcgi.StatusOverloaded})
 			c.Write(b)
 			c.Close()
 		}

@@ -80,7 +80,7 @@ func quit(c client) {
 func (a address) client(o clientOptions) (client, error) {
 	switch a.protocol {
 	case "fastcgi":
-		return &fastcgi.Client{Addr: a.addr, Env: o.env, MaxIdle: o.keep, MaxConns: o.maxConns, Stderr: o.stderr, Dial: o.dial}, nil
+		return &fastcgi.Client{Addr: a.addr, Env: o.env, MaxIdleConns: o.keep, MaxConns: o.maxConns, Stderr: o.stderr, Dial: o.dial}, nil
 	case "scgi":
 		return &scgi.Client{Addr: a.addr, Env: o.env, MaxConns: o.maxConns, Dial: o.dial}, nil
 	case "uwsgi":

@@ -147,7 +147,7 @@ func (o *proxyFlags) serveHTTP(ctx context.Context, addr string, stdout io.Write
 }
 
 func listen(addr string) (net.Listener, error) {
-	l, err := fastcgi.Listen(addr, 0)
+	l, err := new(fastcgi.Server).Listen(addr)
 	if err != nil {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "fastcgi: "))
 	}

@@ -234,7 +234,7 @@ func TestMappingConformance(t *testing.T) {
 		absent(t, got, "AUTH_TYPE", "REMOTE_USER")
 		r := get("/")
 		r = r.WithContext(gatewayhttp.WithParam(gatewayhttp.WithParam(r.Context(), "REMOTE_USER", "old"), "REMOTE_USER", "ali"))
-		if got := params(t, wsgi, r); got["REMOTE_USER"] != "ali" || gatewayhttp.Param(r, "REMOTE_USER") != "ali" || gatewayhttp.Param(r, "X") != "" {
+		if got := params(t, wsgi, r); got["REMOTE_USER"] != "ali" || gatewayhttp.ContextParam(r, "REMOTE_USER") != "ali" || gatewayhttp.ContextParam(r, "X") != "" {
 			t.Errorf("%v", got)
 		}
 	})
@@ -445,7 +445,7 @@ func TestRequestConformance(t *testing.T) {
 // serve starts h behind a FastCGI server and returns a client of it.
 func serve(t testing.TB, h http.Handler) *fastcgi.Client {
 	t.Helper()
-	c := &fastcgi.Client{Addr: gatewaytest.Start(t, &fastcgi.Server{Handler: gatewayhttp.Handler(h), Logger: quiet, Interim: true}), MaxIdle: 2, Logger: quiet}
+	c := &fastcgi.Client{Addr: gatewaytest.Start(t, &fastcgi.Server{Handler: gatewayhttp.Handler(h), Logger: quiet, SendInterim: true}), MaxIdleConns: 2, Logger: quiet}
 	t.Cleanup(func() { c.Close() })
 	return c
 }
@@ -656,7 +656,7 @@ func TestHandlerConformance(t *testing.T) {
 	})
 	t.Run("a request that is kept shows nothing of the next", func(t *testing.T) {
 		var kept []*http.Request
-		c := &fastcgi.Client{MaxIdle: 1, Addr: gatewaytest.Start(t, &fastcgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		c := &fastcgi.Client{MaxIdleConns: 1, Addr: gatewaytest.Start(t, &fastcgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			hr, err := gatewayhttp.NewRequest(r.Context(), r)
 			kept = append(kept, hr)
 			return err
@@ -845,7 +845,7 @@ func TestFrontConformance(t *testing.T) {
 			b, _ := io.ReadAll(r.Body)
 			fmt.Fprintf(w, "%d %s", r.ContentLength, b)
 		}))
-		for policy, expect := range map[gatewayhttp.BodyPolicy]string{gatewayhttp.Spool: "5 hello", gatewayhttp.Refuse: "411", gatewayhttp.Stream: "411"} {
+		for policy, expect := range map[gatewayhttp.BodyPolicy]string{gatewayhttp.SpoolUnknownBody: "5 hello", gatewayhttp.RefuseUnknownBody: "411", gatewayhttp.StreamBody: "411"} {
 			s := httptest.NewServer(&gatewayhttp.Proxy{Backend: c, Mapping: &gatewayhttp.Mapping{Body: policy}, Logger: quiet})
 			req, _ := http.NewRequest("POST", s.URL, struct{ io.Reader }{strings.NewReader("hello")})
 			req.Header.Set("Expect", "100-continue")
@@ -1068,7 +1068,7 @@ func TestFrontConformance(t *testing.T) {
 				}()
 			}
 		}()
-		backend := &fastcgi.Client{Addr: l.Addr().String(), MaxIdle: 1}
+		backend := &fastcgi.Client{Addr: l.Addr().String(), MaxIdleConns: 1}
 		defer backend.Close()
 		client := &http.Client{Transport: &gatewayhttp.Transport{Backend: backend}}
 		for range 2 {

@@ -272,7 +272,7 @@ func TestFrontEdges(t *testing.T) {
 			return w.Code, w.Body.String()
 		}
 		for policy, want := range map[gatewayhttp.BodyPolicy]string{
-			gatewayhttp.Spool: "200 5 hello <nil>", gatewayhttp.Stream: "200 -1 hello <nil>", gatewayhttp.Refuse: "411 Length Required\n",
+			gatewayhttp.SpoolUnknownBody: "200 5 hello <nil>", gatewayhttp.StreamBody: "200 -1 hello <nil>", gatewayhttp.RefuseUnknownBody: "411 Length Required\n",
 		} {
 			if status, body := post(&gatewayhttp.Mapping{Body: policy}); fmt.Sprint(status, " ", body) != want {
 				t.Errorf("policy %d: %d %q", policy, status, body)

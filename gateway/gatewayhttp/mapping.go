@@ -36,13 +36,24 @@ type Mapping struct {
 	Spool   gateway.Spool // its limits; Backend is not used
 }
 
-// BodyPolicy is for a body of unknown length.
+// BodyPolicy says what a Proxy or a Transport does with the bodies of requests.
 type BodyPolicy uint8
 
 const (
-	Spool  BodyPolicy = iota // read it to its end first, into memory and a temporary file
-	Refuse                   // gateway.ErrLengthRequired, 411
-	Stream                   // send it without a length: for peers known to take that, with fastcgi.Client.UnknownLength
+	// SpoolUnknownBody reads a body of unknown length to its end before the backend is called: into memory and then into a
+	// temporary file. A body whose length is known is passed on as it arrives.
+	SpoolUnknownBody BodyPolicy = iota
+
+	// SpoolBody reads every body to its end before the backend is called, as nginx does by default, so that a slow client
+	// does not occupy a worker. Use it in front of applications whose workers take one request at a time.
+	SpoolBody
+
+	// RefuseUnknownBody refuses a body of unknown length with gateway.ErrLengthRequired, status 411.
+	RefuseUnknownBody
+
+	// StreamBody passes every body on as it arrives, one of unknown length without a length. The backend must support
+	// that, as fastcgi.Client does with UnknownLength.
+	StreamBody
 )
 
 var noMapping Mapping
@@ -78,8 +89,8 @@ func WithParam(ctx context.Context, name, value string) context.Context {
 	return context.WithValue(ctx, extraKey{}, &extra{name, value, before})
 }
 
-// Param is the value that WithParam gave r, "" if none.
-func Param(r *http.Request, name string) string {
+// ContextParam returns the value that WithParam gave the param of that name, or "".
+func ContextParam(r *http.Request, name string) string {
 	for e, _ := r.Context().Value(extraKey{}).(*extra); e != nil; e = e.before {
 		if e.name == name {
 			return e.value
@@ -375,19 +386,30 @@ func (m *Mapping) request(req *gateway.Request, r *http.Request) error {
 	if r.GetBody != nil && req.Body != nil {
 		req.GetBody = func() (io.Reader, error) { return r.GetBody() }
 	}
-	if req.ContentLength < 0 && m.Body == Refuse {
+	if req.ContentLength < 0 && m.Body == RefuseUnknownBody {
 		return fmt.Errorf("gatewayhttp: %w", gateway.ErrLengthRequired)
 	}
 	return nil
 }
 
-// backend is b, behind a spool if bodies of unknown length are to get one.
+// Request returns the request that a Proxy would send for r, for tests and for programs between a Proxy and a client. Its
+// Body reads r.Body. Errors are those of AddParams, and gateway.ErrLengthRequired where Body refuses the request.
+func (m *Mapping) Request(r *http.Request) (*gateway.Request, error) {
+	req := new(gateway.Request)
+	if err := m.request(req, r); err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// backend returns b, behind a Spool if the body of req is to be read first.
 func (m *Mapping) backend(b gateway.RoundTripper, req *gateway.Request) gateway.RoundTripper {
 	m = m.orZero()
-	if req.ContentLength >= 0 || m.Body != Spool {
+	unknown := req.ContentLength < 0 && m.Body == SpoolUnknownBody
+	if !unknown && m.Body != SpoolBody {
 		return b
 	}
 	s := m.Spool
-	s.Backend = b
+	s.Backend, s.All = b, m.Body == SpoolBody
 	return &s
 }

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,24 +33,6 @@ type Proxy struct {
 	ErrorHandler   func(http.ResponseWriter, *http.Request, error) // of a request that has no answer; nil stands for Status and Logger
 	LocalRedirect  http.Handler                                    // serves what a Location with a path and nothing else asks for, RFC 3875 section 6.2.2; nil passes it on, as a 302
 	Logger         *slog.Logger                                    // nil stands for slog.Default
-}
-
-// errorStatus is gateway.ErrorStatus, and 404 for a script that does not exist (a socket that does not is another
-// matter), 413 for a body over the limit of an http.MaxBytesReader.
-func errorStatus(err error) int {
-	if _, asked := errors.AsType[*gateway.Error](err); !asked && errors.Is(err, fs.ErrNotExist) {
-		return http.StatusNotFound
-	}
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return http.StatusRequestEntityTooLarge
-	}
-	if fault, ok := errors.AsType[*clientFault](err); ok {
-		if errors.Is(fault, os.ErrDeadlineExceeded) {
-			return http.StatusRequestTimeout
-		}
-		return http.StatusBadRequest
-	}
-	return gateway.ErrorStatus(err)
 }
 
 // ServeHTTP passes r to the backend and its answer to w.
@@ -147,11 +127,13 @@ func (p *Proxy) join(x *crossing, w http.ResponseWriter, r *http.Request) {
 	tunnel.Join(upgrade.NewStream(conn, bytes.Clone(early), nil), back)
 }
 
-// clientFault is an error of reading the client's body, so that it is not taken for the backend's.
-type clientFault struct{ err error }
-
-func (f *clientFault) Error() string { return "client's body: " + f.err.Error() }
-func (f *clientFault) Unwrap() error { return f.err }
+// clientError returns an error of reading the client's body so that it is not taken for the backend's.
+func clientError(err error) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return fmt.Errorf("%w: %w", gateway.ErrBodyTooLarge, err)
+	}
+	return fmt.Errorf("%w: %w", gateway.ErrRequestBody, err)
+}
 
 // clientBody is a client's body: it marks its errors, and nothing reads it when the handler has returned.
 type clientBody struct {
@@ -170,7 +152,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	b.ended = b.ended || err == io.EOF
 	if err != nil && err != io.EOF {
-		err = &clientFault{err}
+		err = clientError(err)
 	}
 	return n, err
 }
@@ -224,7 +206,7 @@ func setLength(header http.Header, res *gateway.Response) {
 
 func (p *Proxy) roundTrip(x *crossing, w http.ResponseWriter, r *http.Request) error {
 	if err := p.Mapping.request(&x.req, r); err != nil {
-		return err
+		return &gateway.Error{Phase: gateway.PhaseRequest, Err: err}
 	}
 	if x.req.Body != nil {
 		x.body = &clientBody{r: x.req.Body}
@@ -255,7 +237,7 @@ func (p *Proxy) handleError(w http.ResponseWriter, r *http.Request, err error) {
 		p.ErrorHandler(w, r, err)
 		return
 	}
-	status := errorStatus(err)
+	status := gateway.ErrorStatus(err)
 	if !errors.Is(err, context.Canceled) && status >= 500 {
 		p.logger().Warn("no answer", "status", status, "error", err)
 	}

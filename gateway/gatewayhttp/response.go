@@ -70,7 +70,9 @@ type Transport struct {
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := &exchange{body: r.Body}
 	err := t.Mapping.request(&x.req, r)
-	if err == nil {
+	if err != nil {
+		err = &gateway.Error{Phase: gateway.PhaseRequest, Err: err}
+	} else {
 		x.req.Interim = traceInterim(r.Context())
 		err = t.Mapping.backend(t.Backend, &x.req).RoundTrip(r.Context(), &x.req, &x.res)
 	}

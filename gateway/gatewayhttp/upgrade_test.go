@@ -286,7 +286,7 @@ func TestHijackConn(t *testing.T) {
 			addr += " " + b.Addr
 		} else {
 			path := "unix:" + t.TempDir() + "/s"
-			l, err := scgi.Listen(path, 0)
+			l, err := new(scgi.Server).Listen(path)
 			if err != nil {
 				t.Fatal(err)
 			}

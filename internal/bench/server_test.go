@@ -87,7 +87,7 @@ func exchange(b *testing.B, serve func(net.Listener), body []byte) {
 	}
 	defer l.Close()
 	go serve(l)
-	c := &fastcgi.Client{Addr: "unix:" + l.Addr().String(), MaxIdle: 1}
+	c := &fastcgi.Client{Addr: "unix:" + l.Addr().String(), MaxIdleConns: 1}
 	defer c.Close()
 	req := request()
 	var res gateway.Response

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/sockets"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Counters are those of a client's Stats.
@@ -68,10 +69,7 @@ type Dialer struct {
 
 // NewDialer takes what a client's fields say of its backend.
 func NewDialer(addr string, dial func(ctx context.Context) (net.Conn, error), timeout time.Duration) (d Dialer, err error) {
-	if timeout <= 0 {
-		timeout = 5 * time.Second
-	}
-	d = Dialer{Dial: dial, Timeout: timeout}
+	d = Dialer{Dial: dial, Timeout: stream.Timeout(timeout, 5*time.Second)}
 	if dial == nil {
 		d.Network, d.Address, err = sockets.Network(addr)
 	}
@@ -80,8 +78,11 @@ func NewDialer(addr string, dial func(ctx context.Context) (net.Conn, error), ti
 
 // Connect dials.
 func (d *Dialer) Connect(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
-	defer cancel()
+	if d.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.Timeout)
+		defer cancel()
+	}
 	if d.Dial != nil {
 		return d.Dial(ctx) // rule F21
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
@@ -88,14 +89,15 @@ func (c *Client) Stats() gateway.Stats { return c.count.Stats(c.pool.Counts()) }
 // prepare checks and writes down all that can be before there is a connection.
 func (x *exchange) prepare(r *gateway.Request) error {
 	c := x.client
+	x.body, x.length = params.Body(r.Body, r.ContentLength)
 	switch {
 	case c.fault != nil:
 		return c.fault
-	case r.Role > 1:
+	case r.Role > gateway.RoleResponder:
 		return fmt.Errorf("%s: role %v: %w", c.Protocol, r.Role, gateway.ErrParam)
-	case r.ContentLength < 0 && r.Body != nil:
+	case x.length < 0 && x.body != nil:
 		return fmt.Errorf("%s: %w", c.Protocol, gateway.ErrLengthRequired)
-	case r.ContentLength > 0 && r.Body == nil:
+	case x.length > 0 && x.body == nil:
 		return stream.ErrShortBody
 	}
 	x.head, _ = c.heads.Get().(*[]byte)
@@ -128,7 +130,7 @@ func (x *exchange) roundTrip(r *gateway.Request, res *gateway.Response) (gateway
 	}
 	c.count.Dialed()
 	x.attach(conn)
-	if err := x.send(r); err != nil {
+	if err := x.send(); err != nil {
 		return x.phase(gateway.PhaseRequest), err
 	}
 	if err := x.readHead(r, res); err != nil {

@@ -29,6 +29,8 @@ type exchange struct {
 	x        gateway.Exchange
 	head     *[]byte // the memory of the request's head
 	headSize int
+	body     io.Reader // the request's; nil if there is none
+	length   int64     // of body
 	res      *gateway.Response
 
 	rmu    sync.Mutex // held while the answer is read or closed
@@ -63,19 +65,19 @@ func (x *exchange) attach(conn Conn) {
 
 // send sends the request, or begins to. A connection that takes no more may still hold an answer, so that is no error
 // yet; one of the body is, and so is a connection that takes nothing for the SendTimeout.
-func (x *exchange) send(r *gateway.Request) error {
-	if r.Body != nil && !stream.SmallMemory(r.Body) {
-		x.up.Start(stream.InMemory(r.Body))
-		go x.sendBody(r.Body, r.ContentLength)
+func (x *exchange) send() error {
+	if x.body != nil && !stream.SmallMemory(x.body) {
+		x.up.Start(stream.InMemory(x.body))
+		go x.sendBody()
 		return nil
 	}
-	x.sentAll(stream.WriteBody(&x.out, r.Body, r.ContentLength))
+	x.sentAll(stream.WriteBody(&x.out, x.body, x.length))
 	return x.up.Fault()
 }
 
 // sendBody sends the request in a goroutine of its own.
-func (x *exchange) sendBody(body io.Reader, length int64) {
-	if x.sentAll(stream.WriteBody(&x.out, body, length)) {
+func (x *exchange) sendBody() {
+	if x.sentAll(stream.WriteBody(&x.out, x.body, x.length)) {
 		x.c.Close()
 	}
 }

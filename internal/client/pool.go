@@ -18,7 +18,7 @@ type Closer interface {
 type Pool[C Closer] struct {
 	Max     int           // connections at once; 0 stands for no bound
 	MaxIdle int           // connections kept; 0 stands for none
-	MaxAge  time.Duration // how long one is kept idle
+	MaxAge  time.Duration // how long one is kept idle; 0 means no limit
 
 	mu      sync.Mutex
 	open    int
@@ -99,9 +99,11 @@ func (p *Pool[C]) Put(c C) {
 		return
 	}
 	p.idle = append(p.idle, kept[C]{c, time.Now()})
-	if p.timer == nil {
+	switch {
+	case p.MaxAge <= 0:
+	case p.timer == nil:
 		p.timer = time.AfterFunc(p.MaxAge, p.expire)
-	} else if len(p.idle) == 1 {
+	case len(p.idle) == 1:
 		p.timer.Reset(p.MaxAge)
 	}
 }

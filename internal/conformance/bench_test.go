@@ -140,7 +140,7 @@ func benchClient(b *testing.B, protocol, lib string, tally *tally) gateway.Round
 	dial := tally.dial(addr)
 	switch protocol {
 	case "fastcgi":
-		c := &fastcgi.Client{Dial: dial, MaxIdle: 1, Logger: quiet}
+		c := &fastcgi.Client{Dial: dial, MaxIdleConns: 1, Logger: quiet}
 		b.Cleanup(func() { c.Close() })
 		return c
 	case "scgi":

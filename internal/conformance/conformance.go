@@ -314,6 +314,9 @@ func bodies(t *testing.T, p Protocol) {
 			for name, src := range map[string]io.Reader{
 				"in memory": bytes.NewReader(body[:size]), "streamed": struct{ io.Reader }{bytes.NewReader(body[:size])},
 			} {
+				if size == 0 && name == "streamed" {
+					continue // its length is unknown
+				}
 				r := request("POST", "/", "")
 				r.Body, r.ContentLength, r.GetBody = src, int64(size), nil
 				if o := Ask(t, c, r); o.Err != nil || o.Body != string(body[:size]) || o.Res.Header.Get("X-Length") != fmt.Sprint(size) {
@@ -322,6 +325,34 @@ func bodies(t *testing.T, p Protocol) {
 			}
 		})
 	}
+	t.Run("requests without a body", func(t *testing.T) {
+		for name, none := range map[string]io.Reader{
+			"nil": nil, "NoBody": gateway.NoBody, "empty in memory": new(bytes.Buffer),
+		} {
+			r := request("GET", "/", "")
+			r.Body, r.ContentLength, r.GetBody = none, 0, nil
+			if o := Ask(t, c, r); o.Err != nil || o.Body != "" || o.Res.Header.Get("X-Length") != "0" {
+				t.Errorf("%s: %q, X-Length %s, %v", name, o.Body, o.Res.Header.Get("X-Length"), o.Err)
+			}
+		}
+	})
+	t.Run("bodies whose length is not set", func(t *testing.T) {
+		for name, src := range map[string]io.Reader{
+			"bytes.Reader": bytes.NewReader(body[:1000]), "bytes.Buffer": bytes.NewBuffer(body[:1000:1000]),
+			"strings.Reader": strings.NewReader(string(body[:1000])),
+		} {
+			r := request("POST", "/", "")
+			r.Body, r.ContentLength, r.GetBody = src, 0, nil
+			if o := Ask(t, c, r); o.Err != nil || o.Body != string(body[:1000]) || o.Res.Header.Get("X-Length") != "1000" {
+				t.Errorf("%s: %d bytes, X-Length %s, %v", name, len(o.Body), o.Res.Header.Get("X-Length"), o.Err)
+			}
+		}
+		r := request("POST", "/", "")
+		r.Body, r.ContentLength, r.GetBody = struct{ io.Reader }{bytes.NewReader(body[:1000])}, 0, nil
+		if o := Ask(t, c, r); !errors.Is(o.Err, gateway.ErrLengthRequired) {
+			t.Errorf("another reader: %v", o.Err)
+		}
+	})
 	t.Run("a body that is not read [145 222]", func(t *testing.T) {
 		c := p.Serve(t, "answers")
 		for range 3 {

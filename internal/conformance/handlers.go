@@ -21,16 +21,13 @@ var Handlers = map[string]gateway.Handler{
 
 // echo answers with the body, once it has read all of it.
 func echo(w gateway.ResponseWriter, r *gateway.Request) error {
-	var body []byte
-	if r.Body != nil {
-		var err error
-		if body, err = io.ReadAll(r.Body); err != nil {
-			return err
-		}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("X-Length", fmt.Sprint(r.ContentLength))
-	_, err := w.Write(body)
+	_, err = w.Write(body)
 	return err
 }
 

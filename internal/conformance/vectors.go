@@ -51,7 +51,7 @@ func readRequests(r Reader) (read []string, err error) {
 			return read, err
 		}
 		line := fmt.Sprintf("%s %q, %d params, length %d", req.Method(), req.URI(), req.Params.Len(), req.ContentLength)
-		if req.Body == nil {
+		if req.Body == gateway.NoBody {
 			read = append(read, line)
 			continue
 		}

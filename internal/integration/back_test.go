@@ -258,7 +258,7 @@ func TestPHPChildrenExhausted(t *testing.T) {
 
 func TestPHPRecycling(t *testing.T) {
 	socket, root := startPHP(t, 2, "pm.max_requests = 5")
-	c := &fastcgi.Client{Addr: "unix:" + socket, MaxIdle: 2}
+	c := &fastcgi.Client{Addr: "unix:" + socket, MaxIdleConns: 2}
 	url := site(t, c, &gatewayhttp.Mapping{Root: root}) + "/index.php"
 	for i := range 60 {
 		res, _, err := do("GET", url+"/dump", nil, nil)
@@ -312,7 +312,7 @@ func TestLibfcgi(t *testing.T) {
 	for _, keep := range []int{0, 2} {
 		sock := fmt.Sprintf("%s/app%d.sock", dir, keep)
 		integration.Start(t, dir, sock, spawn, "-n", "-s", sock, "-M", "0666", "--", dir+"/app")
-		testApplication(t, &fastcgi.Client{Addr: "unix:" + sock, MaxIdle: keep, Multiplex: keep > 0, Logger: quiet}, 7)
+		testApplication(t, &fastcgi.Client{Addr: "unix:" + sock, MaxIdleConns: keep, Logger: quiet}, 7)
 	}
 }
 
@@ -342,7 +342,7 @@ func TestPerl(t *testing.T) {
 	script := integration.Write(t, dir, "app.pl", perlProgram)
 	sock := dir + "/app.sock"
 	integration.Start(t, dir, sock, spawn, "-n", "-s", sock, "-M", "0666", "--", perl, script)
-	testApplication(t, &fastcgi.Client{Addr: "unix:" + sock, MaxIdle: 1, Logger: quiet}, 0)
+	testApplication(t, &fastcgi.Client{Addr: "unix:" + sock, MaxIdleConns: 1, Logger: quiet}, 0)
 }
 
 // cgiScript reads all of the body before it answers: fcgiwrap writes a script's input before it reads its output, and
@@ -361,7 +361,7 @@ func TestFcgiwrap(t *testing.T) {
 	sock := dir + "/wrap.sock"
 	integration.Start(t, dir, sock, wrap, "-f", "-s", "unix:"+sock)
 	testApplication(t, &fastcgi.Client{
-		Addr: "unix:" + sock, MaxIdle: 1, Logger: quiet, Env: []string{"SCRIPT_FILENAME=" + script},
+		Addr: "unix:" + sock, MaxIdleConns: 1, Logger: quiet, Env: []string{"SCRIPT_FILENAME=" + script},
 	}, 0)
 }
 

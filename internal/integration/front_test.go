@@ -247,7 +247,7 @@ func serve(t *testing.T, dir string) (socket string) {
 	t.Helper()
 	socket = filepath.Join(dir, "app.sock")
 	s := &fastcgi.Server{Handler: gatewayhttp.Handler(app()), SocketMode: 0o666, Logger: quiet}
-	l, err := fastcgi.Listen("unix:"+socket, s.SocketMode)
+	l, err := s.Listen("unix:" + socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,7 +441,7 @@ hosts:
 
 // gate is an authorizer that lets in who has the right password, or asks for none.
 var gate = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
-	if r.Role != fastcgi.Authorizer || r.Body != nil {
+	if r.Role != gateway.RoleAuthorizer || r.Body != gateway.NoBody {
 		return fmt.Errorf("role %v, body %v", r.Role, r.Body)
 	}
 	password, _ := r.Params.Lookup("REMOTE_PASSWD")

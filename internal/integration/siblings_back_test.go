@@ -331,7 +331,7 @@ my $app = sub {
 `)
 	integration.Start(t, dir, dir+"/u.sock", program, "--plugins", "psgi", "--uwsgi-socket", dir+"/u.sock", "--chmod-socket=666", "--psgi", app, "--disable-logging", "--buffer-size", "65535")
 	r := gatewaytest.NewRequest("POST", "/echo", tenMiB[:100000])
-	r.Modifier1 = uwsgi.ModifierPSGI
+	r.Modifier1 = uint8(uwsgi.ModifierPSGI)
 	testEcho(t, &uwsgi.Client{Addr: "unix:" + dir + "/u.sock"}, r, tenMiB[:100000])
 }
 

@@ -69,12 +69,12 @@ func serveSiblings(t *testing.T, dir string) {
 	h := gatewayhttp.Handler(mux)
 	s := &scgi.Server{Handler: h, SocketMode: 0o666, Logger: quiet}
 	u := &uwsgi.Server{Handler: h, SocketMode: 0o666, Logger: quiet}
-	l, err := scgi.Listen("unix:"+dir+"/scgi.sock", 0o666)
+	l, err := (&scgi.Server{SocketMode: 0o666}).Listen("unix:" + dir + "/scgi.sock")
 	if err != nil {
 		t.Fatal(err)
 	}
 	go s.Serve(l)
-	if l, err = uwsgi.Listen("unix:"+dir+"/uwsgi.sock", 0o666); err != nil {
+	if l, err = (&uwsgi.Server{SocketMode: 0o666}).Listen("unix:" + dir + "/uwsgi.sock"); err != nil {
 		t.Fatal(err)
 	}
 	go u.Serve(l)

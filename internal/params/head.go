@@ -3,6 +3,7 @@ package params
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -21,8 +22,8 @@ type Head struct {
 var noEnv pairs.List
 
 // NewHead checks list by the rules of a head to be sent. The pairs of env, which may be nil, replace those of list that
-// have the same name. CONTENT_LENGTH is length, and is left out if that is -1 and there is a body.
-func NewHead(list, env *pairs.List, length int64, hasBody bool) (Head, error) {
+// have the same name. CONTENT_LENGTH is length, the length of body, and is left out if that is -1 and body is not nil.
+func NewHead(list, env *pairs.List, body io.Reader, length int64) (Head, error) {
 	repeats, err := Send(list)
 	if err != nil {
 		return Head{}, err
@@ -38,7 +39,7 @@ func NewHead(list, env *pairs.List, length int64, hasBody bool) (Head, error) {
 	if env == nil {
 		env = &noEnv
 	}
-	if !hasBody {
+	if body == nil {
 		length = max(length, 0)
 	}
 	return Head{list: list, env: env, length: length}, nil

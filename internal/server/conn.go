@@ -238,6 +238,7 @@ func (c *conn) start() {
 	defer c.mu.Unlock()
 	c.req.Peer, c.req.Local = sockets.AddrPort(c.c.RemoteAddr()), sockets.AddrPort(c.c.LocalAddr())
 	c.req.SetContextSource(&c.source)
+	c.req.Body = gateway.NoBody
 	if c.left = c.req.ContentLength; c.left > 0 {
 		c.req.Body = &c.body
 	}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/internal/sockets"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Listen opens a listener on an address of package sock. protocol is for errors.
@@ -26,7 +26,7 @@ type Runner interface {
 	Shutdown(ctx context.Context) error
 }
 
-// Run serves l until ctx is done, then shuts s down within timeout, 30 s if that is 0.
+// Run serves l until ctx is done, then shuts s down within timeout: zero means 30 seconds, a negative value no limit.
 func Run(ctx context.Context, s Runner, l net.Listener, timeout time.Duration) error {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
@@ -35,7 +35,11 @@ func Run(ctx context.Context, s Runner, l net.Listener, timeout time.Duration) e
 		return err
 	case <-ctx.Done():
 	}
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(timeout, 30*time.Second))
-	defer cancel()
-	return s.Shutdown(limit)
+	ctx = context.WithoutCancel(ctx)
+	if d := stream.Timeout(timeout, 30*time.Second); d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	return s.Shutdown(ctx)
 }

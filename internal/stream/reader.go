@@ -44,6 +44,7 @@ func (r *Reader) ReadRequest(req *gateway.Request, readHead func(in *Input, req 
 		req.Reset()
 		return err
 	}
+	req.Body = gateway.NoBody
 	if r.body.Left = req.ContentLength; r.body.Left > 0 {
 		req.Body = &r.body
 	}

@@ -12,21 +12,21 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// Direct is Proxy's inverse: a RoundTripper that calls h in this process, for routing and tests. h runs in a goroutine
+// InProcess is Proxy's inverse: a RoundTripper that calls h in this process, for routing and tests. h runs in a goroutine
 // of its own, on a copy of the request to which the rules of a received head have been applied; its context is done
 // when ctx is or when the answer's Body is closed, and from then on it can neither read the request's body nor write to
 // Stderr, but for a call that has begun. The lengths of both bodies are held to as on a wire. Interim answers and upgrades
 // are not carried.
-func Direct(h Handler) RoundTripper { return direct{h} }
+func InProcess(h Handler) RoundTripper { return inProcess{h} }
 
-type direct struct{ h Handler }
+type inProcess struct{ h Handler }
 
-func (d direct) RoundTrip(ctx context.Context, r *Request, res *Response) error {
+func (d inProcess) RoundTrip(ctx context.Context, r *Request, res *Response) error {
 	res.Reset()
 	if ctx.Err() != nil {
 		return &Error{Phase: PhaseWait, Err: context.Cause(ctx)}
 	}
-	w, err := newDirectWriter(ctx, r)
+	w, err := newInProcessWriter(ctx, r)
 	if err != nil {
 		return &Error{Phase: PhaseRequest, Err: err}
 	}
@@ -43,7 +43,7 @@ func (d direct) RoundTrip(ctx context.Context, r *Request, res *Response) error 
 	}
 	res.Status, res.ContentLength = w.sent.Status, w.sent.ContentLength
 	res.Header.CopyFrom(&w.sent.Header)
-	b := &directBody{w: w, res: res, left: res.ContentLength}
+	b := &inProcessBody{w: w, res: res, left: res.ContentLength}
 	if r.Method() == "HEAD" || res.Status == 204 || res.Status == 304 {
 		b.left = -1
 	}
@@ -52,8 +52,8 @@ func (d direct) RoundTrip(ctx context.Context, r *Request, res *Response) error 
 	return nil
 }
 
-// directWriter is a ResponseWriter whose answer is read in the same process.
-type directWriter struct {
+// inProcessWriter is a ResponseWriter whose answer is read in the same process.
+type inProcessWriter struct {
 	WriterBase
 	ctx       context.Context
 	cancel    context.CancelFunc
@@ -68,20 +68,22 @@ type directWriter struct {
 	committed chan struct{} // closed when sent and early are settled
 }
 
-func newDirectWriter(ctx context.Context, r *Request) (*directWriter, error) {
+func newInProcessWriter(ctx context.Context, r *Request) (*inProcessWriter, error) {
 	if _, err := params.Send(r.Params.list()); err != nil {
 		return nil, err
 	}
-	w := &directWriter{committed: make(chan struct{})}
+	w := &inProcessWriter{committed: make(chan struct{})}
 	w.req.CopyFrom(r)
 	if err := params.Normalize(w.req.Params.list()); err != nil {
 		return nil, err
 	}
-	if r.Body != nil {
-		w.req.Body = &directInput{w: w, r: r.Body, left: r.ContentLength}
+	body, length := r.body()
+	w.req.Body, w.req.ContentLength = NoBody, max(length, 0)
+	if body != nil {
+		w.req.Body, w.req.ContentLength = &inProcessInput{w: w, r: body, left: length}, length
 	}
 	if r.Data != nil {
-		w.req.Data = &directInput{w: w, r: r.Data, left: -1}
+		w.req.Data = &inProcessInput{w: w, r: r.Data, left: -1}
 	}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	w.pr, w.pw = io.Pipe()
@@ -89,14 +91,14 @@ func newDirectWriter(ctx context.Context, r *Request) (*directWriter, error) {
 	return w, nil
 }
 
-// directInput is a body of the caller's, of left bytes if that is not below 0, until the exchange is over.
-type directInput struct {
-	w    *directWriter
+// inProcessInput is a body of the caller's, of left bytes if that is not below 0, until the exchange is over.
+type inProcessInput struct {
+	w    *inProcessWriter
 	r    io.Reader
 	left int64
 }
 
-func (i *directInput) Read(p []byte) (int, error) {
+func (i *inProcessInput) Read(p []byte) (int, error) {
 	i.w.input.Lock()
 	defer i.w.input.Unlock()
 	if i.w.over.Load() {
@@ -117,16 +119,16 @@ func (i *directInput) Read(p []byte) (int, error) {
 }
 
 // RequestContext is the context that the handler's request has.
-func (w *directWriter) RequestContext() context.Context { return w.ctx }
+func (w *inProcessWriter) RequestContext() context.Context { return w.ctx }
 
 // end takes from the handler what belongs to the caller.
-func (w *directWriter) end() {
+func (w *inProcessWriter) end() {
 	w.over.Store(true)
 	w.cancel()
 	w.pr.Close()
 }
 
-func (w *directWriter) run(h Handler) {
+func (w *inProcessWriter) run(h Handler) {
 	err := errors.New("gateway: handler ended its goroutine")
 	defer func() {
 		if v := recover(); v != nil {
@@ -138,7 +140,7 @@ func (w *directWriter) run(h Handler) {
 }
 
 // settle ends the answer.
-func (w *directWriter) settle(err error) {
+func (w *inProcessWriter) settle(err error) {
 	if err == nil {
 		err = w.commit(200)
 	}
@@ -153,10 +155,10 @@ func (w *directWriter) settle(err error) {
 	}
 }
 
-func (w *directWriter) WriteHeader(status int) { w.commit(status) }
+func (w *inProcessWriter) WriteHeader(status int) { w.commit(status) }
 
 // commit settles the head, once, by the rules of one that is written and read.
-func (w *directWriter) commit(status int) error {
+func (w *inProcessWriter) commit(status int) error {
 	if w.sent.Status != 0 || w.early != nil {
 		return w.early
 	}
@@ -185,7 +187,7 @@ func (w *directWriter) commit(status int) error {
 	return err
 }
 
-func (w *directWriter) Write(p []byte) (int, error) {
+func (w *inProcessWriter) Write(p []byte) (int, error) {
 	if err := w.commit(200); err != nil {
 		return 0, err
 	}
@@ -199,30 +201,30 @@ func (w *directWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (w *directWriter) Flush() error { return w.commit(200) }
+func (w *inProcessWriter) Flush() error { return w.commit(200) }
 
-func (w *directWriter) Stderr() io.Writer { return directStderr{w} }
+func (w *inProcessWriter) Stderr() io.Writer { return inProcessStderr{w} }
 
-type directStderr struct{ w *directWriter }
+type inProcessStderr struct{ w *inProcessWriter }
 
-func (s directStderr) Write(p []byte) (int, error) {
+func (s inProcessStderr) Write(p []byte) (int, error) {
 	if s.w.req.Stderr == nil || s.w.over.Load() {
 		return len(p), nil
 	}
 	return s.w.req.Stderr.Write(p)
 }
 
-func (w *directWriter) SetAppStatus(status uint32) { w.appStatus = status }
+func (w *inProcessWriter) SetAppStatus(status uint32) { w.appStatus = status }
 
-// directBody is the answer's Body.
-type directBody struct {
-	w    *directWriter
+// inProcessBody is the answer's Body.
+type inProcessBody struct {
+	w    *inProcessWriter
 	res  *Response
 	left int64 // of a promised length; -1 for none
 	stop func() bool
 }
 
-func (b *directBody) Read(p []byte) (int, error) {
+func (b *inProcessBody) Read(p []byte) (int, error) {
 	n, err := b.w.pr.Read(p)
 	if b.left >= 0 {
 		n = int(min(int64(n), b.left)) // a longer body is cut
@@ -246,7 +248,7 @@ func (b *directBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *directBody) Close() error {
+func (b *inProcessBody) Close() error {
 	b.stop()
 	b.w.end()
 	return nil

@@ -1,0 +1,38 @@
+package params
+
+import (
+	"bytes"
+	"io"
+	"strings"
+)
+
+// NoBody is the type of gateway.NoBody.
+type NoBody struct{}
+
+func (NoBody) Read([]byte) (int, error)         { return 0, io.EOF }
+func (NoBody) WriteTo(io.Writer) (int64, error) { return 0, nil }
+
+// Body returns the body of a request to be sent, nil if there is none, and its length, -1 if that is unknown. A length of
+// 0 is that of a body in memory, and unknown for any other.
+func Body(body io.Reader, length int64) (io.Reader, int64) {
+	if body == nil || body == (NoBody{}) {
+		return nil, length
+	}
+	if length != 0 {
+		return body, length
+	}
+	switch b := body.(type) {
+	case *bytes.Reader:
+		length = int64(b.Len())
+	case *bytes.Buffer:
+		length = int64(b.Len())
+	case *strings.Reader:
+		length = int64(b.Len())
+	default:
+		return body, -1
+	}
+	if length == 0 {
+		return nil, 0
+	}
+	return body, length
+}
