@@ -121,28 +121,32 @@ const (
 	defaultGrace = 5 * time.Second
 )
 
-// RoundTrip runs the program, sends r and reads the head of its answer into res; see gateway.RoundTripper. Errors are
-// *gateway.Error. Before anything is run (PhaseRequest): gateway.ErrParam, gateway.ErrLengthRequired (ContentLength -1
-// with a body: give it one with gateway.Spool), fs.ErrNotExist for a script that is not there, fs.ErrPermission for one
-// that may not be run. Then: gateway.ErrNoResponse, a program that ends without a byte of output, gateway.ErrTruncated,
-// one that was killed or ends inside the head, gateway.ErrMalformed and gateway.ErrTooLarge, as of
-// gateway.ConsumeResponse.
+// RoundTrip runs the program, sends r and reads the head of the response into res; see
+// gateway.RoundTripper. Errors are *gateway.Error. Before a program is run (PhaseRequest) their
+// causes are gateway.ErrParam, gateway.ErrLengthRequired (a body with a ContentLength of -1; see
+// gateway.Spool), fs.ErrNotExist for a script that does not exist, and fs.ErrPermission for one
+// that must not be run. After that they are gateway.ErrNoResponse if the program ends without a
+// byte of output, gateway.ErrTruncated if it is killed or ends inside the head, and
+// gateway.ErrMalformed and gateway.ErrTooLarge as of gateway.ConsumeResponse.
 //
-// A program that does not read its input, or exits with a status other than 0, has answered all the same; the status is
-// res.AppStatus when Body has given io.EOF, which it does when the program has ended. One that closes its output and goes
-// on is ended after Grace. When ctx is done the program is ended. Close of the Body ends it too.
+// A program that does not read its input, or exits with a status other than 0, has responded all
+// the same. The status is res.AppStatus when Body has returned io.EOF, which it does when the
+// program has ended. A program that closes its output and goes on is ended after Grace. When ctx is
+// done, or when the Body is closed, the program is ended.
 //
-// r.Stderr, if it is set, gets the first 64 KiB of what the program writes to standard error, as they are, from another
-// goroutine, up to the end of Body.
+// r.Stderr, if it is set, receives the first 64 KiB that the program writes to standard error,
+// unchanged, from another goroutine, until the end of Body.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
 	return c.client().RoundTrip(ctx, r, res)
 }
 
-// Stats returns the counters since the first use, and the gauges of now; Dialed counts the programs that were started.
+// Stats returns the counters since the first use, and the current gauges. Dialed counts the
+// programs that were started.
 func (c *Client) Stats() gateway.Stats { return c.client().Stats() }
 
-// Close waits for the programs whose exchange is over and that have not ended: until Grace, after which they are killed.
-// A program should do that before it exits. Exchanges that go on are left alone. The Client can be used again.
+// Close waits for the programs that have not ended although their exchange is over, for at most
+// Grace, after which they are killed. Call it before the process exits. Other exchanges are not
+// affected, and the Client can be used again.
 func (c *Client) Close() error {
 	c.reaper.Wait()
 	return nil

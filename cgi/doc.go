@@ -1,16 +1,16 @@
-// Package cgi is CGI/1.1, RFC 3875: both ends, the script's and the web server's. Its wire is an environment and two
-// pipes, so that Reader and Writer of its siblings are not here.
+// Package cgi implements CGI/1.1, RFC 3875: both ends, the script's and the web server's. The wire
+// of CGI is an environment and two pipes, so there is no Reader and no Writer.
 //
-// It has two floors. The bytes: AppendX and ConsumeX are pure functions over slices, for an environment block
-// (NAME=value and a NUL, as in /proc/self/environ) and for one as os/exec has it. The processes: [Client] is a
-// gateway.RoundTripper that runs a script for each request, [Server] calls a gateway.Handler for the one request that this
-// process was started for.
+// It has two floors. Bytes: AppendX and ConsumeX are pure functions over slices, for an environment
+// block (NAME=value and a NUL, as in /proc/self/environ) and for an environment as in os/exec.
+// Processes: [Client] is a gateway.RoundTripper that runs a script for each request, and [Server]
+// calls a gateway.Handler for the one request that this process was started for.
 //
 // A folder of scripts behind net/http:
 //
 //	site := &gatewayhttp.Proxy{Backend: &cgi.Client{Root: "/usr/lib/cgi-bin"}}
 //
-// A program that is a CGI script or a FastCGI application, as it is started:
+// A program that is a CGI script or a FastCGI application, depending on how it is started:
 //
 //	handler := gatewayhttp.Handler(mux)
 //	if fastcgi.Started() {
@@ -19,5 +19,6 @@
 //		err = (&cgi.Server{Handler: handler}).Serve(ctx)
 //	}
 //
-// Section numbers in this package are those of RFC 3875. Where real peers do otherwise a comment says which.
+// Section numbers in this package are those of RFC 3875. Comments name the real peers that deviate
+// from it.
 package cgi

@@ -17,17 +17,18 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/proc"
 )
 
-// script is the program that answers a request.
+// A script is the program for a request.
 type script struct {
-	file  string // on this machine
+	file  string // its path on this machine
 	name  string // its path below Root, "" if Path names it
-	found bool   // in PATH_INFO: name and info are to be sent in the place of what the request says
-	info  string // what follows it
+	found bool   // in PATH_INFO: name and info replace what the request says
+	info  string // the path after the script
 }
 
 var errNoScript = errors.New("no Path and no Root")
 
-// stillThere looks again, after the wait for a place among MaxProcs, whether the script is what was found.
+// stillThere checks again, after the wait for a place among MaxProcs, that the script is the one
+// that was found.
 func (c *Client) stillThere(j *job) error {
 	if c.Path != "" {
 		return nil
@@ -50,7 +51,7 @@ func (c *Client) script(r *gateway.Request) (script, error) {
 	open := openDir(c.root, c.FollowLinks)
 	root, err := open()
 	if err != nil {
-		return script{}, fmt.Errorf("cgi: Root: %v", err) // not the request's fault: no fs.ErrNotExist
+		return script{}, fmt.Errorf("cgi: Root: %v", err) // not the request's error, so not fs.ErrNotExist
 	}
 	defer root.Close()
 	if name := r.ScriptFilename(); name != "" {
@@ -59,13 +60,13 @@ func (c *Client) script(r *gateway.Request) (script, error) {
 	return c.search(root, r.PathInfo())
 }
 
-// dir is a folder that can be looked into.
+// A dir is a folder whose files can be examined.
 type dir interface {
 	Stat(name string) (fs.FileInfo, error)
 	Close() error
 }
 
-// openDir opens a folder out of which no link leads, or, if links are followed, any.
+// openDir opens a folder. No link leads out of it, unless links are followed.
 func openDir(root string, follow bool) func() (dir, error) {
 	if follow {
 		return func() (dir, error) { return anywhere(root), nil }
@@ -73,7 +74,7 @@ func openDir(root string, follow bool) func() (dir, error) {
 	return func() (dir, error) { return os.OpenRoot(root) } // rule F40
 }
 
-// anywhere is a folder out of which links may lead.
+// anywhere is a folder that links may lead out of.
 type anywhere string
 
 func (a anywhere) Stat(name string) (fs.FileInfo, error) {
@@ -82,7 +83,7 @@ func (a anywhere) Stat(name string) (fs.FileInfo, error) {
 
 func (a anywhere) Close() error { return nil }
 
-// named is the script that SCRIPT_FILENAME names: it must lie below Root.
+// named returns the script that SCRIPT_FILENAME names. It must be below Root.
 func (c *Client) named(root dir, name string) (script, error) {
 	rel, err := filepath.Rel(c.root, filepath.FromSlash(name))
 	if err != nil || !filepath.IsLocal(rel) {
@@ -95,7 +96,8 @@ func (c *Client) named(root dir, name string) (script, error) {
 	return script{file: filepath.Join(c.root, rel), name: "/" + rel}, nil
 }
 
-// search is the first file that a path names, element by element; what follows it is PATH_INFO.
+// search returns the first file that a path names, element by element. The rest of the path is
+// PATH_INFO.
 func (c *Client) search(root dir, info string) (script, error) {
 	for end := 1; end < len(info) && info[0] == '/'; {
 		next := strings.IndexByte(info[end:], '/')
@@ -122,7 +124,7 @@ func (c *Client) search(root dir, info string) (script, error) {
 	return script{}, fmt.Errorf("cgi: no script in the path: %w", fs.ErrNotExist)
 }
 
-// runnable reports whether a file below root may be run.
+// runnable checks that a file below root may be run.
 func runnable(root dir, name string) error {
 	fi, err := root.Stat(name)
 	switch {
@@ -130,13 +132,13 @@ func runnable(root dir, name string) error {
 		return fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
 	case !fi.Mode().IsRegular():
 		return fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
-	case proc.Groups && fi.Mode()&0o111 == 0: // elsewhere a mode says nothing
+	case proc.Groups && fi.Mode()&0o111 == 0: // on other systems the mode says nothing
 		return fmt.Errorf("cgi: script: %w", fs.ErrPermission)
 	}
 	return nil
 }
 
-// environ is the environment for a script.
+// environ returns the environment of a script.
 func (c *Client) environ(r *gateway.Request, s script) ([]string, error) {
 	body, length := params.Body(r.Body, r.ContentLength)
 	head, err := params.NewHead((*pairs.List)(&r.Params), c.env, body, length)
@@ -154,7 +156,7 @@ func (c *Client) environ(r *gateway.Request, s script) ([]string, error) {
 	return c.inherit(env), nil
 }
 
-// replaces reports whether what the request says of the script is not so.
+// replaces reports whether the param is replaced by what is known about the script.
 func (s *script) replaces(name []byte) bool {
 	switch string(name) {
 	case "GATEWAY_INTERFACE":
@@ -165,7 +167,7 @@ func (s *script) replaces(name []byte) bool {
 	return false
 }
 
-// scriptEnv is what the script is told of itself.
+// scriptEnv returns the variables that describe the script.
 func (c *Client) scriptEnv(r *gateway.Request, s script) (env []string) {
 	add := func(name, value string) {
 		if c.env.FindBytes([]byte(name)) < 0 {
@@ -185,7 +187,8 @@ func (c *Client) scriptEnv(r *gateway.Request, s script) (env []string) {
 	return env
 }
 
-// inherit adds what is taken from this process's environment. What is configured or computed stands (F43).
+// inherit adds the variables that are taken from this process. Variables that are configured or
+// computed are kept (F43).
 func (c *Client) inherit(env []string) []string {
 	for _, name := range append([]string{"PATH"}, c.InheritEnv...) {
 		value, ok := os.LookupEnv(name)
@@ -197,8 +200,8 @@ func (c *Client) inherit(env []string) []string {
 	return env
 }
 
-// passed reports whether a request's param may be a variable of a program: its name is one, and means nothing to what
-// runs before the program does.
+// passed reports whether a request param may be a variable of a program: its name is that of a
+// variable, and does not influence what runs before the program.
 func passed(name []byte) bool {
 	for i, b := range name {
 		if !('A' <= b && b <= 'Z' || b == '_' || '0' <= b && b <= '9' && i > 0) {
@@ -214,7 +217,7 @@ func passed(name []byte) bool {
 	return true
 }
 
-// reserved are the names that tell a loader, a shell, an interpreter or git what to do.
+// reserved holds the names that influence a loader, a shell, an interpreter or git.
 var reserved = []string{
 	"PATH", "HOME", "IFS", "ENV", "CDPATH", "SHELL", "SHELLOPTS", "PS4", "FPATH", "ZDOTDIR", "PROMPT_COMMAND", "BASH*",
 	"TMP", "TMPDIR", "TEMP", "TEMPDIR", "LD_*", "DYLD_*", "GCONV_PATH", "GETCONF_DIR", "GLIBC_*", "MALLOC_*", "LOCPATH", "NLSPATH",
@@ -225,8 +228,9 @@ var reserved = []string{
 	"JAVA_*", "JDK_*", "_JAVA_*", "CLASSPATH", "DOTNET_*", "MONO_*", "GODEBUG", "GOTRACEBACK", "GOMAXPROCS", "GOGC", "GOMEMLIMIT",
 }
 
-// arguments are the words of the query that become arguments, section 4.4: of GET and HEAD, from a query without "=".
-// If one of them could be taken for an option (F23), or cannot be decoded, there are none.
+// arguments returns the words of the query that become arguments, section 4.4: of GET and HEAD,
+// from a query without "=". There are none if one of them could be taken for an option (F23) or
+// cannot be decoded.
 func (c *Client) arguments(r *gateway.Request) []string {
 	method, query := r.Method(), r.Query()
 	if !c.QueryArgs || method != "GET" && method != "HEAD" || query == "" || strings.Contains(query, "=") {
@@ -243,8 +247,8 @@ func (c *Client) arguments(r *gateway.Request) []string {
 	return args
 }
 
-// argument reports whether s has only bytes that no program takes for something else: printable ones of ASCII. php-cgi on
-// Windows once made a "-" of a byte over 0x7f.
+// argument reports whether s is printable ASCII, which no program takes for anything else. php-cgi
+// on Windows once took a byte over 0x7f for "-".
 func argument(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {

@@ -26,11 +26,11 @@ type Server struct {
 	Logger *slog.Logger
 }
 
-// ErrNotStarted says that the environment is not that of a CGI program.
+// ErrNotStarted means that the environment is not that of a CGI program.
 var ErrNotStarted = errors.New("cgi: GATEWAY_INTERFACE is not set: this process was not started as a CGI program")
 
-// ExitStatus is what Serve returns if the response was sent and the handler has set an AppStatus other than 0. The
-// program should exit with it.
+// ExitStatus is returned by Serve if the response was sent and the handler has set an AppStatus
+// other than 0. The program should exit with it.
 type ExitStatus uint32
 
 func (s ExitStatus) Error() string { return fmt.Sprintf("cgi: exit status %d", uint32(s)) }

@@ -10,8 +10,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// AppendParam appends a param as an environment block has it: "NAME=value" and a NUL. An empty name, one with a "=", or a
-// NUL in either is ErrParam.
+// AppendParam appends a param as in an environment block: "NAME=value" and a NUL. An empty name, a
+// name with "=", or a NUL in either is ErrParam.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
 	if len(name) == 0 || params.HasNUL(name) || params.HasNUL(value) || hasEquals(name) {
 		return dst, fmt.Errorf("cgi: %w", gateway.ErrParam)
@@ -33,14 +33,14 @@ func appendPair[N, V ~string | ~[]byte](dst []byte, name N, value V) []byte {
 	return append(append(dst, value...), 0)
 }
 
-// ConsumeParam reads a param from the start of b; name and value are views of it. n is its size, 0 if b holds only a
-// part of one, -1 if it has no "=" or no name before that.
+// ConsumeParam reads a param from the start of b; name and value are views of it. n is its size, 0
+// if b holds only a part of one, or -1 if it has no "=" or no name before that.
 func ConsumeParam(b []byte) (name, value []byte, n int) {
 	p, n := pairBounds(b)
 	return params.Views(b, p, n)
 }
 
-// pairBounds finds the pair at the start of b: where it lies, and its size.
+// pairBounds finds the pair at the start of b, and its size.
 func pairBounds(b []byte) (params.Pair, int) {
 	end := bytes.IndexByte(b, 0)
 	if end < 0 {
@@ -66,13 +66,14 @@ func mark(l *pairs.List, at int) (n int, err error) {
 	return n, nil
 }
 
-// AppendParams appends every pair of p, as they are. Errors are those of AppendParam.
+// AppendParams appends every pair of p, unchanged. Errors are those of AppendParam.
 func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
 	return params.Append(dst, (*pairs.List)(p), AppendParam[[]byte, []byte])
 }
 
-// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had; what follows them is
-// a part of a pair. One without a name is ErrMalformed: then n is -1 and p is as it was. It applies no other rule.
+// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had;
+// what follows is a part of a pair. A pair without a name is ErrMalformed: then n is -1 and p is
+// unchanged. No other rule is applied.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
 		return n, fmt.Errorf("cgi: %w", err)
@@ -80,8 +81,8 @@ func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	return n, nil
 }
 
-// AppendEnv appends every pair of p as exec.Cmd.Env has them, "NAME=value" each, as they are. Errors are those of
-// AppendParam. The strings are copies.
+// AppendEnv appends every pair of p as in exec.Cmd.Env, "NAME=value", unchanged. Errors are those
+// of AppendParam. The strings are copies.
 func AppendEnv(dst []string, p *gateway.Params) ([]string, error) {
 	env := dst
 	for name, value := range p.All() {
@@ -93,8 +94,9 @@ func AppendEnv(dst []string, p *gateway.Params) ([]string, error) {
 	return env, nil
 }
 
-// ConsumeEnv adds every pair of env, as of os.Environ, to p. What has no "=", or begins with one as drives do on Windows,
-// is passed over. More than gateway.MaxPairs are ErrTooLarge: then p is as it was. It applies no other rule.
+// ConsumeEnv adds every pair of env, as from os.Environ, to p. A string without "=", or one that
+// begins with "=" like drives on Windows, is skipped. More than gateway.MaxPairs are ErrTooLarge:
+// then p is unchanged. No other rule is applied.
 func ConsumeEnv(env []string, p *gateway.Params) error {
 	l := (*pairs.List)(p)
 	count, size := l.Len(), l.Size()

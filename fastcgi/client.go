@@ -105,14 +105,16 @@ func (c *Client) setUp() {
 	c.pool.MaxAge = stream.Timeout(c.IdleConnTimeout, 30*time.Second)
 }
 
-// RoundTrip sends r and reads the head of its answer into res; see gateway.RoundTripper. Errors are *gateway.Error; the
-// causes are those of AppendRequest (PhaseRequest, nothing was sent), gateway.ErrLengthRequired, and those of
-// Reader.ReadResponse, with gateway.ErrNoResponse for a connection that was closed without one byte of an answer: php-fpm
-// does that to what it takes for a protocol error. When ctx is done the connection is closed and never used again.
+// RoundTrip sends r and reads the head of the response into res; see gateway.RoundTripper. Errors
+// are *gateway.Error. Their causes are those of AppendRequest (PhaseRequest, nothing was sent),
+// gateway.ErrLengthRequired, those of Reader.ReadResponse, and gateway.ErrNoResponse if the
+// connection was closed without one byte of a response, as php-fpm does after a protocol error.
+// When ctx is done the connection is closed and not reused.
 //
-// A body whose bytes are in memory (bytes.Reader, bytes.Buffer, strings.Reader) is written by the caller's goroutine if
-// it is small; any other by a goroutine of its own, while the answer is read. If the answer ends first, that goroutine
-// stops and the connection is closed; a Read of r.Body that waits then may be left behind until it returns.
+// A small body in memory (bytes.Reader, bytes.Buffer, strings.Reader) is written by the calling
+// goroutine. Any other is written by a second goroutine while the response is read. If the response
+// ends first, that goroutine stops and the connection is closed; a Read of r.Body that is waiting
+// may be left behind until it returns.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
 	c.once.Do(c.setUp)
 	c.count.Begin()
@@ -133,7 +135,7 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 	return err
 }
 
-// observe is apart so that only those who observe pay for what escapes.
+// observe is a function of its own, so that clients without Observe do not pay for the allocation.
 func (c *Client) observe(x *attempt, err error) {
 	e := gateway.Exchange{Addr: c.Addr, Wait: x.waited, Dial: x.dialed, Total: time.Since(x.started), Err: err}
 	if ge, ok := errors.AsType[*gateway.Error](err); ok {
@@ -142,15 +144,15 @@ func (c *Client) observe(x *attempt, err error) {
 	c.Observe(x.ctx, &e)
 }
 
-// clock runs for those who observe.
+// clock returns a Clock that runs if the client is observed.
 func (c *Client) clock() client.Clock { return c.Observe != nil }
 
-// Stats returns the counters since the first use, and the gauges of now.
+// Stats returns the counters since the first use, and the current gauges.
 func (c *Client) Stats() gateway.Stats {
 	return c.count.Stats(c.pool.Counts())
 }
 
-// Close closes the idle connections; the Client can be used again.
+// Close closes the idle connections. The Client can be used again.
 func (c *Client) Close() error {
 	c.pool.CloseIdle()
 	return nil

@@ -5,14 +5,14 @@ import (
 	"sync/atomic"
 )
 
-// clientBody is the Body of one answer. Each answer has one of its own: what is kept after its end is dead, whatever
-// has become of the connection.
+// A clientBody is the Body of one response. Each response has its own, so one that is kept after
+// its end is dead, whatever has become of the connection.
 type clientBody struct {
 	cc  atomic.Pointer[clientConn]
-	end atomic.Pointer[error] // what Read returns after the end; nil stands for io.EOF
+	end atomic.Pointer[error] // what Read returns after the end; nil means io.EOF
 }
 
-// live locks the connection for b.
+// live locks the connection, unless the response has ended.
 func (b *clientBody) live() *clientConn {
 	cc := b.cc.Load()
 	if cc == nil {
@@ -43,7 +43,8 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the exchange. What is left of the answer is dropped if it has arrived, and else the connection is.
+// Close ends the exchange. The rest of the response is discarded if it has arrived; otherwise the
+// connection is closed.
 func (b *clientBody) Close() error {
 	cc := b.cc.Load()
 	if cc == nil {
@@ -56,13 +57,13 @@ func (b *clientBody) Close() error {
 	defer cc.rmu.Unlock()
 	if b.cc.Load() == cc {
 		cc.finish(cc.response.dropBuffered(&cc.rec))
-		b.end.Store(&errClosed) // also where all of the answer had come
+		b.end.Store(&errClosed) // also if the whole response had arrived
 	}
 	return nil
 }
 
-// interrupt closes the connection under a Read of b that must not keep Close waiting. The connection may be another
-// exchange's by now.
+// interrupt closes the connection under a Read of b, so that Close need not wait for it. The
+// connection may have moved on to another exchange.
 func (cc *clientConn) interrupt(b *clientBody) {
 	cc.bmu.Lock()
 	defer cc.bmu.Unlock()
@@ -71,8 +72,8 @@ func (cc *clientConn) interrupt(b *clientBody) {
 	}
 }
 
-// Ready reports whether Read would not have to wait: gateway.Proxy and gatewayhttp.Proxy ask, to send on what they have
-// before they wait.
+// Ready reports whether Read can return without waiting. gateway.Proxy and gatewayhttp.Proxy flush
+// before a Read that has to wait.
 func (b *clientBody) Ready() bool {
 	cc := b.live()
 	if cc == nil {

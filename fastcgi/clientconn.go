@@ -14,14 +14,17 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// clientConn is a connection of a Client. One request at a time uses it: exchange begins with it, and the Body of the
-// answer ends it. A later kind that carries several would take answers apart by their id here.
+// A clientConn is a connection of a Client. One request at a time uses it: exchange begins with it,
+// and the Body of the response ends it.
+//
+// The goroutine of RoundTrip or of the Body reads; it holds rmu once there is a Body. The sender of
+// an Upload writes out. Between two exchanges the pool owns the connection.
 type clientConn struct {
 	client *Client
 	c      net.Conn
 	peeker *sockets.Peeker
 	born   time.Time
-	id     uint16 // of the last request; they count up, so that a late answer is an error
+	id     uint16 // of the last request; ids count up, so that a late response is an error
 	reused bool
 	keep   bool
 
@@ -29,11 +32,11 @@ type clientConn struct {
 	response responseReader
 	out      output
 
-	// Of the current exchange.
+	// The fields below belong to the current exchange.
 	up      client.Upload
-	rmu     sync.Mutex // held while the answer's Body is read or closed
+	rmu     sync.Mutex // held while the Body is read or closed
 	ctx     context.Context
-	stop    func() bool // undoes the watch on ctx; nil if there is none
+	stop    func() bool // stops watching ctx; nil if ctx is not watched
 	stderr  io.Writer
 	lines   stream.Lines
 	bmu     sync.Mutex // guards body
@@ -42,7 +45,7 @@ type clientConn struct {
 	started time.Time
 	asked   time.Time
 
-	cancel    func() // closes the connection; kept so that watching a context allocates no more than it must
+	cancel    func() // closes the connection; a field, so that watching a context allocates less
 	takeError func(p []byte)
 }
 
@@ -71,7 +74,7 @@ func (cc *clientConn) young() bool {
 	return cc.id < 1<<16-1 && (age <= 0 || time.Since(cc.born) < age)
 }
 
-// stderrBytes takes what the application says on STDERR.
+// stderrBytes receives the application's STDERR.
 func (cc *clientConn) stderrBytes(p []byte) {
 	if cc.stderr != nil {
 		cc.stderr.Write(p)

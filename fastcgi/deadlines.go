@@ -7,7 +7,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// deadlineReader reads from the connection under the deadline that its state asks for.
+// A deadlineReader reads from the connection under the deadline that the state of the connection
+// asks for.
 type deadlineReader serverConn
 
 func (d *deadlineReader) Read(p []byte) (int, error) {
@@ -23,18 +24,19 @@ func (d *deadlineReader) Read(p []byte) (int, error) {
 	return c.c.Read(p)
 }
 
-// inControl reports whether the rest of the current record cannot be left for later, as that of a stream can.
+// inControl reports whether the rest of the current record must be read now. The rest of a stream's
+// record can be left for later.
 func (c *serverConn) inControl() bool {
 	return c.rec.left > 0 && c.rec.h.Type != TypeStdin && c.rec.h.Type != TypeData
 }
 
-// place is where in the input a read begins.
+// A place is where in the input a read begins.
 type place uint8
 
 const (
 	atRecord  place = iota // between two records
-	inRecord               // inside one
-	inControl              // inside the content of one that is not of an input stream
+	inRecord               // inside a record
+	inControl              // inside the content of a record that is not of an input stream
 )
 
 // setDeadline sets the deadline of the next read.
@@ -67,8 +69,8 @@ func (c *serverConn) headTimeout() time.Duration {
 	return stream.Timeout(c.s.ReadHeadTimeout, server.DefaultReadHeadTimeout)
 }
 
-// within returns the end of a time that began when it was first asked for since limit was cleared; d of 0 means that it has
-// no end.
+// within returns the end of a period that began when it was first asked for since limit was
+// cleared. A d of 0 means that it has no end.
 func (c *serverConn) within(d time.Duration) time.Time {
 	if c.limit.IsZero() && d > 0 {
 		c.limit = time.Now().Add(d)
@@ -76,7 +78,7 @@ func (c *serverConn) within(d time.Duration) time.Time {
 	return c.limit
 }
 
-// headLimit is by when the first of the heads that are open must be whole; zero if none is.
+// headLimit returns the deadline of the first open head, or the zero time if no head is open.
 func (c *serverConn) headLimit() (t time.Time) {
 	for _, r := range c.requests {
 		if r.ready || c.heads == 0 {
@@ -111,7 +113,7 @@ func renew(t time.Time, d time.Duration) time.Time {
 	return now.Add(d)
 }
 
-// arm sets the deadline if it is another.
+// arm sets the read deadline, unless it is set already.
 func (c *serverConn) arm(t time.Time) {
 	if !t.Equal(c.deadline) {
 		c.deadline = t
@@ -119,7 +121,8 @@ func (c *serverConn) arm(t time.Time) {
 	}
 }
 
-// armWrite sets the deadline for a write of r's answer; nil stands for a write of nobody's.
+// armWrite sets the deadline for a write of r's response. A nil r means a write that belongs to no
+// request.
 func (c *serverConn) armWrite(r *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,8 +140,8 @@ func (c *serverConn) armWrite(r *request) {
 	}
 }
 
-// wrote ends what armWrite began. After a write that failed the connection is closed before another begins: what it
-// left is part of a record.
+// wrote ends what armWrite began. After a write that failed the connection is closed before another
+// begins, since part of a record was sent.
 func (c *serverConn) wrote(err error) {
 	if err != nil {
 		c.c.Close()

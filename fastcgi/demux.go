@@ -12,8 +12,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// step takes one record, or what is left of the current one. r is a request that is ready to run. target is the request
-// whose handler reads its stream of type t: content of that is left in rec.
+// step reads one record, or the rest of the current one. It returns a request that has become ready
+// to run. Content of the stream of type t of target, whose handler reads it, is left in rec.
 func (c *serverConn) step(target *request, t Type) (r *request, err error) {
 	if c.rec.left > 0 {
 		owner := c.owner()
@@ -34,14 +34,15 @@ func (c *serverConn) step(target *request, t Type) (r *request, err error) {
 	return c.application(h)
 }
 
-// owner is the request to which what is left of the current record belongs.
+// owner returns the request to which the rest of the current record belongs.
 func (c *serverConn) owner() *request {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.find(c.rec.h.ID)
 }
 
-// find is the active request of that id. One whose END_REQUEST is being written is over, section 3.3.
+// find returns the active request of that id. A request whose END_REQUEST is being written is over,
+// section 3.3. c.mu is held.
 func (c *serverConn) find(id uint16) *request {
 	for _, r := range c.requests {
 		if r.id == id && !r.over {
@@ -51,7 +52,8 @@ func (c *serverConn) find(id uint16) *request {
 	return nil
 }
 
-// queue keeps what is left of a record of STDIN or DATA for the handler of r, and waits while that has enough.
+// queue buffers the rest of a record of STDIN or DATA for the handler of r. It waits while the
+// buffer is full.
 func (c *serverConn) queue(r *request) error {
 	for c.rec.left > 0 {
 		b, err := c.rec.some()
@@ -77,8 +79,8 @@ func (c *serverConn) queue(r *request) error {
 	return nil
 }
 
-// orphaned counts content that nobody will read. Too much of it ends the connection: at once, or after the requests that
-// have done nothing wrong.
+// orphaned counts content that will not be read. Too much of it ends the connection: at once, or
+// after the other requests.
 func (c *serverConn) orphaned(n int) error {
 	if c.drained += n; c.drained <= server.MaxDrain {
 		return nil
@@ -90,13 +92,13 @@ func (c *serverConn) orphaned(n int) error {
 	return fmt.Errorf("fastcgi: more than %d bytes for a request that is over: %w", server.MaxDrain, gateway.ErrMalformed)
 }
 
-// management takes a record with id 0, section 4.
+// management handles a record with id 0, section 4.
 func (c *serverConn) management(h RecordHeader) error {
 	switch {
 	case h.Type.application():
 		return unexpected(h)
 	case h.Type == TypeGetValuesResult || h.Type == TypeUnknown:
-		return nil // an answer to nothing we asked
+		return nil // a response to a record that was not sent
 	case h.Type == TypeGetValues:
 		return c.getValues()
 	}
@@ -104,7 +106,8 @@ func (c *serverConn) management(h RecordHeader) error {
 	return c.control(append(b, byte(h.Type), 0, 0, 0, 0, 0, 0, 0))
 }
 
-// getValues answers GET_VALUES, section 4.1: each name we know once, whatever was asked.
+// getValues responds to GET_VALUES, section 4.1, with each known name once, however often it was
+// asked for.
 func (c *serverConn) getValues() error {
 	content, err := c.rec.whole()
 	if err != nil {
@@ -136,7 +139,7 @@ func (c *serverConn) getValues() error {
 	return c.control(b)
 }
 
-// control writes an answer to a management record, and what refuses a request.
+// control writes the response to a management record, or the refusal of a request.
 func (c *serverConn) control(b []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -146,7 +149,7 @@ func (c *serverConn) control(b []byte) error {
 	return err
 }
 
-// application takes a record of a request.
+// application handles a record of a request.
 func (c *serverConn) application(h RecordHeader) (ready *request, err error) {
 	if h.Type == TypeBegin {
 		return nil, c.begin(h)
@@ -168,10 +171,10 @@ func (c *serverConn) application(h RecordHeader) (ready *request, err error) {
 	case TypeAbort:
 		c.abort(r)
 	}
-	return nil, nil // others are not for us, section 4.2
+	return nil, nil // other types are ignored, section 4.2
 }
 
-// stray takes a record of a request that is not active, section 3.3.
+// stray handles a record of a request that is not active, section 3.3.
 func (c *serverConn) stray(h RecordHeader) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -212,7 +215,8 @@ func (c *serverConn) begin(h RecordHeader) error {
 	return nil
 }
 
-// mayBegin decides whether a request is taken, and counts it; status is 0 if it is.
+// mayBegin decides whether a request is accepted, and counts it. status is 0 if it is. c.mu is
+// held.
 func (c *serverConn) mayBegin(b Begin) (status int, end ProtocolStatus) {
 	switch s := c.s; {
 	case s.handler(b.Role) == nil:
@@ -226,14 +230,15 @@ func (c *serverConn) mayBegin(b Begin) (status int, end ProtocolStatus) {
 	return 0, StatusComplete
 }
 
-// refuse answers a request that is not taken. Apache makes an empty 200 of a bare END_REQUEST with a protocolStatus, and
-// HAProxy waits for ever, so by default it is a real answer.
+// refuse responds to a request that is not accepted. Apache makes an empty 200 of a bare
+// END_REQUEST with a protocolStatus, and HAProxy waits forever, so the default is a complete
+// response.
 func (c *serverConn) refuse(id uint16, begin Begin, status int, end ProtocolStatus) error {
 	var b []byte
 	if c.s.BareEnd {
 		b, _ = AppendEnd(nil, id, End{Status: end})
 	} else {
-		b = appendBareAnswer(nil, id, status)
+		b = appendBareResponse(nil, id, status)
 	}
 	if err := c.control(b); err != nil {
 		return err
@@ -242,8 +247,8 @@ func (c *serverConn) refuse(id uint16, begin Begin, status int, end ProtocolStat
 	return nil
 }
 
-// appendBareAnswer appends an answer that is a head alone.
-func appendBareAnswer(dst []byte, id uint16, status int) []byte {
+// appendBareResponse appends a response without a body.
+func appendBareResponse(dst []byte, id uint16, status int) []byte {
 	start := len(dst)
 	dst = appendHeader(dst, RecordHeader{Type: TypeStdout, ID: id})
 	dst, _ = gateway.AppendResponse(dst, &gateway.Response{Status: status})
@@ -253,7 +258,7 @@ func appendBareAnswer(dst []byte, id uint16, status int) []byte {
 	return dst
 }
 
-// params takes a PARAMS record; the empty one makes r ready.
+// params handles a PARAMS record. The empty one makes r ready.
 func (c *serverConn) params(r *request, h RecordHeader) (ready *request, err error) {
 	if r.ready {
 		return nil, unexpected(h)
@@ -293,12 +298,12 @@ func (c *serverConn) finishHead(r *request) error {
 	return nil
 }
 
-// input takes the header of a STDIN or DATA record; its content is left in rec.
+// input handles the header of a STDIN or DATA record. Its content is left in rec.
 func (c *serverConn) input(r *request, h RecordHeader) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if h.Type == TypeData && r.begin.Role != gateway.RoleFilter {
-		return nil // its content is dropped
+		return nil // its content is discarded
 	}
 	s, _ := r.queueOf(h.Type)
 	if !r.ready || s.ended && h.Length > 0 || h.Type == TypeData && !r.body.ended {
@@ -306,7 +311,7 @@ func (c *serverConn) input(r *request, h RecordHeader) error {
 	}
 	s.record(h)
 	if s.excess() {
-		c.closing = true // body bytes equal CONTENT_LENGTH, or this connection is not used again (F2)
+		c.closing = true // the body does not match CONTENT_LENGTH, so the connection is not reused (F2)
 	}
 	if h.Length == 0 {
 		c.changed.Broadcast()
@@ -314,7 +319,7 @@ func (c *serverConn) input(r *request, h RecordHeader) error {
 	return nil
 }
 
-// abort takes ABORT_REQUEST, section 5.4. END_REQUEST follows when the handler returns, and once.
+// abort handles ABORT_REQUEST, section 5.4. One END_REQUEST follows when the handler returns.
 func (c *serverConn) abort(r *request) {
 	c.mu.Lock()
 	if !r.ready {
@@ -329,7 +334,7 @@ func (c *serverConn) abort(r *request) {
 	cancel()
 }
 
-// remove makes r's id inactive.
+// remove makes the id of r inactive. c.mu is held.
 func (c *serverConn) remove(r *request) {
 	if i := slices.Index(c.requests, r); i >= 0 {
 		c.requests = slices.Delete(c.requests, i, i+1)

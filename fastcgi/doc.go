@@ -1,10 +1,11 @@
-// Package fastcgi is FastCGI 1.0: both ends, the application's and the web server's, for every role.
+// Package fastcgi implements FastCGI 1.0: both ends, the application's and the web server's, for
+// every role.
 //
-// It has three floors. The bytes: AppendX and ConsumeX are pure functions over slices. The streams: [Reader] and
-// [Writer] read and write whole requests, answers and records, with one buffer each. The connections: [Client] is a
-// gateway.RoundTripper, [Server] calls a gateway.Handler.
+// It has three floors. Bytes: AppendX and ConsumeX are pure functions over slices. Streams:
+// [Reader] and [Writer] read and write requests, responses and records, with one buffer each.
+// Connections: [Client] is a gateway.RoundTripper, and [Server] calls a gateway.Handler.
 //
-// An http.Handler behind nginx, Apache or any other FastCGI front end:
+// An http.Handler behind nginx, Apache or another FastCGI web server:
 //
 //	srv := &fastcgi.Server{Handler: gatewayhttp.Handler(mux)}
 //	err := srv.Run(ctx, "unix:/run/app.sock")
@@ -16,9 +17,9 @@
 //		Backend: &fastcgi.Client{Addr: "unix:/run/php/php-fpm.sock"},
 //	}
 //
-// Section numbers in this package are those of the FastCGI Specification 1.0, by Mark R. Brown, 29 April 1996. Where
-// real peers do otherwise a comment says which.
+// Section numbers in this package are those of the FastCGI Specification 1.0 by Mark R. Brown, 29
+// April 1996. Comments name the real peers that deviate from it.
 //
-// Not supported: upgrades (no front end but lighttpd passes them), and, for now, several requests at once on one
-// connection of a Client. A Server takes them.
+// Not supported are upgrades, which only lighttpd passes, and several requests at once on one
+// connection of a Client. A Server accepts several.
 package fastcgi

@@ -14,25 +14,25 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// attempt is one RoundTrip up to its answer's head.
+// An attempt is one RoundTrip up to the head of its response.
 type attempt struct {
 	c          *Client
 	ctx        context.Context
 	r          *gateway.Request
 	res        *gateway.Response
-	head       *[]byte   // the request's head as for id 1
+	head       *[]byte   // the request's head, with id 1
 	body       io.Reader // nil if there is none
 	length     int64     // of body; -1 means unknown
 	touched    bool      // body may have been read
 	idempotent bool
-	bodyless   bool // the answer has no body whatever its Content-Length says
+	bodyless   bool // the response has no body, whatever its Content-Length says
 
 	started time.Time
 	waited  time.Duration
 	dialed  time.Duration
 }
 
-// prepare checks and writes down all that can be before there is a connection.
+// prepare checks and encodes what does not depend on a connection.
 func (x *attempt) prepare() error {
 	c, r := x.c, x.r
 	x.body, x.length = params.Body(r.Body, r.ContentLength)
@@ -63,7 +63,8 @@ func (x *attempt) prepare() error {
 	return nil
 }
 
-// run sends the request, and once more if it may. A repeat keeps the place that the request has among MaxConns.
+// run sends the request, and a second time if that is allowed. The second time keeps the place that
+// the request has among MaxConns.
 func (x *attempt) run() error {
 	defer x.release()
 	cc, err := x.take()
@@ -80,7 +81,7 @@ func (x *attempt) run() error {
 	return err
 }
 
-// over sends the request over cc, nil for a new connection.
+// over sends the request over cc, or over a new connection if cc is nil.
 func (x *attempt) over(cc *clientConn) error {
 	if cc == nil {
 		var err error
@@ -91,21 +92,22 @@ func (x *attempt) over(cc *clientConn) error {
 	return cc.exchange(x)
 }
 
-// release gives the head's memory back, unless the goroutine that sends the body has it.
+// release returns the memory of the head, unless the sender has it.
 func (x *attempt) release() {
 	if x.head != nil && cap(*x.head) <= stream.MaxKept {
 		x.c.heads.Put(x.head)
 	}
 }
 
-// mayRepeat decides whether the request can be sent again, and gets its body once more for that: the kept connection was
-// closed without a byte of an answer, and nobody minds if the application has seen the request.
+// mayRepeat decides whether the request can be sent again, and gets its body once more. The kept
+// connection must have been closed without a byte of a response, and it must be safe for the
+// application to see the request twice.
 func (x *attempt) mayRepeat(cc *clientConn, err error) bool {
 	if !errors.Is(err, gateway.ErrNoResponse) || cc.out.Sent.Load() && !x.idempotent {
 		return false
 	}
 	if x.head == nil {
-		x.head = new([]byte) // the goroutine that sends has the other
+		x.head = new([]byte) // the sender has the other
 	}
 	if !x.touched {
 		return true
@@ -118,8 +120,8 @@ func (x *attempt) mayRepeat(cc *clientConn, err error) bool {
 	return err == nil
 }
 
-// take waits for a place among MaxConns. It returns a kept connection if there is one that is still good: the place of
-// any other is for a new one.
+// take waits for a place among MaxConns. It returns a kept connection, or nil if there is none that
+// is still good; the place is then for a new one.
 func (x *attempt) take() (*clientConn, error) {
 	c := x.c
 	begun := c.clock().Now()
@@ -152,7 +154,7 @@ func (x *attempt) dial() (*clientConn, error) {
 	return newClientConn(c, conn), nil
 }
 
-// fail makes err an error of the exchange.
+// fail makes err the error of the exchange.
 func (x *attempt) fail(phase gateway.Phase, cc *clientConn, err error) error {
 	e := &gateway.Error{Phase: phase, Addr: x.c.Addr, Err: err}
 	if cause := context.Cause(x.ctx); cause != nil && phase > gateway.PhaseRequest {
@@ -164,7 +166,8 @@ func (x *attempt) fail(phase gateway.Phase, cc *clientConn, err error) error {
 	return e
 }
 
-// exchange sends x's request and reads its answer's head. On an error the connection is closed; its place is x's.
+// exchange sends the request and reads the head of the response. On an error the connection is
+// closed, and x keeps its place.
 func (cc *clientConn) exchange(x *attempt) error {
 	cc.begin(x)
 	phase, err := cc.send(x)
@@ -201,8 +204,9 @@ func (cc *clientConn) begin(x *attempt) {
 	}
 }
 
-// send sends the request, or begins to. A connection that takes no more may still hold an answer, so that is no error
-// yet; one of the body is.
+// send sends the request, or starts a sender. A connection that no longer accepts data is not an
+// error yet, since a response may have arrived. An error of the body is one, and so is a connection
+// that accepts nothing for the SendTimeout.
 func (cc *clientConn) send(x *attempt) (gateway.Phase, error) {
 	if err := x.encode(cc); err != nil {
 		return gateway.PhaseRequest, err
@@ -220,7 +224,7 @@ func (cc *clientConn) send(x *attempt) (gateway.Phase, error) {
 	return gateway.PhaseRequest, cc.up.Fault()
 }
 
-// sending is what is sent after a request's head.
+// A sending is what follows the head of a request.
 type sending struct {
 	body       io.Reader
 	length     int64
@@ -229,7 +233,7 @@ type sending struct {
 	role       gateway.Role
 }
 
-// writeRequest writes what is in the buffer, the head, and the streams of the request.
+// writeRequest writes the head, which is in the buffer, and the streams of the request.
 func (cc *clientConn) writeRequest(s sending) error {
 	// An authorizer gets an empty STDIN: FCGI.pm and others wait for it.
 	if err := cc.out.stream(TypeStdin, cc.id, s.body, s.length); err != nil {
@@ -247,7 +251,7 @@ func (cc *clientConn) writeRequest(s sending) error {
 	return cc.out.Flush()
 }
 
-// sendBody is writeRequest in a goroutine of its own.
+// sendBody runs writeRequest in the sender.
 func (cc *clientConn) sendBody(s sending, head *[]byte) {
 	err := cc.writeRequest(s)
 	*head, cc.out.B = cc.out.B[:0], nil
@@ -259,7 +263,7 @@ func (cc *clientConn) sendBody(s sending, head *[]byte) {
 	}
 }
 
-// encode puts the head into the connection's buffer, under the id of this exchange.
+// encode puts the head into the connection's buffer, with the id of this exchange.
 func (x *attempt) encode(cc *clientConn) error {
 	b := *x.head
 	if len(b) == 0 { // the second time
@@ -274,7 +278,7 @@ func (x *attempt) encode(cc *clientConn) error {
 	return nil
 }
 
-// setIDs writes id into every record of b.
+// setIDs sets the id of every record in b.
 func setIDs(b []byte, id uint16) {
 	for len(b) > 0 {
 		binary.BigEndian.PutUint16(b[2:], id)
@@ -294,7 +298,7 @@ func (cc *clientConn) cause(err error) error {
 		return err
 	}
 	if fault := cc.up.Fault(); fault != nil {
-		return fault // the rest followed from it
+		return fault // other errors follow from it
 	}
 	switch {
 	case cc.silent() && (err == io.EOF || errors.Is(err, syscall.ECONNRESET)):
@@ -308,10 +312,10 @@ func (cc *clientConn) cause(err error) error {
 	return err
 }
 
-// silent reports whether nothing of an answer has come; management records are none of it.
+// silent reports whether no part of a response has arrived. Management records are not part of one.
 func (cc *clientConn) silent() bool { return cc.response.seen == 0 && cc.rec.in.Len() == 0 }
 
-// attach gives the answer its Body.
+// attach gives the response its Body.
 func (cc *clientConn) attach(x *attempt) {
 	cc.response.bare = x.bodyless || x.res.Status == 204 || x.res.Status == 304
 	if cc.client.Observe != nil {
@@ -328,7 +332,7 @@ func (cc *clientConn) attach(x *attempt) {
 	x.res.Body = b
 }
 
-// finish ends the exchange: err is what Read returns from now on.
+// finish ends the exchange. err is what Read returns from now on.
 func (cc *clientConn) finish(err error) error {
 	cc.lines.Flush(cc.stderrLine)
 	watched := cc.endWatch()
@@ -357,7 +361,7 @@ func (cc *clientConn) finish(err error) error {
 	return err
 }
 
-// endWatch stops watching the context; false says that it was done.
+// endWatch stops watching the context. It returns false if the context was done.
 func (cc *clientConn) endWatch() bool {
 	if cc.stop == nil {
 		return true
@@ -367,20 +371,20 @@ func (cc *clientConn) endWatch() bool {
 	return stopped
 }
 
-// drop closes a connection on which no answer began.
+// drop closes a connection on which no response began.
 func (cc *clientConn) drop() {
 	cc.lines.Flush(cc.stderrLine)
 	cc.c.Close()
 	cc.up.Settle()
 }
 
-// reusable reports whether the connection is at the end of an exchange that left nothing behind (F2).
+// reusable reports whether the exchange left the connection clean (F2).
 func (cc *clientConn) reusable() bool {
 	if !cc.keep {
 		return false
 	}
 	if cc.out.Final.Load() {
-		// The response to all of the body can be here before the sender has been told that its last write went well.
+		// The response can arrive before the sender has been told that its last write succeeded.
 		cc.up.Await(context.Background(), 2*time.Millisecond)
 	}
 	a := &cc.response
@@ -389,7 +393,7 @@ func (cc *clientConn) reusable() bool {
 		cc.rec.left == 0 && cc.rec.pad == 0 && cc.rec.in.Len() == 0 && cc.young()
 }
 
-// bodyError makes err what Body returns.
+// bodyError returns the error that the Body returns for err.
 func (cc *clientConn) bodyError(err error) error {
 	if err == io.EOF || err == errClosed {
 		return err
@@ -405,7 +409,7 @@ func (cc *clientConn) bodyError(err error) error {
 	return err
 }
 
-// report tells Observe.
+// report calls Observe.
 func (cc *clientConn) report(err error) {
 	if cc.client.Observe == nil {
 		return

@@ -10,12 +10,12 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// inputStream is how much of an input stream has come and may come.
+// An inputStream counts how much of a stream has arrived and may arrive.
 type inputStream struct {
-	length    int64 // promised; -1 stands for unknown
-	announced int64 // by the records that have come
-	taken     int64 // by whoever reads it
-	ended     bool  // the empty record has come
+	length    int64 // the promised length; -1 means unknown
+	announced int64 // the sum of the lengths of its records
+	taken     int64 // by the reader of the body
+	ended     bool  // the empty record has arrived
 }
 
 // record counts a record of the stream.
@@ -24,13 +24,13 @@ func (s *inputStream) record(h RecordHeader) {
 	s.ended = s.ended || h.Length == 0
 }
 
-// excess reports whether more was sent than promised.
+// excess reports whether more than the promised length was sent.
 func (s *inputStream) excess() bool { return s.length >= 0 && s.announced > s.length }
 
 // short reports whether the stream has ended before its length.
 func (s *inputStream) short() bool { return s.ended && s.announced < s.length }
 
-// room is how many bytes of an n-byte slice may be filled.
+// room returns how many bytes of an n-byte slice may be filled.
 func (s *inputStream) room(n int) int {
 	if s.length < 0 {
 		return n
@@ -54,7 +54,8 @@ func takeParams(rec *recordReader, req *gateway.Request, limit int) error {
 	return nil
 }
 
-// finishParams makes params of what PARAMS records brought.
+// finishParams makes params of the content of PARAMS records, and applies the rules of a received
+// head.
 func finishParams(req *gateway.Request) error {
 	l := (*pairs.List)(&req.Params)
 	err := params.MarkAll(l, mark)
@@ -67,7 +68,7 @@ func finishParams(req *gateway.Request) error {
 	return nil
 }
 
-// dataLength is FCGI_DATA_LENGTH, section 6.4; -1 if it is no number.
+// dataLength returns FCGI_DATA_LENGTH, section 6.4, or -1 if it is not a number.
 func dataLength(req *gateway.Request) int64 {
 	v, _ := req.Params.Lookup("FCGI_DATA_LENGTH")
 	if n, ok := grammar.Decimal(v); ok {

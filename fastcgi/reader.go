@@ -8,21 +8,26 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// Limits of a Reader whose MaxHeadBytes is 0, in bytes.
+// Limits in bytes of a Reader whose MaxHeadBytes is not set.
 const (
 	defaultRequestHead = 1 << 20
 	defaultAnswerHead  = 64 << 10
 )
 
-// Reader reads from one side of a connection: records, or requests, or answers, one after another. It has one buffer,
-// of 16 KiB, which only Next makes larger, to the size of a record. It does not take apart several requests at once;
-// Server does.
+// Reader reads from one side of a connection: records, requests or responses, one after another. It
+// has one buffer of 16 KiB, which only Next enlarges, to the size of a record. It does not separate
+// requests that are sent at the same time; Server does.
 //
-// At the end of the input between two messages its methods return io.EOF, inside one an error that is
-// io.ErrUnexpectedEOF. Bytes that are no FastCGI are gateway.ErrMalformed; after that the rest of the input is of no use.
+// At the end of the input between two messages its methods return io.EOF, and inside a message an
+// error that is io.ErrUnexpectedEOF. Bytes that are not FastCGI are gateway.ErrMalformed; the rest
+// of the input is then unusable.
 type Reader struct {
-	MaxHeadBytes int       // 0 stands for 1 MiB of a request's params, 64 KiB of an answer's head
-	Stderr       io.Writer // takes an answer's STDERR, 64 KiB of it at the most; nil stands for "drop"
+	// MaxHeadBytes limits the params of a request and the head of a response. A zero or negative value
+	// means 1 MiB for a request and 64 KiB for a response.
+	MaxHeadBytes int
+
+	// Stderr, if not nil, receives the STDERR of a response, at most 64 KiB.
+	Stderr io.Writer
 
 	rec      recordReader
 	req      requestInput
@@ -32,14 +37,14 @@ type Reader struct {
 	body     responseBody
 }
 
-// NewReader returns a Reader of r.
+// NewReader returns a Reader from r.
 func NewReader(r io.Reader) *Reader {
 	rd := new(Reader)
 	rd.Reset(r)
 	return rd
 }
 
-// Reset makes r read from src as a new Reader would; it keeps its memory, MaxHeadBytes and Stderr.
+// Reset makes r read from src, as a new Reader does. It keeps its memory, MaxHeadBytes and Stderr.
 func (r *Reader) Reset(src io.Reader) {
 	r.rec.reset(src)
 	r.req = requestInput{}
@@ -47,7 +52,7 @@ func (r *Reader) Reset(src io.Reader) {
 	r.stdin, r.data, r.body = inputBody{r, TypeStdin}, inputBody{r, TypeData}, responseBody{r}
 }
 
-// Next returns the next record, whatever it is. Its content is a view, valid until the next call on r.
+// Next returns the next record, of any type. Its content is a view, valid until the next call on r.
 func (r *Reader) Next() (Record, error) {
 	h, err := r.rec.next()
 	if err != nil {
@@ -57,16 +62,17 @@ func (r *Reader) Next() (Record, error) {
 	return Record{h, content}, err
 }
 
-// Buffered is what was read and not yet used, a view, valid until the next call on r.
+// Buffered returns the bytes that were read and not used. They are a view, valid until the next
+// call on r.
 func (r *Reader) Buffered() []byte { return r.rec.in.Buffered() }
 
-// Offset is that of the next unit, in bytes since Reset.
+// Offset returns the offset of the next unit, in bytes since Reset.
 func (r *Reader) Offset() int64 { return r.rec.in.Offset() }
 
-// Begin is the id and the BEGIN_REQUEST of the request that ReadRequest read.
+// Begin returns the id and the BEGIN_REQUEST of the request that ReadRequest has read.
 func (r *Reader) Begin() (uint16, Begin) { return r.req.id, r.req.begin }
 
-// End is the END_REQUEST of the answer whose Body gave io.EOF.
+// End returns the END_REQUEST of the response whose Body has returned io.EOF.
 func (r *Reader) End() End { return r.response.end }
 
 func orDefault(n, def int) int {
@@ -76,24 +82,26 @@ func orDefault(n, def int) int {
 	return n
 }
 
-// requestInput is the request that a Reader is reading.
+// A requestInput is the request that a Reader is reading.
 type requestInput struct {
 	id    uint16
 	begin Begin
 	body  inputStream // STDIN
 	data  inputStream // DATA, of a Filter
-	fault error       // what the body did wrong; the next ReadRequest returns it
-	skip  bool        // the params were too large: what is left of them is dropped too
+	fault error       // what is wrong with the body; the next ReadRequest returns it
+	skip  bool        // the params were too large: the rest of them is discarded
 }
 
-// ReadRequest reads the next request's head into req, which it resets first: section 6.1's params by the rules of
-// package gateway (see AppendRequest; an empty CONTENT_LENGTH and "-1" stand for unknown, and it does not look whether the body ends
-// at once), the role, and what the body is. What is left of the last body is dropped. req.Body and req.Data read from r and are valid until the next call on
-// r; Body gives no more than CONTENT_LENGTH bytes, and io.ErrUnexpectedEOF if there are fewer.
+// ReadRequest reads the head of the next request into req, which it resets first: the params,
+// section 6.1, by the rules of package gateway (see AppendRequest), the role and the body. An empty
+// CONTENT_LENGTH and "-1" mean an unknown length, even if the body ends at once. The rest of the
+// last body is discarded. req.Body and req.Data read from r and are valid until the next call on r.
+// Body returns at most CONTENT_LENGTH bytes, and io.ErrUnexpectedEOF if there are fewer.
 //
-// gateway.ErrTooLarge says that the params exceed MaxHeadBytes or a cap, gateway.ErrParam that they break a rule: that
-// request may be answered, and the next one read. Management records, and records of requests that are over, are passed
-// over. A body longer than its CONTENT_LENGTH is ErrMalformed when the next request is read.
+// gateway.ErrTooLarge means that the params exceed MaxHeadBytes or a limit of package gateway,
+// gateway.ErrParam that they violate a rule: the server may respond to the request, and read the
+// next one. Management records, and records of requests that are over, are skipped. A body that is
+// longer than CONTENT_LENGTH is ErrMalformed when the next request is read.
 func (r *Reader) ReadRequest(req *gateway.Request) error {
 	if err := r.dropRequest(); err != nil {
 		return err
@@ -173,13 +181,13 @@ func (r *Reader) beginRecord(h RecordHeader) error {
 	return nil
 }
 
-// paramsRecord moves the content of a PARAMS record into the buffer of req's params: pairs may straddle records, and
-// are looked for when all have come.
+// paramsRecord moves the content of a PARAMS record into the buffer of req's params. Pairs may
+// straddle records, and are looked for when all records have arrived.
 func (r *Reader) paramsRecord(req *gateway.Request) error {
 	return takeParams(&r.rec, req, orDefault(r.MaxHeadBytes, defaultRequestHead))
 }
 
-// startRequest gives req what its params and the records that have already come say of its body.
+// startRequest sets the role and the body of req.
 func (r *Reader) startRequest(req *gateway.Request) error {
 	r.req.body.length = -1
 	r.req.data.ended = true

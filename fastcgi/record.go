@@ -8,10 +8,11 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// A new record type gets its constant and name here, its place in Type.application and Type.stream, and a case in
-// serverConn.application or serverConn.management, in Reader.input and in answer.record.
+// A new record type needs its constant and name here, its place in Type.application and
+// Type.stream, and a case in serverConn.application or serverConn.management, in Reader.input and
+// in responseReader.record.
 
-// Type is a record's type, section 8.
+// Type is the type of a record, section 8.
 type Type uint8
 
 const (
@@ -48,7 +49,7 @@ func (t Type) stream() bool {
 	return TypeParams <= t && t <= TypeData
 }
 
-// ProtocolStatus is why a request ended, section 5.5; not an HTTP status.
+// ProtocolStatus is why a request ended, section 5.5. It is not an HTTP status.
 type ProtocolStatus uint8
 
 const (
@@ -74,22 +75,32 @@ const (
 	maxRecord  = headerSize + maxContent + 255
 )
 
-// RecordHeader is the eight bytes before a record's content, section 3.3.
+// RecordHeader is the eight bytes before the content of a record, section 3.3.
 type RecordHeader struct {
-	Version uint8 // 0 stands for 1
-	Type    Type
-	ID      uint16
-	Length  uint16 // of the content, in bytes
-	Padding uint8  // bytes after the content
+	// Version is 1. When a header is written, 0 means 1.
+	Version uint8
+
+	// Type is the type of the record.
+	Type Type
+
+	// ID is the id of the request, 0 for management records.
+	ID uint16
+
+	// Length is the number of bytes of the content.
+	Length uint16
+
+	// Padding is the number of bytes after the content.
+	Padding uint8
 }
 
-// Record is one record. Content is valid until the next call on what it came from.
+// Record is one record. Content is valid until the next call on the Reader, or as long as the bytes
+// that were consumed.
 type Record struct {
 	RecordHeader
 	Content []byte
 }
 
-// AppendHeader appends h. A version above 1 is ErrMalformed: no receiver may take it.
+// AppendHeader appends h. A version above 1 is ErrMalformed, since no receiver may accept it.
 func AppendHeader(dst []byte, h RecordHeader) ([]byte, error) {
 	if h.Version > 1 {
 		return dst, fmt.Errorf("fastcgi: version %d: %w", h.Version, gateway.ErrMalformed)
@@ -107,8 +118,8 @@ func appendHeader(dst []byte, h RecordHeader) []byte {
 		0)         // unsigned char reserved;
 }
 
-// ConsumeHeader reads a header from the start of b: n is 8, 0 if b is shorter, -1 if the version is not 1. The reserved
-// byte counts for nothing.
+// ConsumeHeader reads a header from the start of b. n is 8, 0 if b is shorter, or -1 if the version
+// is not 1. The reserved byte is ignored.
 func ConsumeHeader(b []byte) (h RecordHeader, n int) {
 	if len(b) < headerSize {
 		if len(b) > 0 && b[0] != 1 {
@@ -129,9 +140,10 @@ func ConsumeHeader(b []byte) (h RecordHeader, n int) {
 	return h, headerSize
 }
 
-// AppendRecord appends content as a record of type t, unpadded. Streams (PARAMS, STDIN, STDOUT, STDERR, DATA) are split
-// over 65,535 bytes; other content of that size is ErrTooLarge. An empty content is one empty record, which ends a
-// stream. Id 0 on a record of a request, or another id on a management record, is ErrMalformed.
+// AppendRecord appends content as a record of type t, unpadded. Streams (PARAMS, STDIN, STDOUT,
+// STDERR, DATA) of more than 65,535 bytes are split; other content of that size is ErrTooLarge.
+// Empty content is one empty record, which ends a stream. Id 0 on a record of a request, or another
+// id on a management record, is ErrMalformed.
 func AppendRecord(dst []byte, t Type, id uint16, content []byte) ([]byte, error) {
 	if t.application() == (id == 0) {
 		return dst, fmt.Errorf("fastcgi: %v with id %d: %w", t, id, gateway.ErrMalformed)
@@ -148,8 +160,8 @@ func AppendRecord(dst []byte, t Type, id uint16, content []byte) ([]byte, error)
 	return dst, nil
 }
 
-// ConsumeRecord reads a record from the start of b: n is its whole size, padding included; 0 if b is shorter; -1 if the
-// version is not 1. Content is a view of b.
+// ConsumeRecord reads a record from the start of b. n is its whole size including padding, 0 if b
+// is shorter, or -1 if the version is not 1. Content is a view of b.
 func ConsumeRecord(b []byte) (rec Record, n int) {
 	h, n := ConsumeHeader(b)
 	if n <= 0 {
@@ -163,10 +175,13 @@ func ConsumeRecord(b []byte) (rec Record, n int) {
 	return Record{h, b[n:content:content]}, end
 }
 
-// Begin is the content of BEGIN_REQUEST, section 5.1; the id is the record's.
+// Begin is the content of BEGIN_REQUEST, section 5.1. The id is that of the record.
 type Begin struct {
-	Role     gateway.Role
-	KeepConn bool // FCGI_KEEP_CONN: the web server closes the connection, not the application
+	// Role is what the application is asked to do.
+	Role gateway.Role
+
+	// KeepConn is FCGI_KEEP_CONN: the web server closes the connection, not the application.
+	KeepConn bool
 }
 
 // AppendBegin appends a whole BEGIN_REQUEST record. It is unpadded: libfcgi loses the params after a padded one. Id 0
@@ -186,8 +201,8 @@ func AppendBegin(dst []byte, id uint16, b Begin) ([]byte, error) {
 		0, 0, 0, 0, 0), nil // unsigned char reserved[5];
 }
 
-// ConsumeBegin reads the content of a BEGIN_REQUEST: n is 8, or 0 if content is shorter. Reserved bytes and other flags
-// count for nothing.
+// ConsumeBegin reads the content of a BEGIN_REQUEST. n is 8, or 0 if content is shorter. Reserved
+// bytes and other flags are ignored.
 func ConsumeBegin(content []byte) (b Begin, n int) {
 	if len(content) < bodySize {
 		return Begin{}, 0
@@ -195,10 +210,14 @@ func ConsumeBegin(content []byte) (b Begin, n int) {
 	return Begin{Role: gateway.Role(binary.BigEndian.Uint16(content)), KeepConn: content[2]&1 != 0}, bodySize
 }
 
-// End is the content of END_REQUEST, section 5.5. It is an error where the application refused the request.
+// End is the content of END_REQUEST, section 5.5. It is an error if the application refused the
+// request.
 type End struct {
+	// AppStatus is the exit status of the application.
 	AppStatus uint32
-	Status    ProtocolStatus
+
+	// Status is why the request ended.
+	Status ProtocolStatus
 }
 
 // AppendEnd appends a whole END_REQUEST record. Id 0 is ErrMalformed.
@@ -211,8 +230,8 @@ func AppendEnd(dst []byte, id uint16, e End) ([]byte, error) {
 	return append(dst, byte(e.Status), 0, 0, 0), nil      // unsigned char protocolStatus, reserved[3];
 }
 
-// ConsumeEnd reads the content of an END_REQUEST: n is 8, or 0 if content is shorter. PHP leaves stale memory in the
-// reserved bytes.
+// ConsumeEnd reads the content of an END_REQUEST. n is 8, or 0 if content is shorter. PHP leaves
+// stale memory in the reserved bytes.
 func ConsumeEnd(content []byte) (e End, n int) {
 	if len(content) < bodySize {
 		return End{}, 0

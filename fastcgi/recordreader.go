@@ -8,11 +8,12 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// recordReader takes a byte stream apart. Content is handed out as it arrives; only whole waits for all of a record.
+// A recordReader splits a byte stream into records. Content is returned as it arrives; only whole
+// waits for a complete record.
 type recordReader struct {
 	in   stream.Input
 	h    RecordHeader
-	left int // content of the current record that is not used yet
+	left int // content of the current record that was not used yet
 	pad  int // padding after it
 }
 
@@ -21,8 +22,8 @@ func (r *recordReader) reset(src io.Reader) {
 	r.h, r.left, r.pad = RecordHeader{}, 0, 0
 }
 
-// next drops what is left of the current record and reads the header of the one after it. io.EOF says that the stream
-// ended between two records.
+// next discards the rest of the current record and reads the header of the next one. It returns
+// io.EOF if the stream ended between two records.
 func (r *recordReader) next() (RecordHeader, error) {
 	if err := r.drop(); err != nil {
 		return RecordHeader{}, err
@@ -46,7 +47,7 @@ func (r *recordReader) next() (RecordHeader, error) {
 	}
 }
 
-// drop uses up the current record.
+// drop discards the rest of the current record.
 func (r *recordReader) drop() error {
 	r.left, r.pad = 0, r.left+r.pad
 	for r.dropBuffered(); r.pad > 0; r.dropBuffered() {
@@ -72,7 +73,7 @@ func (r *recordReader) fill() error {
 	return err
 }
 
-// some is a view of content that has arrived, at least one byte of it; left must not be 0.
+// some returns a view of content that has arrived, at least one byte. left must not be 0.
 func (r *recordReader) some() ([]byte, error) {
 	if r.in.Len() == 0 {
 		if err := r.fill(); err != nil {
@@ -88,7 +89,8 @@ func (r *recordReader) use(n int) {
 	r.left -= n
 }
 
-// read moves content into p, straight from the source if nothing of it is buffered; left must not be 0.
+// read moves content into p, directly from the source if none of it is buffered. left must not be
+// 0.
 func (r *recordReader) read(p []byte) (int, error) {
 	n, err := r.in.Read(p[:min(len(p), r.left)])
 	r.left -= n
@@ -98,8 +100,8 @@ func (r *recordReader) read(p []byte) (int, error) {
 	return n, err
 }
 
-// whole is a view of all the content of the current record, which must not be used yet. The buffer grows to a record's
-// size at the most.
+// whole returns a view of the content of the current record, none of which may have been used. The
+// buffer grows to the size of a record at most.
 func (r *recordReader) whole() ([]byte, error) {
 	for r.in.Len() < r.left {
 		err := r.in.Fill(r.left)
@@ -115,7 +117,7 @@ func (r *recordReader) whole() ([]byte, error) {
 	return b, nil
 }
 
-// peek is the header of the next record if that can be told without reading.
+// peek returns the header of the next record if it has arrived.
 func (r *recordReader) peek() (h RecordHeader, ok bool) {
 	if r.left > 0 {
 		return RecordHeader{}, false
@@ -128,7 +130,7 @@ func (r *recordReader) peek() (h RecordHeader, ok bool) {
 	return h, n > 0
 }
 
-// buffered reports whether the whole of the next record, whose header is h, has arrived.
+// buffered reports whether the next record, whose header is h, has arrived completely.
 func (r *recordReader) buffered(h RecordHeader) bool {
 	return r.in.Len() >= headerSize+int(h.Length)
 }

@@ -71,7 +71,7 @@ func (s *Server) newRequest(c *serverConn, id uint16, begin Begin) *request {
 	return r
 }
 
-// start makes r ready for its handler; empty says that the end of STDIN has come already.
+// start makes r ready for its handler. empty says that the end of STDIN has arrived already.
 func (r *request) start(empty bool) {
 	r.req.Role = r.begin.Role
 	r.body = inputStream{length: r.req.ContentLength}
@@ -101,13 +101,13 @@ func (r *request) queueOf(t Type) (*inputStream, *stream.Queue) {
 	return &r.body, &r.pending[0]
 }
 
-// full reports whether what waits is enough.
+// full reports whether enough content is buffered.
 func (r *request) full() bool {
 	return r.fault == nil && (!r.skipBody && r.pending[0].Len() >= server.MaxQueued || r.pending[1].Len() >= server.MaxQueued)
 }
 
-// keep takes content that arrived while the handler did not read, as much as may wait, and returns how much it took.
-// What goes beyond a promised length is dropped.
+// keep buffers content that arrived while the handler did not read, up to the limit, and returns
+// how much of b it used. Content beyond a promised length is discarded.
 func (r *request) keep(t Type, b []byte) int {
 	wanted := t == TypeStdin && !r.skipBody || t == TypeData && r.begin.Role == gateway.RoleFilter
 	if !wanted || r.fault != nil {
@@ -123,7 +123,8 @@ func (r *request) keep(t Type, b []byte) int {
 	return len(b)
 }
 
-// abort ends the request's input, and returns what cancels its context, to be called without c.mu.
+// abort ends the input of the request. It returns a function that cancels the context, which must
+// be called without c.mu.
 func (r *request) abort(err error) (cancel func()) {
 	if r.fault == nil {
 		r.fault = err
@@ -146,8 +147,9 @@ func (r *request) run() {
 	err = server.CallHandler(r.c.s.handler(r.begin.Role), r.w, r.req, r.c.s.logger)
 }
 
-// finish ends the response: END_REQUEST once, and nothing of this request after it. What the web server learns of the end
-// comes last: by then the request no longer counts, and its memory is no longer the handler's.
+// finish ends the response: END_REQUEST once, and nothing of this request after it. The web server
+// learns of the end last: by then the request no longer counts, and its memory is no longer the
+// handler's.
 func (r *request) finish(err error) {
 	c := r.c
 	r.response.Lock()
@@ -187,14 +189,15 @@ func (r *request) finish(err error) {
 	c.afterResponse(keep)
 }
 
-// orphanOf notes that the rest of r's STDIN may still come.
+// orphanOf notes that the rest of r's STDIN may still arrive.
 func (c *serverConn) orphanOf(r *request) {
 	if !r.body.ended && r.begin.KeepConn && c.find(r.id) == nil {
 		c.orphan, c.drained, c.limit = r.id, 0, time.Time{}
 	}
 }
 
-// dismiss parts r from its responseWriter, which is empty and dead from now on, and takes the memory for the next request.
+// dismiss separates r from its responseWriter, which is empty and dead from now on, and takes its
+// memory for the next request.
 func (r *request) dismiss() {
 	w, body := r.w, r.req.Body
 	w.c.Store(nil)

@@ -12,7 +12,8 @@ type requestBody struct {
 	t Type // TypeStdin or TypeData
 }
 
-// Read reads content: what was queued, or else straight from the connection, unless another goroutine reads that.
+// Read reads content: what was buffered, or else directly from the connection, unless another
+// goroutine reads that.
 func (b *requestBody) Read(p []byte) (int, error) {
 	c := b.w.c.Load()
 	if c == nil {

@@ -9,45 +9,47 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
-// Caps on what an answer may bring besides its head and body.
+// Limits of a response besides those of its head and body.
 const (
 	maxStderr  = 64 << 10 // bytes of STDERR that are kept
-	maxInterim = 16       // 1xx answers
+	maxInterim = 16       // 1xx responses
 	maxUnknown = 64 << 10 // bytes in records of unknown types
 )
 
-// responseReader is the answer that a Reader or a Client's connection is reading.
+// A responseReader reads one response, for a Reader or a Client's connection.
 type responseReader struct {
-	id      uint16                                    // of the request; 0 takes the first that comes
-	bare    bool                                      // an answer that may lack the body its length tells of: HEAD's
-	interim func(status int, h *gateway.Header) error // takes 1xx answers; nil stands for "drop"
-	stderr  func(p []byte)                            // takes STDERR
-	res     *gateway.Response                         // whose AppStatus is set at the end
-	head    []byte                                    // of a head that came in pieces
+	id      uint16                                    // of the request; 0 means that of the first record
+	bare    bool                                      // the response may lack the body that its length promises, as to HEAD
+	interim func(status int, h *gateway.Header) error // receives 1xx responses; nil means that they are dropped
+	stderr  func(p []byte)                            // receives STDERR
+	res     *gateway.Response                         // the response whose AppStatus is set at the end
+	head    []byte                                    // the bytes of a head that arrived in pieces
 	scan    grammar.HeadEnd
-	seen    int   // records of the answer
-	left    int64 // bytes of the body until Content-Length; -1 stands for unknown
-	started bool  // the head is whole
-	closed  bool  // the empty STDOUT has come
-	ended   bool  // END_REQUEST has come
-	broken  bool  // the rest of the input is of no use
-	dirty   bool  // the answer broke a rule that does not spoil it, but the connection
+	seen    int   // records of the response
+	left    int64 // bytes of the body until Content-Length; -1 means unknown
+	started bool  // the head is complete
+	closed  bool  // the empty STDOUT has arrived
+	ended   bool  // END_REQUEST has arrived
+	broken  bool  // the rest of the input is unusable
+	dirty   bool  // the response is good, but the connection must not be reused
 	logged  int   // bytes of STDERR
 	unknown int   // bytes in records of unknown types
 	end     End
 	err     error // what Body returns from now on
 }
 
-// reset makes a ready for another answer; it keeps its memory.
+// reset makes a ready for another response. It keeps its memory.
 func (a *responseReader) reset() { *a = responseReader{head: a.head[:0]} }
 
-// ReadResponse reads the next answer's head into res, which it resets first; see gateway.ConsumeResponse for what it
-// takes. Interim answers (1xx) are passed over. res.Body reads from r, gives content as it arrives and is valid until
-// the next call on r; Close drops the rest of the answer. Body gives io.EOF after END_REQUEST alone, or after the empty
-// STDOUT that ends the output if the connection is then closed; after io.EOF res.AppStatus and End are set.
+// ReadResponse reads the head of the next response into res, which it resets first; see
+// gateway.ConsumeResponse. Interim responses (1xx) are skipped. res.Body reads from r, returns
+// content as it arrives and is valid until the next call on r; Close discards the rest of the
+// response. Body returns io.EOF only after END_REQUEST, or after the empty STDOUT if the connection
+// is then closed. After io.EOF res.AppStatus and End are set.
 //
-// io.EOF: no answer follows. gateway.ErrTruncated: the answer broke off. *End: the application refused the request.
-// gateway.ErrTooLarge: a head over MaxHeadBytes. gateway.ErrMalformed: anything else that is no answer, 101 included.
+// io.EOF means that no response follows, gateway.ErrTruncated that the response is incomplete, *End
+// that the application refused the request, gateway.ErrTooLarge that the head exceeds MaxHeadBytes,
+// and gateway.ErrMalformed that it is not a response, or a 101.
 func (r *Reader) ReadResponse(res *gateway.Response) error {
 	res.Reset()
 	if err := r.response.discard(&r.rec); err != nil {
@@ -61,13 +63,13 @@ func (r *Reader) ReadResponse(res *gateway.Response) error {
 		res.Reset()
 		return err
 	}
-	// Nobody told us the method: an answer with no body at all may be one to HEAD.
+	// A Reader does not know the method: a response without a body may be one to HEAD.
 	r.response.bare = true
 	res.Body = &r.body
 	return nil
 }
 
-// discard reads to the end of an answer that was begun.
+// discard reads to the end of a response that has begun.
 func (a *responseReader) discard(rec *recordReader) error {
 	if a.broken {
 		return a.err
@@ -86,7 +88,8 @@ func (a *responseReader) discard(rec *recordReader) error {
 	return nil
 }
 
-// step reads until output has arrived (content) or the answer ends (err is then what Body returns).
+// step reads until output has arrived (content) or the response has ended (err is then what Body
+// returns).
 func (a *responseReader) step(rec *recordReader) (content []byte, err error) {
 	for a.err == nil {
 		if rec.left == 0 || rec.h.Type != TypeStdout {
@@ -102,7 +105,7 @@ func (a *responseReader) step(rec *recordReader) (content []byte, err error) {
 	return nil, a.err
 }
 
-// advance reads the next record's header and takes the record.
+// advance reads the header of the next record and handles the record.
 func (a *responseReader) advance(rec *recordReader) {
 	h, err := rec.next()
 	if err == io.EOF && a.closed && a.started {
@@ -120,7 +123,7 @@ func (a *responseReader) advance(rec *recordReader) {
 	}
 }
 
-// fail settles what Body returns from now on. After END_REQUEST the connection is still good.
+// fail settles what Body returns from now on. After END_REQUEST the connection is still usable.
 func (a *responseReader) fail(err error) {
 	a.broken = !a.ended
 	if err == io.ErrUnexpectedEOF || err == io.EOF && !a.ended && a.seen > 0 {
@@ -129,7 +132,7 @@ func (a *responseReader) fail(err error) {
 	a.err = err
 }
 
-// atEnd is what Body returns when the answer is over.
+// atEnd returns what Body returns when the response is over.
 func (a *responseReader) atEnd() error {
 	if a.left > 0 && !a.bare {
 		return fmt.Errorf("fastcgi: body shorter than Content-Length: %w", gateway.ErrTruncated)
@@ -137,7 +140,7 @@ func (a *responseReader) atEnd() error {
 	return io.EOF
 }
 
-// record takes one record. Content of STDOUT is left in rec.
+// record handles one record. Content of STDOUT is left in rec.
 func (a *responseReader) record(rec *recordReader, h RecordHeader) error {
 	if h.ID == 0 && !h.Type.application() {
 		return nil // GET_VALUES_RESULT, UNKNOWN_TYPE
@@ -204,7 +207,7 @@ func (a *responseReader) endRecord(rec *recordReader) error {
 	return a.atEnd()
 }
 
-// readHead reads the answer's head into res, and past interim answers.
+// readHead reads the head of the response into res, and skips interim responses.
 func (a *responseReader) readHead(rec *recordReader, res *gateway.Response, limit int) error {
 	for range maxInterim + 1 {
 		if err := a.oneHead(rec, res, limit); err != nil {
@@ -225,8 +228,8 @@ func (a *responseReader) readHead(rec *recordReader, res *gateway.Response, limi
 	return fmt.Errorf("fastcgi: more than %d interim answers: %w", maxInterim, gateway.ErrMalformed)
 }
 
-// oneHead reads up to the end of one head. A head that lies whole in the buffer is read where it lies; one that comes
-// in pieces is gathered, and none of it is looked at twice.
+// oneHead reads up to the end of one head. A head that is buffered completely is parsed in place.
+// One that arrives in pieces is gathered, and no byte is looked at twice.
 func (a *responseReader) oneHead(rec *recordReader, res *gateway.Response, limit int) error {
 	a.head, a.scan = a.head[:0], grammar.HeadEnd{}
 	for {
@@ -261,8 +264,8 @@ func (a *responseReader) oneHead(rec *recordReader, res *gateway.Response, limit
 	}
 }
 
-// read reads the body. When what it gives is the last and the end has arrived too, it says so at once, so that a
-// caller that passes the body on can send both together.
+// read reads the body. If the end has arrived with the last bytes, it returns both at once, so that
+// a caller that passes the body on can send them together.
 func (a *responseReader) read(rec *recordReader, p []byte) (int, error) {
 	for {
 		if a.err != nil {
@@ -298,7 +301,8 @@ func (a *responseReader) content(rec *recordReader, p []byte) (int, error) {
 	return n, err
 }
 
-// lookAhead takes the records that have arrived whole, up to output, whose header alone it takes, or the end.
+// lookAhead handles the records that have arrived completely, up to the end or to output, of which
+// it reads the header.
 func (a *responseReader) lookAhead(rec *recordReader) error {
 	for a.err == nil {
 		h, ok := rec.peek()
@@ -313,10 +317,10 @@ func (a *responseReader) lookAhead(rec *recordReader) error {
 	if a.err == io.EOF {
 		return io.EOF
 	}
-	return nil // the next call gives it
+	return nil // the next call returns it
 }
 
-// ready reports whether read has something to give without waiting.
+// ready reports whether read can return without waiting.
 func (a *responseReader) ready(rec *recordReader) bool {
 	if a.err == nil && (rec.left == 0 || rec.h.Type != TypeStdout) {
 		a.lookAhead(rec)
@@ -324,7 +328,8 @@ func (a *responseReader) ready(rec *recordReader) bool {
 	return a.err != nil || rec.left > 0 && rec.h.Type == TypeStdout && rec.in.Len() > 0
 }
 
-// tail waits for the end of an answer whose promised length has come. Output beyond it is cut, and spoils the connection.
+// tail waits for the end of a response whose promised length has arrived. Output beyond it is cut,
+// and makes the connection unusable.
 func (a *responseReader) tail(rec *recordReader) error {
 	for a.err == nil {
 		if rec.left > 0 && rec.h.Type == TypeStdout {
@@ -343,19 +348,20 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	return b.r.response.read(&b.r.rec, p)
 }
 
-// Close drops the rest of the answer; it does not close what the Reader reads from.
+// Close discards the rest of the response. It does not close the source of the Reader.
 func (b *responseBody) Close() error {
 	err := b.r.response.discard(&b.r.rec)
 	b.r.response.err = errClosed
 	if errors.Is(err, gateway.ErrTruncated) || err == io.EOF {
-		err = nil // there is nothing left to drop
+		err = nil // there is nothing left to discard
 	}
 	return err
 }
 
 var errClosed = errors.New("fastcgi: read after Close")
 
-// dropBuffered takes what has arrived of an answer that nobody reads, and reports io.EOF if that was all of it.
+// dropBuffered discards what has arrived of a response that is not read to its end. It returns
+// io.EOF if the response is complete.
 func (a *responseReader) dropBuffered(rec *recordReader) error {
 	a.left = -1
 	for a.err == nil {

@@ -101,8 +101,8 @@ type Server struct {
 // maxPerConn is the number of requests at once on one connection (F35).
 const maxPerConn = 256
 
-// Started reports whether this process was started as a FastCGI application, section 2.2: descriptor 0 is a listening
-// socket. Then Run(ctx, "fd:0") serves it.
+// Started reports whether this process was started as a FastCGI application, section 2.2:
+// descriptor 0 is a listening socket. Run(ctx, "fd:0") then serves it.
 func Started() bool { return sockets.IsListener(0) }
 
 // Listen opens a listener on "host:port", "unix:/path", "fd:N" (inherited) or "systemd:NAME" (LISTEN_FDS and
@@ -131,11 +131,12 @@ func (s *Server) ListenAndServe(addr string) error {
 	return s.Serve(l)
 }
 
-// Serve accepts connections from l and serves them, until Shutdown or Close, after which it returns
-// gateway.ErrServerClosed, or until l is closed otherwise. It closes l. A failing Accept is tried again.
+// Serve accepts connections from l and serves them. It returns gateway.ErrServerClosed after
+// Shutdown or Close, or the error of l if l is closed otherwise. It closes l. A failed Accept is
+// retried.
 //
-// If FCGI_WEB_SERVER_ADDRS is in the environment, only the IP addresses it lists may connect, section 3.2; a list that
-// is empty or holds anything else is an error.
+// If FCGI_WEB_SERVER_ADDRS is in the environment, only the IP addresses that it lists may connect,
+// section 3.2. An empty list, or one with anything else in it, is an error.
 func (s *Server) Serve(l net.Listener) error {
 	peers, strict, err := s.peers()
 	if err != nil {
@@ -155,7 +156,7 @@ func (s *Server) Serve(l net.Listener) error {
 	})
 }
 
-// peers is who may connect: Peers, narrowed by FCGI_WEB_SERVER_ADDRS.
+// peers returns the addresses that may connect: Peers, restricted by FCGI_WEB_SERVER_ADDRS.
 func (s *Server) peers() (peers []netip.Prefix, strict bool, err error) {
 	list, ok := os.LookupEnv("FCGI_WEB_SERVER_ADDRS")
 	if !ok {
@@ -186,16 +187,18 @@ func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
 	return false
 }
 
-// ServeConn serves one connection and closes it. It returns when the connection takes no further request and its last
-// handler has returned: nil if the web server ended it between two requests or the server was shut down, else what
-// went wrong. ctx is the parent of the requests' contexts.
+// ServeConn serves one connection and closes it. It returns when the connection accepts no further
+// request and the last handler has returned: nil if the web server ended the connection between two
+// requests or the server was shut down, or else the reason. ctx is the parent of the contexts of
+// the requests.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	over := make(chan error, 1)
 	s.serveConn(ctx, c, func(err error) { over <- err })
 	return <-over
 }
 
-// serveConn serves c in this goroutine and in others, and calls ended when the last of them has done with it.
+// serveConn serves c in this goroutine and in others, and calls ended when the last of them is done
+// with it.
 func (s *Server) serveConn(ctx context.Context, c net.Conn, ended func(error)) {
 	s.once.Do(func() { s.common.SendInterim, s.common.Logger = s.SendInterim, s.logger })
 	sc := newServerConn(s, ctx, c, ended)
@@ -207,12 +210,13 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn, ended func(error)) {
 	sc.lead()
 }
 
-// Shutdown closes the listeners and the idle connections, waits for active requests to finish and closes their
-// connections. If ctx is done first it closes what is left and returns ctx's error.
+// Shutdown closes the listeners and the idle connections, waits for the active requests to finish
+// and closes their connections. If ctx is done first, it closes the remaining connections and
+// returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error { return s.group.Shutdown(ctx) }
 
-// Close closes the listeners and all connections at once. Contexts of requests are cancelled; it does not wait for
-// their handlers.
+// Close closes the listeners and all connections at once. It cancels the contexts of the requests
+// and does not wait for their handlers.
 func (s *Server) Close() error { return s.group.Close() }
 
 func (s *Server) logger() *slog.Logger {
@@ -222,7 +226,7 @@ func (s *Server) logger() *slog.Logger {
 	return slog.Default()
 }
 
-// handler is the one for a role, nil if there is none.
+// handler returns the handler of a role, or nil if there is none.
 func (s *Server) handler(role gateway.Role) gateway.Handler {
 	switch role {
 	case gateway.RoleResponder:
@@ -235,7 +239,7 @@ func (s *Server) handler(role gateway.Role) gateway.Handler {
 	return nil
 }
 
-// maxRequests is what GET_VALUES tells of FCGI_MAX_REQS.
+// maxRequests returns the FCGI_MAX_REQS for GET_VALUES.
 func (s *Server) maxRequests() int {
 	if s.MaxRequests > 0 {
 		return min(s.MaxRequests, maxPerConn)

@@ -17,15 +17,21 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/sockets"
 )
 
-// serverConn is one connection of a Server, with one request on it or several.
+// A serverConn is one connection of a Server. It carries one or more requests.
 //
-// Exactly one goroutine at a time may read from it: the leader. The leader reads records until a request's head is
-// whole and then runs its handler itself, so that the common request, alone on its connection, costs no second
-// goroutine. While the handler runs nobody reads, unless the handler reads its body, in which case it takes apart
-// whatever comes, for itself and for others. When the handler has run for some milliseconds, or somebody asks to be
-// told of its end, the connection gets a new leader (promote) and the handler's goroutine leaves when it is done.
+// At most one goroutine at a time, the leader, reads from the connection. The leader reads records
+// until the params of a request are complete and then runs its handler, so that one request at a
+// time needs no second goroutine. While the handler runs, the connection is read only by a Read of
+// the request's body, which takes records for every request. When the handler has run for a few
+// milliseconds, or when the Done of its context is called, promote starts a new leader; the old one
+// ends when its handler returns.
 //
-// rec belongs to whoever reads: the leader outside of a handler, or, while reading is true, a handler's Read.
+// Lock order: the lock of a request's response, serverConn.wmu, serverConn.mu.
+//   - The lock of a response guards the response of one request.
+//   - wmu is held while a sequence of records is written.
+//   - mu guards the fields below it. No blocking call is made while it is held.
+//
+// rec is owned by the leader, except while reading is set: then by a handler's Read.
 type serverConn struct {
 	s           *Server
 	c           net.Conn
@@ -39,23 +45,23 @@ type serverConn struct {
 
 	mu         sync.Mutex
 	changed    sync.Cond
-	requests   []*request // begun and not ended
-	heads      int        // of them, those whose params are not whole
-	inline     *request   // whose handler runs in the leader's goroutine
-	turn       uint64     // how many leaders there were before this one
-	swept      bool       // inline was there at the last sweep
-	reading    bool       // a handler reads from rec
-	wanted     bool       // a leader is wanted as soon as that read returns
-	leaders    int        // goroutines that lead, or run a handler
-	limit      time.Time  // by when a drain, or a record that is no request's, must be over
-	idle       time.Time  // by when the next request must begin
-	deadline   time.Time  // that is set
-	writer     *request   // whose answer is being written
+	requests   []*request // that have begun and not ended
+	heads      int        // the number of them whose params are incomplete
+	inline     *request   // the request whose handler runs in the leader's goroutine
+	turn       uint64     // the number of leaders before this one
+	swept      bool       // inline was set at the last sweep
+	reading    bool       // a handler's Read reads from rec
+	wanted     bool       // a new leader is to start when that Read returns
+	leaders    int        // the goroutines that lead or run a handler
+	limit      time.Time  // the deadline of a drain, or of a record that belongs to no request
+	idle       time.Time  // the deadline for the next request to begin
+	deadline   time.Time  // the read deadline that is set
+	writer     *request   // the request whose response is being written
 	writeLimit time.Time  // the write deadline that is set
-	orphan     uint16     // id of a request that ended before its STDIN did
-	drained    int        // bytes of such STDIN since
-	closing    bool       // no further request
-	lost       error      // why nobody reads any more
+	orphan     uint16     // the id of a request that ended before its STDIN did
+	drained    int        // the bytes of such STDIN since
+	closing    bool       // no further request is accepted
+	lost       error      // why nothing more can be read
 }
 
 func newServerConn(s *Server, ctx context.Context, c net.Conn, ended func(error)) *serverConn {
@@ -76,7 +82,7 @@ func newServerConn(s *Server, ctx context.Context, c net.Conn, ended func(error)
 	return sc
 }
 
-// lead reads and serves until the connection ends or somebody else leads.
+// lead reads and serves until the connection ends or another goroutine leads.
 func (c *serverConn) lead() {
 	for {
 		r, err := c.next()
@@ -94,7 +100,8 @@ func (c *serverConn) lead() {
 	}
 }
 
-// next reads until a request's head is whole. It returns nil without an error when that is for somebody else to do.
+// next reads until a request is ready. It returns nil without an error when another goroutine is to
+// continue.
 func (c *serverConn) next() (*request, error) {
 	for {
 		if err := c.await(); err != nil {
@@ -129,7 +136,8 @@ func (c *serverConn) await() error {
 	return nil
 }
 
-// isDone reports whether no further record counts: after the last answer, or after a record that broke the protocol.
+// isDone reports whether no further record counts: after the last response, or after a record that
+// violated the protocol.
 func (c *serverConn) isDone() (done bool, err error) {
 	c.mu.Lock()
 	lost, last := c.lost, c.closing && len(c.requests) == 0
@@ -143,7 +151,8 @@ func (c *serverConn) isDone() (done bool, err error) {
 	return false, nil
 }
 
-// drain reads what still comes after the last answer, within bounds, so that the answer is not lost to a reset.
+// drain discards input after the last response, within bounds, so that the response is not lost to
+// a reset.
 func (c *serverConn) drain() error {
 	for total := 0; total < server.MaxDrain; {
 		n := c.rec.in.Len()
@@ -156,7 +165,8 @@ func (c *serverConn) drain() error {
 	return io.EOF
 }
 
-// afterResponse decides what becomes of the connection after an answer: without FCGI_KEEP_CONN it is closed, section 3.5.
+// afterResponse decides what becomes of the connection after a response. Without FCGI_KEEP_CONN it
+// is closed, section 3.5.
 func (c *serverConn) afterResponse(keep bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,7 +179,7 @@ func (c *serverConn) afterResponse(keep bool) {
 		c.limit = time.Time{}
 	}
 	if c.inline == nil || c.reading {
-		// Somebody may be blocked in a read that was to have no end.
+		// A goroutine may be blocked in a read that had no deadline.
 		c.arm(c.readDeadline(atRecord))
 	}
 }
@@ -182,8 +192,8 @@ func (c *serverConn) closeWrite() {
 	c.c.Close()
 }
 
-// runInline runs r's handler in the leader's goroutine. It returns false if somebody else has come to lead. A handler that
-// ends its goroutine (runtime.Goexit) leaves the connection to another.
+// runInline runs the handler of r in the leader's goroutine. It returns false if another goroutine
+// leads now. If the handler ends its goroutine (runtime.Goexit), another one continues.
 func (c *serverConn) runInline(r *request) (leads bool) {
 	c.mu.Lock()
 	c.inline, c.swept, c.wanted = r, false, false
@@ -204,15 +214,15 @@ func (c *serverConn) runInline(r *request) (leads bool) {
 	defer c.s.group.Done()
 	r.run()
 	returned = true
-	return false // endTurn says
+	return false // endTurn sets the result
 }
 
-// endTurn waits until nobody reads for the leader, and reports whether it still leads.
+// endTurn waits until no Read of the handler reads, and reports whether the goroutine still leads.
 func (c *serverConn) endTurn(turn uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.turn == turn && c.reading {
-		c.changed.Wait() // the handler left a goroutine behind that still reads
+		c.changed.Wait() // a goroutine of the handler still reads
 	}
 	if c.turn != turn {
 		return false
@@ -221,7 +231,7 @@ func (c *serverConn) endTurn(turn uint64) bool {
 	return true
 }
 
-// runDetached runs the handler of a request that became ready while another's handler read.
+// runDetached runs the handler of a request that became ready while another handler read.
 func (c *serverConn) runDetached(r *request) {
 	c.mu.Lock()
 	c.leaders++
@@ -234,13 +244,13 @@ func (c *serverConn) runDetached(r *request) {
 	}()
 }
 
-// promote gives the connection a leader while a handler runs in the goroutine of the last one.
+// promote starts a new leader while a handler runs in the goroutine of the old one. c.mu is held.
 func (c *serverConn) promote() {
 	if c.inline == nil || c.lost != nil {
 		return
 	}
 	if c.reading {
-		c.wanted = true // whoever reads sees what comes; later nobody would
+		c.wanted = true // the handler's Read is the reader for now; a leader takes over when it returns
 		return
 	}
 	c.inline = nil
@@ -249,8 +259,9 @@ func (c *serverConn) promote() {
 	go c.lead()
 }
 
-// lose says that nothing more can be read, and why. The end of the input does not end the answers: a peer that has
-// closed its sending side still takes them. It returns what is to be called without c.mu.
+// lose notes why nothing more can be read. The end of the input does not end the responses: a peer
+// that has closed its sending side still receives them. The returned function must be called
+// without c.mu.
 func (c *serverConn) lose(err error) (cancel func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -281,7 +292,7 @@ func (c *serverConn) lose(err error) (cancel func()) {
 
 var errLost = fmt.Errorf("fastcgi: web server gone: %w", io.ErrUnexpectedEOF)
 
-// leave ends a goroutine's part in the connection; the last one ends the connection.
+// leave notes that a goroutine is done with the connection. The last one ends it.
 func (c *serverConn) leave() {
 	c.mu.Lock()
 	c.leaders--
@@ -299,7 +310,7 @@ func (c *serverConn) leave() {
 	c.ended(err)
 }
 
-// Sweep promotes a leader when a handler has run since the last sweep but one.
+// Sweep promotes a leader if the handler has run since the last sweep.
 func (c *serverConn) Sweep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -317,7 +328,7 @@ func (c *serverConn) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.requests) == 0 && !c.closing {
-		c.c.Close() // else the last answer may still be on its way
+		c.c.Close() // otherwise the last response may still be in flight
 	}
 	c.closing = true
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// maxParams is the content of a PARAMS record that we write. PHP refuses records whose content and padding exceed
-// 65,535 bytes; this leaves room for the padding that a proxy might add.
+// maxParams limits the content of the PARAMS records that are written. PHP refuses records whose
+// content and padding exceed 65,535 bytes; this leaves room for padding that a proxy might add.
 const maxParams = 65528
 
 // AppendParam appends a name-value pair, section 3.4. An empty name or a NUL (section 6.1) is ErrParam; a length that
@@ -33,7 +33,7 @@ func appendPair[N, V ~string | ~[]byte](dst []byte, name N, value V) []byte {
 	return append(append(dst, name...), value...)
 }
 
-// appendLength writes one byte for a length of up to 127 and four, the top bit set, for a longer one.
+// appendLength appends a length: up to 127 in one byte, a larger one in four with the top bit set.
 func appendLength(dst []byte, n int) []byte {
 	if n < 1<<7 {
 		return append(dst, byte(n))
@@ -41,7 +41,7 @@ func appendLength(dst []byte, n int) []byte {
 	return binary.BigEndian.AppendUint32(dst, uint32(n)|1<<31)
 }
 
-// pairSize is the number of bytes that appendPair writes.
+// pairSize returns the number of bytes that appendPair appends.
 func pairSize(name, value []byte) int {
 	n := 2 + len(name) + len(value)
 	if len(name) >= 1<<7 {
@@ -53,16 +53,16 @@ func pairSize(name, value []byte) int {
 	return n
 }
 
-// ConsumeParam reads a name-value pair from the start of b; name and value are views of it. n is its size, 0 if b
-// holds only a part of one, -1 if its name is empty. Lengths are compared with what b has before anything else is done
-// with them, so that two of 0x7fffffff are no more than a part of a pair.
+// ConsumeParam reads a name-value pair from the start of b; name and value are views of it. n is
+// its size, 0 if b holds only a part of one, or -1 if the name is empty. Lengths are compared with
+// what b holds before they are used, so that two lengths of 0x7fffffff are a part of a pair.
 func ConsumeParam(b []byte) (name, value []byte, n int) {
 	p, n := pairBounds(b)
 	return params.Views(b, p, n)
 }
 
-// pairBounds finds the pair at the start of b: where it lies, and its size. Both lengths stand before the name, and the
-// value follows it.
+// pairBounds finds the pair at the start of b, and its size. Both lengths are in front of the name,
+// and the value follows it.
 func pairBounds(b []byte) (params.Pair, int) {
 	nameLen, i := consumeLength(b)
 	if i == 0 {
@@ -76,7 +76,7 @@ func pairBounds(b []byte) (params.Pair, int) {
 		return params.Pair{}, -1
 	}
 	name := i + j
-	// 64 bits: the sum of two 31-bit lengths does not fit an int of 32.
+	// 64 bits, since the sum of two 31-bit lengths overflows an int of 32 bits.
 	if end := uint64(name) + uint64(nameLen) + uint64(valueLen); end > uint64(len(b)) { // rule F5
 		return params.Pair{}, 0
 	}
@@ -98,7 +98,8 @@ func consumeLength(b []byte) (length uint32, n int) {
 	return binary.BigEndian.Uint32(b) &^ (1 << 31), 4
 }
 
-// mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs have.
+// mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs
+// have.
 func mark(l *pairs.List, at int) (n int, err error) {
 	for b := l.Raw(at); n < len(b); {
 		p, size := pairBounds(b[n:])
@@ -111,13 +112,15 @@ func mark(l *pairs.List, at int) (n int, err error) {
 	return n, nil
 }
 
-// AppendParams appends every pair of p, without framing and as they are. Errors are those of AppendParam.
+// AppendParams appends every pair of p, without framing and unchanged. Errors are those of
+// AppendParam.
 func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
 	return params.Append(dst, (*pairs.List)(p), AppendParam[[]byte, []byte])
 }
 
-// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had; what follows them is
-// a part of a pair. An empty name is ErrMalformed: then n is -1 and p is as it was. It applies no other rule.
+// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had;
+// what follows is a part of a pair. An empty name is ErrMalformed: then n is -1 and p is unchanged.
+// No other rule is applied.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
 		return n, fmt.Errorf("fastcgi: %w", err)
@@ -125,21 +128,25 @@ func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	return n, nil
 }
 
-// AppendRequest appends r's head as it is on the wire: BEGIN_REQUEST, PARAMS in as few records as can be, the empty
-// PARAMS that ends them. Each record holds whole pairs and at most 65,528 bytes, and none is padded: php-fpm reads each
-// alone, and loses the body after padding on an empty one. CONTENT_LENGTH is written from r.ContentLength, and not at
-// all if that is -1 and there is a body; an authorizer gets neither it nor PATH_INFO, PATH_TRANSLATED or SCRIPT_NAME, section 6.3.
+// AppendRequest appends the head of r as it is on the wire: BEGIN_REQUEST, PARAMS in as few records
+// as possible, and the empty PARAMS. Each record holds whole pairs, at most 65,528 bytes, and no
+// padding: php-fpm parses each record on its own, and loses the body after a padded empty one.
+// CONTENT_LENGTH is written from r.ContentLength, and omitted if that is -1 and there is a body. An
+// authorizer receives neither CONTENT_LENGTH nor PATH_INFO, PATH_TRANSLATED or SCRIPT_NAME, section
+// 6.3.
 //
-// Repeated HTTP_* params are joined, HTTP_PROXY is dropped. ErrParam: a NUL or an empty name, CR or LF where one line
-// is meant, another param repeated with another value, a REQUEST_METHOD that is no token, a SERVER_PROTOCOL other than
-// HTTP/1.0, 1.1, 2.0, 3.0 or INCLUDED. ErrTooLarge: a pair that does not fit a record, or a cap of package gateway.
-// ErrMalformed: id 0. On error dst comes back as it was.
+// Repeated HTTP_* params are joined, and HTTP_PROXY is dropped. ErrParam means a NUL or an empty
+// name, CR or LF in a param that must be a single line, another param that is repeated with another
+// value, a REQUEST_METHOD that is not a token, or a SERVER_PROTOCOL other than HTTP/1.0, 1.1, 2.0,
+// 3.0 or INCLUDED. ErrTooLarge means that a pair does not fit a record, or a limit of package
+// gateway. ErrMalformed means id 0. On error dst is returned unchanged.
 func AppendRequest(dst []byte, id uint16, keep bool, r *gateway.Request) ([]byte, error) {
 	body, length := params.Body(r.Body, r.ContentLength)
 	return appendRequest(dst, id, keep, r, body, length, nil)
 }
 
-// appendRequest is AppendRequest for a body of that length. The pairs of env replace those of r that have the same name.
+// appendRequest is AppendRequest for a body of that length. The pairs of env replace those of r
+// that have the same name.
 func appendRequest(dst []byte, id uint16, keep bool, r *gateway.Request, body io.Reader, length int64, env *pairs.List) ([]byte, error) {
 	head, err := params.NewHead((*pairs.List)(&r.Params), env, body, length)
 	if err != nil {
@@ -163,7 +170,7 @@ func appendRequest(dst []byte, id uint16, keep bool, r *gateway.Request, body io
 	return appendHeader(w.b, RecordHeader{Type: TypeParams, ID: id}), nil
 }
 
-// notForAuthorizer names what section 6.3 keeps from an authorizer.
+// notForAuthorizer reports whether section 6.3 keeps the param from an authorizer.
 func notForAuthorizer(name []byte) bool {
 	switch string(name) {
 	case "CONTENT_LENGTH", "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_NAME":
@@ -172,10 +179,10 @@ func notForAuthorizer(name []byte) bool {
 	return false
 }
 
-// paramsWriter appends the PARAMS records of one request.
+// A paramsWriter appends the PARAMS records of one request.
 type paramsWriter struct {
 	b     []byte
-	start int // of the open record's header; 0 if none is open, since BEGIN comes first
+	start int // offset of the open record's header; 0 if none is open, since BEGIN comes first
 	id    uint16
 }
 
@@ -194,7 +201,7 @@ func (w *paramsWriter) pair(name, value []byte) error {
 	return nil
 }
 
-// close writes the length of the open record into its header.
+// close sets the length of the open record.
 func (w *paramsWriter) close() {
 	if w.start > 0 {
 		setLength(w.b, w.start)
@@ -207,10 +214,11 @@ func setLength(b []byte, start int) { putLength(b[start:], len(b)-start-headerSi
 // putLength sets the length in a record header.
 func putLength(header []byte, n int) { binary.BigEndian.PutUint16(header[4:], uint16(n)) }
 
-// ConsumeRequest reads a request's head, up to the empty PARAMS that ends it, from the start of b into p, which it
-// resets first. n is its size; 0 with a nil error if b does not hold a whole one. It applies the rules of the wire
-// alone, not those of the params: see Reader.ReadRequest. Management records in between are passed over. A record that
-// is malformed or none of a head, or a record of another id, is ErrMalformed and n is -1.
+// ConsumeRequest reads the head of a request, up to the empty PARAMS, from the start of b into p,
+// which it resets first. n is the size of the head; 0 with a nil error means that b does not hold a
+// whole one. Only the rules of the wire are applied, not those of the params; see
+// Reader.ReadRequest. Management records are skipped. A malformed record, one that does not belong
+// to a head, or one of another id is ErrMalformed, and n is -1.
 func ConsumeRequest(b []byte, p *gateway.Params) (id uint16, bg Begin, n int, err error) {
 	l := (*pairs.List)(p)
 	l.Reset()
@@ -237,7 +245,8 @@ func ConsumeRequest(b []byte, p *gateway.Params) (id uint16, bg Begin, n int, er
 	}
 }
 
-// headRecord takes one record of a head; id is 0 before BEGIN_REQUEST. done says that it was the last.
+// headRecord handles one record of a head. id is 0 before BEGIN_REQUEST. done means that it was the
+// last.
 func headRecord(l *pairs.List, id *uint16, bg *Begin, rec Record, used int) (done bool, err error) {
 	switch {
 	case used < 0:

@@ -9,12 +9,16 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-const maxStream = 65528 // content of a stream's record that we write: a multiple of eight, so that it needs no padding
+const maxStream = 65528 // the largest content of a stream's record that is written: a multiple of eight, which needs no padding
 
-// Writer writes to one side of a connection: records, or requests, or answers. It has one buffer; every method flushes.
+// Writer writes to one side of a connection: records, requests or responses. It has one buffer.
+// Every method flushes.
 type Writer struct {
-	ID       uint16 // of what is written next; 0 stands for 1
-	KeepConn bool   // of the requests written next
+	// ID is the id of what is written next. 0 means 1.
+	ID uint16
+
+	// KeepConn sets FCGI_KEEP_CONN in the requests that are written next.
+	KeepConn bool
 
 	out output
 }
@@ -26,13 +30,13 @@ func NewWriter(w io.Writer) *Writer {
 	return wr
 }
 
-// Reset makes w write to dst; it keeps its memory, ID and KeepConn.
+// Reset makes w write to dst. It keeps its memory, ID and KeepConn.
 func (w *Writer) Reset(dst io.Writer) { w.out.Reset(dst) }
 
 func (w *Writer) id() uint16 { return max(w.ID, 1) }
 
-// WriteRecord writes content as a record of type t; see AppendRecord. Content of 16 KiB and more is not copied where
-// the destination is a TCP or Unix connection.
+// WriteRecord writes content as a record of type t; see AppendRecord. Content of 16 KiB or more is
+// not copied if the destination is a TCP or Unix connection.
 func (w *Writer) WriteRecord(t Type, id uint16, content []byte) error {
 	if len(content) <= stream.SmallBody || !t.stream() {
 		var err error
@@ -51,10 +55,11 @@ func (w *Writer) WriteRecord(t Type, id uint16, content []byte) error {
 	return w.out.Flush()
 }
 
-// WriteRequest writes r's head and body: see AppendRequest. A body of up to 16 KiB leaves with the head in one write.
-// The body must have r.ContentLength bytes: a shorter one is io.ErrUnexpectedEOF, of a longer one no byte in excess is
-// sent; after either the connection is of no use. With a ContentLength of -1 the body goes to its end and no
-// CONTENT_LENGTH is sent; PHP reads none of such a body.
+// WriteRequest writes the head and the body of r; see AppendRequest. A body of up to 16 KiB is sent
+// with the head in one write. The body must have r.ContentLength bytes: a shorter one is
+// io.ErrUnexpectedEOF, and of a longer one no excess byte is sent; after either the connection is
+// unusable. With a ContentLength of -1 the body is sent to its end, without CONTENT_LENGTH; PHP
+// ignores such a body.
 func (w *Writer) WriteRequest(r *gateway.Request) error {
 	body, length := params.Body(r.Body, r.ContentLength)
 	var err error
@@ -72,9 +77,10 @@ func (w *Writer) WriteRequest(r *gateway.Request) error {
 	return w.out.Flush()
 }
 
-// WriteResponse writes the head, body and end of res: STDOUT, the empty STDOUT, END_REQUEST with res.AppStatus. The
-// body must have res.ContentLength bytes unless that is -1, as for WriteRequest. A nil Body is none, whatever the length:
-// the answer is to HEAD, or a 304. It does not close res.Body.
+// WriteResponse writes the head, the body and the end of res: STDOUT, the empty STDOUT, and
+// END_REQUEST with res.AppStatus. The body must have res.ContentLength bytes unless that is -1, as
+// for WriteRequest. A nil Body means that there is none, whatever the length, as in the response to
+// HEAD or a 304. WriteResponse does not close res.Body.
 func (w *Writer) WriteResponse(res *gateway.Response) error {
 	b := appendHeader(w.out.B[:0], RecordHeader{Type: TypeStdout, ID: w.id()})
 	b, err := gateway.AppendResponse(b, res)
@@ -86,7 +92,7 @@ func (w *Writer) WriteResponse(res *gateway.Response) error {
 	}
 	setLength(b, 0)
 	w.out.B = b
-	var body io.Reader // an io.ReadCloser that is nil would not be
+	var body io.Reader // a nil io.ReadCloser would not be nil
 	length := int64(-1)
 	if res.Body != nil {
 		body, length = res.Body, res.ContentLength
@@ -98,14 +104,14 @@ func (w *Writer) WriteResponse(res *gateway.Response) error {
 	return w.out.Flush()
 }
 
-// output gathers records.
+// An output buffers records.
 type output struct {
 	stream.Output
-	body streamWriter // kept here so that no call allocates one
+	body streamWriter // a field, so that no call allocates one
 }
 
-// stream writes a whole stream from src: its records and the empty one, which is left in the buffer with whatever
-// fits there. length is the promised number of bytes, or -1.
+// stream writes a whole stream from src: its records and the empty one, which stays in the buffer
+// with what fits there. length is the promised number of bytes, or -1.
 func (o *output) stream(t Type, id uint16, src io.Reader, length int64) error {
 	s := o.streamWriter(t, id)
 	var err error
@@ -126,12 +132,12 @@ func (o *output) stream(t Type, id uint16, src io.Reader, length int64) error {
 	return nil
 }
 
-// streamWriter writes the records of one stream.
+// A streamWriter writes the records of one stream.
 type streamWriter struct {
 	out   *output
 	t     Type
 	id    uint16
-	whole bool // the next Write has all of the stream
+	whole bool // the next Write has the whole stream
 	ended bool // the empty record has been written
 	empty [headerSize]byte
 }
@@ -141,7 +147,7 @@ func (o *output) streamWriter(t Type, id uint16) *streamWriter {
 	return &o.body
 }
 
-// Write writes p as records. A small p stays in the buffer, a large one leaves with what is there.
+// Write writes p as records. A small p stays in the buffer; a large one is sent with the buffer.
 func (s *streamWriter) Write(p []byte) (int, error) {
 	total := len(p)
 	for len(p) > 0 {
@@ -176,7 +182,7 @@ func (s *streamWriter) fromMemory(src stream.Memory, length int64) error {
 	return err
 }
 
-// from copies src. A short body of known length leaves with what is in the buffer already.
+// from copies src. A short body of known length is sent with what is in the buffer.
 func (s *streamWriter) from(src io.Reader, length int64) error {
 	if length < 0 || length > stream.SmallBody {
 		if err := s.out.Flush(); err != nil {
@@ -194,7 +200,7 @@ func (s *streamWriter) from(src io.Reader, length int64) error {
 		case err != nil:
 			return err
 		case length > stream.SmallBody || length < 0 || left == 0:
-			// What has come is not kept waiting for what may come.
+			// What has arrived does not wait for what may follow.
 			if err := s.out.Flush(); err != nil {
 				return err
 			}
@@ -203,7 +209,7 @@ func (s *streamWriter) from(src io.Reader, length int64) error {
 	return s.out.Probe(src)
 }
 
-// once reads once and leaves what came in the buffer, as a record.
+// once reads once and leaves the bytes in the buffer, as a record.
 func (s *streamWriter) once(src io.Reader, left int64) (n int, err error) {
 	start := len(s.out.B)
 	size := stream.ChunkSize

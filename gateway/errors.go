@@ -10,40 +10,45 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// Sentinels for what callers branch on. They come wrapped with the place of the fault; test with errors.Is.
+// Sentinels for the errors that callers branch on. They are returned wrapped with the place of the
+// error; test with errors.Is.
 var (
-	// ErrMalformed says that bytes are no message of the protocol.
+	// ErrMalformed means that bytes are not a message of the protocol.
 	ErrMalformed = params.ErrMalformed
 
-	// ErrTooLarge says that params or a response's head exceed a limit.
+	// ErrTooLarge means that params or the head of a response exceed a limit.
 	ErrTooLarge = params.ErrTooLarge
 
-	// ErrBodyTooLarge says that a request's body exceeds a cap.
+	// ErrBodyTooLarge means that the body of a request exceeds a limit.
 	ErrBodyTooLarge = errors.New("request body too large")
 
-	// ErrRequestBody says that the body of a request could not be read from the client.
+	// ErrRequestBody means that the body of a request could not be read from the client.
 	ErrRequestBody = errors.New("request body could not be read")
 
-	// ErrParam says that a param cannot be passed: a NUL, a CR or LF where none may stand, an empty name, a name
-	// repeated with another value, or a CONTENT_LENGTH that is no number.
+	// ErrParam means that a param cannot be sent or accepted: it has a NUL, a CR or LF where none
+	// is allowed, an empty name, a name that is repeated with another value, or it is a
+	// CONTENT_LENGTH that is not a number.
 	ErrParam = params.ErrParam
 
-	// ErrLengthRequired says that the protocol needs the length of a body whose ContentLength is -1.
+	// ErrLengthRequired means that the protocol requires the length of a body whose ContentLength
+	// is -1.
 	ErrLengthRequired = errors.New("length of the request body required")
 
-	// ErrTruncated says that an answer ended before its end. errors.Is(err, io.ErrUnexpectedEOF) holds too.
+	// ErrTruncated means that a response ended before it was complete. errors.Is(err,
+	// io.ErrUnexpectedEOF) is true as well.
 	ErrTruncated error = truncated{}
 
-	// ErrNoResponse says that a connection was closed without one byte of an answer.
+	// ErrNoResponse means that a connection was closed without one byte of a response.
 	ErrNoResponse = errors.New("closed without a response")
 
-	// ErrRefused says that the application refused the request for load (FastCGI's FCGI_OVERLOADED and FCGI_CANT_MPX_CONN).
+	// ErrRefused means that the application refused the request because of load (FCGI_OVERLOADED
+	// and FCGI_CANT_MPX_CONN of FastCGI).
 	ErrRefused = errors.New("request refused")
 
-	// ErrAborted says that the web server gave the request up.
+	// ErrAborted means that the web server aborted the request.
 	ErrAborted = errors.New("request aborted by the web server")
 
-	// ErrServerClosed is what Serve returns after Shutdown or Close.
+	// ErrServerClosed is returned by Serve after Shutdown or Close.
 	ErrServerClosed = errors.New("gateway: server closed")
 )
 
@@ -52,17 +57,29 @@ type truncated struct{}
 func (truncated) Error() string        { return "response truncated" }
 func (truncated) Is(target error) bool { return target == io.ErrUnexpectedEOF }
 
-// Error is what a RoundTripper and the Body of a Response return when an exchange fails. It wraps the cause.
+// Error is the error that a RoundTripper and the Body of a Response return when an exchange fails.
+// It wraps the cause.
 type Error struct {
-	Phase    Phase  // how far the exchange had come
-	Addr     string // of the backend; "" if there is none
-	Reused   bool   // the connection had carried a request before
-	Sent     bool   // a byte of the request may have reached the backend
-	Received bool   // a byte of the answer was seen
-	Err      error
+	// Phase is how far the exchange had come.
+	Phase Phase
+
+	// Addr is the address of the backend. It is empty if there is none.
+	Addr string
+
+	// Reused says that the connection had carried a request before.
+	Reused bool
+
+	// Sent says that a byte of the request may have reached the backend.
+	Sent bool
+
+	// Received says that a byte of the response arrived.
+	Received bool
+
+	// Err is the cause.
+	Err error
 }
 
-// Error names the phase, the backend and the cause. No value of a param is in it.
+// Error names the phase, the backend and the cause. It does not contain the value of a param.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("gateway: ")
@@ -80,7 +97,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Timeout reports whether a time-out was the cause.
+// Timeout reports whether the cause was a time-out.
 func (e *Error) Timeout() bool {
 	if errors.Is(e.Err, context.DeadlineExceeded) || errors.Is(e.Err, os.ErrDeadlineExceeded) {
 		return true
@@ -93,11 +110,11 @@ func (e *Error) Timeout() bool {
 type Phase uint8
 
 const (
-	PhaseRequest Phase = iota // before anything is sent: params, length
-	PhaseWait                 // for a free connection or process
+	PhaseRequest Phase = iota // before anything is sent: params and length are checked
+	PhaseWait                 // for a place among the connections or processes
 	PhaseDial
 	PhaseSend
-	PhaseHead // until the answer's head is whole
+	PhaseHead // until the head of the response is complete
 	PhaseBody
 )
 
@@ -110,8 +127,8 @@ func (p Phase) String() string {
 	return "unknown phase"
 }
 
-// Retryable reports whether the backend cannot have begun the request: nothing was sent, or it was refused for load
-// before anything of an answer came.
+// Retryable reports whether the application cannot have begun the request: nothing was sent, or it
+// refused the request because of load before any part of a response arrived.
 func Retryable(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {

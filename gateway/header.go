@@ -23,10 +23,10 @@ func (h *Header) read() *pairs.List {
 // Add appends a field.
 func (h *Header) Add(name, value string) { pairs.Add(h.list(), name, value) }
 
-// AddBytes appends a field; it copies name and value.
+// AddBytes appends a field. It copies name and value.
 func (h *Header) AddBytes(name, value []byte) { pairs.Add(h.list(), name, value) }
 
-// Set gives name this one value: in the place of the first field of that name, or at the end.
+// Set replaces the fields of that name by one: in the place of the first, or at the end.
 func (h *Header) Set(name, value string) {
 	i := h.list().FindFold(name, 0)
 	if i < 0 {
@@ -46,7 +46,7 @@ func (h *Header) Del(name string) {
 	}
 }
 
-// Get returns a copy of the first value of name, "" if there is none.
+// Get returns a copy of the first value of name, or "" if there is none.
 func (h *Header) Get(name string) string {
 	value, _ := h.Lookup(name)
 	return string(value)
@@ -61,8 +61,8 @@ func (h *Header) Lookup(name string) (value []byte, ok bool) {
 	return nil, false
 }
 
-// Values yields every value of name in order, Set-Cookie's for one. They are views, valid until h next changes; h must
-// not change in the loop.
+// Values returns an iterator over the values of name in order, such as those of Set-Cookie. They
+// are views, valid until h next changes; h must not change in the loop.
 func (h *Header) Values(name string) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		l := h.read()
@@ -74,15 +74,15 @@ func (h *Header) Values(name string) iter.Seq[[]byte] {
 	}
 }
 
-// All yields every field in order. Names and values are views, valid until h next changes; h must not change in the
-// loop.
+// All returns an iterator over the fields in order. Names and values are views, valid until h next
+// changes; h must not change in the loop.
 func (h *Header) All() iter.Seq2[[]byte, []byte] { return h.read().All() }
 
-// Len is the number of fields.
+// Len returns the number of fields.
 func (h *Header) Len() int { return h.read().Len() }
 
 // Reset removes all fields and keeps the memory.
 func (h *Header) Reset() { h.list().Reset() }
 
-// CopyFrom makes h a copy of src that shares nothing with it; h's memory is used again.
+// CopyFrom makes h a copy of src that shares nothing with it. The memory of h is reused.
 func (h *Header) CopyFrom(src *Header) { h.list().CopyFrom(src.read()) }

@@ -12,11 +12,14 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// InProcess is Proxy's inverse: a RoundTripper that calls h in this process, for routing and tests. h runs in a goroutine
-// of its own, on a copy of the request to which the rules of a received head have been applied; its context is done
-// when ctx is or when the answer's Body is closed, and from then on it can neither read the request's body nor write to
-// Stderr, but for a call that has begun. The lengths of both bodies are held to as on a wire. Interim answers and upgrades
-// are not carried.
+// InProcess returns a RoundTripper that calls h in this process, for routing and tests. It is the
+// inverse of Proxy.
+//
+// h runs in its own goroutine, on a copy of the request to which the rules of a received head have
+// been applied. Its context is done when ctx is done or when the Body of the response is closed.
+// From then on h can neither read the request's body nor write to Stderr, except in a call that has
+// begun. The lengths of both bodies are enforced, as on a wire. Interim responses and upgrades are
+// not supported.
 func InProcess(h Handler) RoundTripper { return inProcess{h} }
 
 type inProcess struct{ h Handler }
@@ -52,19 +55,19 @@ func (d inProcess) RoundTrip(ctx context.Context, r *Request, res *Response) err
 	return nil
 }
 
-// inProcessWriter is a ResponseWriter whose answer is read in the same process.
+// An inProcessWriter is a ResponseWriter whose response is read in the same process.
 type inProcessWriter struct {
 	WriterBase
 	ctx       context.Context
 	cancel    context.CancelFunc
 	req       Request
-	over      atomic.Bool // the request's body and STDERR are the caller's alone again
+	over      atomic.Bool // the request's body and STDERR are no longer the handler's
 	input     sync.Mutex  // held by a Read of the body
 	pr        *io.PipeReader
 	pw        *io.PipeWriter
-	sent      Response // the head; Status is 0 until there is one
+	sent      Response // the head; its Status is 0 until there is one
 	appStatus uint32
-	early     error         // the handler failed before the head
+	early     error         // why the handler failed before the head
 	committed chan struct{} // closed when sent and early are settled
 }
 
@@ -91,7 +94,8 @@ func newInProcessWriter(ctx context.Context, r *Request) (*inProcessWriter, erro
 	return w, nil
 }
 
-// inProcessInput is a body of the caller's, of left bytes if that is not below 0, until the exchange is over.
+// An inProcessInput is the caller's body until the exchange is over. left is the number of bytes to
+// come, or negative if it is unknown.
 type inProcessInput struct {
 	w    *inProcessWriter
 	r    io.Reader
@@ -118,10 +122,10 @@ func (i *inProcessInput) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// RequestContext is the context that the handler's request has.
+// RequestContext returns the context of the handler's request.
 func (w *inProcessWriter) RequestContext() context.Context { return w.ctx }
 
-// end takes from the handler what belongs to the caller.
+// end takes the caller's readers and writers from the handler.
 func (w *inProcessWriter) end() {
 	w.over.Store(true)
 	w.cancel()
@@ -139,7 +143,7 @@ func (w *inProcessWriter) run(h Handler) {
 	err = h.ServeGateway(w, &w.req)
 }
 
-// settle ends the answer.
+// settle ends the response.
 func (w *inProcessWriter) settle(err error) {
 	if err == nil {
 		err = w.commit(200)
@@ -157,7 +161,7 @@ func (w *inProcessWriter) settle(err error) {
 
 func (w *inProcessWriter) WriteHeader(status int) { w.commit(status) }
 
-// commit settles the head, once, by the rules of one that is written and read.
+// commit settles the head, once, by the rules of a head that is written and read.
 func (w *inProcessWriter) commit(status int) error {
 	if w.sent.Status != 0 || w.early != nil {
 		return w.early
@@ -195,7 +199,7 @@ func (w *inProcessWriter) Write(p []byte) (int, error) {
 		return 0, nil
 	}
 	n, err := w.pw.Write(p)
-	if err == io.ErrClosedPipe { // nobody reads any more
+	if err == io.ErrClosedPipe { // the response is no longer read
 		err = ErrAborted
 	}
 	return n, err
@@ -216,11 +220,11 @@ func (s inProcessStderr) Write(p []byte) (int, error) {
 
 func (w *inProcessWriter) SetAppStatus(status uint32) { w.appStatus = status }
 
-// inProcessBody is the answer's Body.
+// An inProcessBody is the Body of the response.
 type inProcessBody struct {
 	w    *inProcessWriter
 	res  *Response
-	left int64 // of a promised length; -1 for none
+	left int64 // of the promised length; -1 if there is none
 	stop func() bool
 }
 

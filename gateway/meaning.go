@@ -7,16 +7,17 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
-// This file reads params by their meaning. Every string is a copy.
+// The methods in this file read params by their meaning. Every string is a copy.
 
-// Method is REQUEST_METHOD, RFC 3875 section 4.1.12, as it was sent; "" if there is none.
+// Method returns REQUEST_METHOD, RFC 3875 section 4.1.12, as it was sent, or "" if it was not.
 func (r *Request) Method() string { return r.Params.Get("REQUEST_METHOD") }
 
-// ScriptName is SCRIPT_NAME, section 4.1.13: the decoded path up to and with the script.
+// ScriptName returns SCRIPT_NAME, section 4.1.13: the decoded path up to and including the script.
 func (r *Request) ScriptName() string { return r.Params.Get("SCRIPT_NAME") }
 
-// PathInfo is PATH_INFO, section 4.1.5: the decoded path after the script; or all of the path where neither it nor
-// SCRIPT_NAME was sent, as by nginx with scgi_params. It cannot tell "%2F" from "/"; URI can. Nothing decodes it again.
+// PathInfo returns PATH_INFO, section 4.1.5: the decoded path after the script. It returns the
+// whole path if neither PATH_INFO nor SCRIPT_NAME was sent, as by nginx with scgi_params. PathInfo
+// cannot tell "%2F" from "/"; URI can. It must not be decoded again.
 func (r *Request) PathInfo() string {
 	info, sent := r.Params.Lookup("PATH_INFO")
 	if _, script := r.Params.Lookup("SCRIPT_NAME"); !sent && !script {
@@ -25,11 +26,11 @@ func (r *Request) PathInfo() string {
 	return string(info)
 }
 
-// Query is QUERY_STRING, section 4.1.7, as it was sent, without "?".
+// Query returns QUERY_STRING, section 4.1.7, as it was sent, without "?".
 func (r *Request) Query() string { return r.Params.Get("QUERY_STRING") }
 
-// Path is the decoded path of the request: SCRIPT_NAME and PATH_INFO, or, if neither was sent, what DOCUMENT_URI or
-// REQUEST_URI say.
+// Path returns the decoded path of the request: SCRIPT_NAME and PATH_INFO, or, if neither was sent,
+// DOCUMENT_URI or the path of REQUEST_URI.
 func (r *Request) Path() string {
 	if path := r.Params.Get("SCRIPT_NAME") + r.Params.Get("PATH_INFO"); path != "" {
 		return path
@@ -41,8 +42,9 @@ func (r *Request) Path() string {
 	return path
 }
 
-// URI is the request's target: REQUEST_URI as it was sent, in whatever form (origin, absolute, "*" or authority), or
-// else built from the params that hold the decoded path and the query.
+// URI returns the target of the request: REQUEST_URI as it was sent, in any form (origin, absolute,
+// "*" or authority). Without REQUEST_URI it is built from the params that hold the decoded path and
+// the query.
 func (r *Request) URI() string {
 	if uri := r.Params.Get("REQUEST_URI"); uri != "" {
 		return uri
@@ -51,16 +53,16 @@ func (r *Request) URI() string {
 	if u.Path == "" {
 		u.Path = "/"
 	}
-	// EscapedPath and not String: a path that begins with "//" is no authority.
+	// EscapedPath and not String: a path that begins with "//" is not an authority.
 	if u.RawQuery == "" {
 		return u.EscapedPath()
 	}
 	return u.EscapedPath() + "?" + u.RawQuery
 }
 
-// PathAgrees reports whether REQUEST_URI and SCRIPT_NAME with PATH_INFO say the same path. They do not after a rewrite
-// in the web server, or if one of them was forged: which of the two counts is the application's choice. It is true if
-// either was not sent.
+// PathAgrees reports whether REQUEST_URI and SCRIPT_NAME with PATH_INFO contain the same path. They
+// differ after a rewrite in the web server, or if one of them was forged; the application must
+// choose one. PathAgrees returns true if either was not sent.
 func (r *Request) PathAgrees() bool {
 	uri, decoded := r.Params.Get("REQUEST_URI"), r.Params.Get("SCRIPT_NAME")+r.Params.Get("PATH_INFO")
 	if uri == "" || decoded == "" {
@@ -70,7 +72,7 @@ func (r *Request) PathAgrees() bool {
 	return ok && path == decoded
 }
 
-// decodedPath is the decoded path of a request target.
+// decodedPath returns the decoded path of a request target.
 func decodedPath(uri string) (path string, ok bool) {
 	if !strings.HasPrefix(uri, "/") {
 		scheme, rest, absolute := strings.Cut(uri, "://")
@@ -88,8 +90,8 @@ func decodedPath(uri string) (path string, ok bool) {
 	return path, err == nil
 }
 
-// Protocol is SERVER_PROTOCOL, section 4.1.16, as numbers: "HTTP/1.1", "HTTP/2" and "HTTP/2.0" alike, and HTTP/1.0 if
-// it is absent or INCLUDED (server-side includes). ok is false for anything else.
+// Protocol returns SERVER_PROTOCOL, section 4.1.16, as numbers. "HTTP/2" and "HTTP/2.0" are equal.
+// An absent one, and INCLUDED (server-side includes), mean HTTP/1.0. ok is false for anything else.
 func (r *Request) Protocol() (major, minor int, ok bool) {
 	v, _ := r.Params.Lookup("SERVER_PROTOCOL")
 	s := string(v)
@@ -111,7 +113,8 @@ func (r *Request) Protocol() (major, minor int, ok bool) {
 
 func isDigit(s string, i int) bool { return i < len(s) && '0' <= s[i] && s[i] <= '9' }
 
-// Host is HTTP_HOST, or else SERVER_NAME with SERVER_PORT where that is not the scheme's own.
+// Host returns HTTP_HOST, or else SERVER_NAME, with SERVER_PORT unless that is the default port of
+// the scheme.
 func (r *Request) Host() string {
 	if v, ok := r.Params.Lookup("HTTP_HOST"); ok {
 		return string(v)
@@ -128,8 +131,9 @@ func (r *Request) Host() string {
 	return name + ":" + port
 }
 
-// TLS reports whether the browser's connection was encrypted, by what the web server says (HTTPS, REQUEST_SCHEME,
-// UWSGI_SCHEME) and never by a header field of the request such as X-Forwarded-Proto.
+// TLS reports whether the client's connection was encrypted, according to the web server (HTTPS,
+// REQUEST_SCHEME, UWSGI_SCHEME). A header field of the request, such as X-Forwarded-Proto, is never
+// consulted.
 func (r *Request) TLS() bool {
 	v, _ := r.Params.Lookup("HTTPS")
 	if grammar.EqualFold(v, "on") || grammar.EqualFold(v, "true") || string(v) == "1" {
@@ -143,14 +147,15 @@ func (r *Request) TLS() bool {
 	return false
 }
 
-// ContentType is CONTENT_TYPE, section 4.1.3.
+// ContentType returns CONTENT_TYPE, section 4.1.3.
 func (r *Request) ContentType() string { return r.Params.Get("CONTENT_TYPE") }
 
-// RemoteAddr is REMOTE_ADDR, section 4.1.8, as it was sent. Whoever may connect to the server can claim any address.
+// RemoteAddr returns REMOTE_ADDR, section 4.1.8, as it was sent. Any peer that can connect to the
+// server can claim any address.
 func (r *Request) RemoteAddr() string { return r.Params.Get("REMOTE_ADDR") }
 
-// ScriptFilename is SCRIPT_FILENAME without what Apache's proxy modules put around it: "proxy:fcgi://host:port/x?q",
-// and the same with balancer, scgi or uwsgi, becomes "/x".
+// ScriptFilename returns SCRIPT_FILENAME without the prefix that Apache's proxy modules add:
+// "proxy:fcgi://host:port/x?q" becomes "/x", and so with balancer, scgi and uwsgi.
 func (r *Request) ScriptFilename() string {
 	name := r.Params.Get("SCRIPT_FILENAME")
 	proxied, found := strings.CutPrefix(name, "proxy:")

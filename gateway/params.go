@@ -39,10 +39,10 @@ func (p *Params) read() *pairs.List {
 // Add appends a param.
 func (p *Params) Add(name, value string) { pairs.Add(p.list(), name, value) }
 
-// AddBytes appends a param; it copies name and value.
+// AddBytes appends a param. It copies name and value.
 func (p *Params) AddBytes(name, value []byte) { pairs.Add(p.list(), name, value) }
 
-// Set gives name this one value: in the place of the first param of that name, or at the end.
+// Set replaces the params of that name by one: in the place of the first, or at the end.
 func (p *Params) Set(name, value string) { pairs.Set(p.list(), name, value) }
 
 // Del removes every param of that name.
@@ -52,7 +52,7 @@ func (p *Params) Del(name string) {
 	}
 }
 
-// Get returns a copy of the first value of name, "" if there is none.
+// Get returns a copy of the first value of name, or "" if there is none.
 func (p *Params) Get(name string) string {
 	value, _ := p.Lookup(name)
 	return string(value)
@@ -67,15 +67,15 @@ func (p *Params) Lookup(name string) (value []byte, ok bool) {
 	return nil, false
 }
 
-// All yields every param in wire order. Names and values are views, valid until p next changes; p must not change in
-// the loop.
+// All returns an iterator over the params in the order of the wire. Names and values are views,
+// valid until p next changes; p must not change in the loop.
 func (p *Params) All() iter.Seq2[[]byte, []byte] { return p.read().All() }
 
-// Len is the number of params.
+// Len returns the number of params.
 func (p *Params) Len() int { return p.read().Len() }
 
 // Reset removes all params and keeps the memory.
 func (p *Params) Reset() { p.list().Reset() }
 
-// CopyFrom makes p a copy of src that shares nothing with it; p's memory is used again.
+// CopyFrom makes p a copy of src that shares nothing with it. The memory of p is reused.
 func (p *Params) CopyFrom(src *Params) { p.list().CopyFrom(src.read()) }

@@ -9,22 +9,35 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/tunnel"
 )
 
-// Proxy is a Handler that passes each request on. Params go in order and byte for byte, except: HTTP_PROXY,
-// HTTP_CONTENT_TYPE, HTTP_CONTENT_LENGTH, HTTP_TRANSFER_ENCODING, HTTP_TE, HTTP_TRAILER, HTTP_KEEP_ALIVE and, unless
-// upgrading, HTTP_CONNECTION and HTTP_UPGRADE are dropped, and so is SCGI; CONTENT_LENGTH follows ContentLength; a
-// SERVER_PROTOCOL of HTTP/2 or HTTP/3 gets its ".0". Of the answer the reason phrase is not carried.
+// Proxy is a Handler that passes requests to a backend.
 //
-// An answer of 101 to a request that asks for a WebSocket joins both connections until one of them ends.
+// Params are passed in order and byte for byte, with these exceptions. HTTP_PROXY,
+// HTTP_CONTENT_TYPE, HTTP_CONTENT_LENGTH, HTTP_TRANSFER_ENCODING, HTTP_TE, HTTP_TRAILER,
+// HTTP_KEEP_ALIVE and SCGI are dropped, and HTTP_CONNECTION and HTTP_UPGRADE unless the request
+// asks for an upgrade. CONTENT_LENGTH follows ContentLength. A SERVER_PROTOCOL of HTTP/2 or HTTP/3
+// becomes HTTP/2.0 or HTTP/3.0. The reason phrase of the response is not passed.
 //
-// Each piece of the answer is sent on as it arrives. An answer that breaks off is cut, so that it cannot look whole.
+// A response of 101 to a request for a WebSocket joins both connections until they end.
+//
+// Each piece of the response is sent on as it arrives. A truncated response is cut, so that it is
+// never taken for complete.
 type Proxy struct {
-	Backend        RoundTripper
-	Rewrite        func(r *Request) error                              // changes the request that is sent; its error ends the request
-	ModifyResponse func(res *Response) error                           // changes the answer before its head is sent; its error ends the request
-	ErrorHandler   func(w ResponseWriter, r *Request, err error) error // of a request that has no answer; nil stands for returning err
+	// Backend receives the requests.
+	Backend RoundTripper
+
+	// Rewrite, if not nil, changes the request that is sent. Its error ends the request.
+	Rewrite func(r *Request) error
+
+	// ModifyResponse, if not nil, changes the response before its head is sent. Its error ends the
+	// request.
+	ModifyResponse func(res *Response) error
+
+	// ErrorHandler, if not nil, responds to requests that have no response. Nil means that
+	// ServeGateway returns the error.
+	ErrorHandler func(w ResponseWriter, r *Request, err error) error
 }
 
-// ServeGateway passes r to the backend and its answer to w.
+// ServeGateway passes r to the backend and the response to w.
 func (p *Proxy) ServeGateway(w ResponseWriter, r *Request) error {
 	x := newPassage(w, r)
 	defer x.release()
@@ -39,7 +52,7 @@ func (p *Proxy) ServeGateway(w ResponseWriter, r *Request) error {
 	if x.res.Status == 101 {
 		return x.join()
 	}
-	x.res.settleLength()
+	x.res.syncContentLength()
 	w.Header().CopyFrom(&x.res.Header)
 	w.WriteHeader(x.res.Status)
 	if err := tunnel.CopyBody(w, w.Flush, x.res.Body, x.buf); err != nil {
@@ -66,7 +79,7 @@ func (p *Proxy) roundTrip(x *passage, r *Request) error {
 	}
 	passed := false
 	defer func() {
-		if !passed { // an error, or a panic
+		if !passed { // after an error or a panic
 			x.res.Body.Close()
 		}
 	}()
@@ -75,7 +88,7 @@ func (p *Proxy) roundTrip(x *passage, r *Request) error {
 	return err
 }
 
-// passage is the memory of one request on its way through a Proxy.
+// A passage is the memory of one request on its way through a Proxy.
 type passage struct {
 	req     Request
 	res     Response
@@ -120,7 +133,7 @@ func (x *passage) release() {
 	passages.Put(x)
 }
 
-// notPassed names what belongs to one hop or says what a param says better.
+// notPassed reports whether a param belongs to one hop, or repeats what another param says.
 func notPassed(name []byte) bool {
 	switch string(name) {
 	case "HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_TE",
@@ -130,13 +143,13 @@ func notPassed(name []byte) bool {
 	return false
 }
 
-// ofUpgrade names what asks for an upgrade.
+// ofUpgrade reports whether a param asks for an upgrade.
 func ofUpgrade(name []byte) bool {
 	return string(name) == "HTTP_CONNECTION" || string(name) == "HTTP_UPGRADE"
 }
 
-// join copies between both connections after a 101. The end of one direction is passed on; when the backend's has come,
-// the other ends soon, and an error ends both.
+// join copies between both connections after a 101. The end of one direction is passed on. When the
+// backend's direction has ended, the other ends soon after; an error ends both.
 func (x *passage) join() error {
 	back, ok := x.res.Body.(Stream)
 	if !ok {

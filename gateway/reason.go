@@ -24,7 +24,8 @@ var reasons = map[int]string{
 	507: "Insufficient Storage", 508: "Loop Detected", 510: "Not Extended", 511: "Network Authentication Required",
 }
 
-// reason never returns "": Apache and nginx take a status without a phrase, HAProxy forwards "404 " as it is.
+// reason returns the phrase of a status. It never returns "": Apache and nginx accept a status
+// without a phrase, but HAProxy forwards "404 " as it is.
 func reason(status int) string {
 	if r, ok := reasons[status]; ok {
 		return r

@@ -9,27 +9,40 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
-// Response is one answer. It belongs to who passed it to RoundTrip; reset and use it again: it keeps its memory.
+// Response is one response. The caller of RoundTrip owns it. It can be Reset and reused; its memory
+// is kept.
 type Response struct {
-	Status        int
-	Header        Header
-	ContentLength int64         // of Body in bytes; -1 stands for unknown
-	Body          io.ReadCloser // never nil after RoundTrip; a Stream when Status is 101
-	AppStatus     uint32        // FastCGI appStatus or CGI exit status; set when Body has given io.EOF
+	// Status is the status code.
+	Status int
 
-	// LocalRedirect says that the head was a Location with a path and nothing else. If the body is empty too, it asks
-	// for an internal redirect, RFC 3875 section 6.2.2. ConsumeResponse sets it, and AppendResponse ignores it.
+	// Header holds the fields of the head, without Status.
+	Header Header
+
+	// ContentLength is the length of Body in bytes; -1 means unknown.
+	ContentLength int64
+
+	// Body is the body. It is never nil after RoundTrip, and is a Stream if Status is 101.
+	Body io.ReadCloser
+
+	// AppStatus is FastCGI's appStatus or the exit status of a CGI program. It is set when Body has
+	// returned io.EOF.
+	AppStatus uint32
+
+	// LocalRedirect says that the head was a Location with a path and nothing else. If the body is
+	// empty too, it asks for an internal redirect, RFC 3875 section 6.2.2. ConsumeResponse sets it,
+	// and AppendResponse ignores it.
 	LocalRedirect bool
 }
 
-// Reset makes r empty; it keeps its memory.
+// Reset makes r empty. It keeps its memory.
 func (r *Response) Reset() {
 	r.Header.Reset()
 	r.Status, r.ContentLength, r.Body, r.AppStatus, r.LocalRedirect = 0, 0, nil, 0, false
 }
 
-// settleLength makes the Content-Length field say what ContentLength says, where whoever changed one forgot the other.
-func (r *Response) settleLength() {
+// syncContentLength sets the Content-Length field from ContentLength, in case ModifyResponse
+// changed only one of them.
+func (r *Response) syncContentLength() {
 	v, ok := r.Header.Lookup("Content-Length")
 	n, number := grammar.Decimal(v)
 	switch {
@@ -40,15 +53,17 @@ func (r *Response) settleLength() {
 	}
 }
 
-// AppendResponse appends r's head as a CGI program writes it: "Status: 404 Not Found", the fields, an empty line; RFC
-// 3875 section 6. Content-Length is written from r.ContentLength unless that is -1, and not at all for a 1xx or 204; a
-// Status field in r.Header is not. A status outside 100 to 999, a name that is no token or a value with a control byte
-// is ErrMalformed; then dst comes back as it was.
+// AppendResponse appends the head of r as a CGI program writes it: "Status: 404 Not Found", the
+// fields and an empty line, RFC 3875 section 6. Content-Length is written from r.ContentLength,
+// unless that is -1 or the status is a 1xx or 204. A Status field in r.Header is not written. A
+// status outside 100 to 999, a name that is not a token, or a value with a control byte is
+// ErrMalformed. On error dst is returned unchanged.
 func AppendResponse(dst []byte, r *Response) ([]byte, error) {
 	return appendHead(dst, "Status: ", r)
 }
 
-// AppendHTTPResponse is AppendResponse with a status line in the place of the Status field: "HTTP/1.1 404 Not Found".
+// AppendHTTPResponse is like AppendResponse, but writes a status line, "HTTP/1.1 404 Not Found", in
+// place of the Status field.
 func AppendHTTPResponse(dst []byte, r *Response) ([]byte, error) {
 	return appendHead(dst, "HTTP/1.1 ", r)
 }
@@ -82,15 +97,17 @@ func appendHead(dst []byte, start string, r *Response) ([]byte, error) {
 	return append(b, "\r\n"...), nil
 }
 
-// ConsumeResponse reads a response's head from the start of b into r, which it resets first. n > 0 is the head's
-// length; n == 0 with a nil error says that b does not hold a whole one. The head may begin with an HTTP status line or
-// be a CGI response (RFC 3875 section 6.3), with LF or CR LF. Without a Status the status is 302 if there is a
-// Location and 200 if not. The Status field and the reason phrase are not kept.
+// ConsumeResponse reads the head of a response from the start of b into r, which it resets first. n
+// is the length of the head; 0 with a nil error means that b does not hold a whole head. The head
+// may begin with an HTTP status line or be a CGI response (RFC 3875 section 6.3). Lines end with LF
+// or CR LF. Without a Status the status is 302 if there is a Location, and 200 otherwise. The
+// Status field and the reason phrase are not kept.
 //
-// It is strict: a bare CR, a NUL or another control byte, a folded line, a name that is no token, a line without a
-// colon, a status that is not three digits, two Statuses or Content-Lengths that differ, a Content-Length that is no
-// number and any Transfer-Encoding are ErrMalformed; more than MaxPairs fields or a line over its cap is ErrTooLarge.
-// Then n is -1 and r is empty.
+// Parsing is strict. ErrMalformed means a bare CR, a NUL or another control byte, a folded line, a
+// name that is not a token, a line without a colon, a status that is not three digits, a Status or
+// Content-Length that is repeated with another value, a Content-Length that is not a number, or a
+// Transfer-Encoding. ErrTooLarge means more than MaxPairs fields, or a name or value above its
+// limit. n is then -1 and r is empty.
 func ConsumeResponse(b []byte, r *Response) (n int, err error) {
 	r.Reset()
 	var end grammar.HeadEnd
@@ -106,7 +123,7 @@ func ConsumeResponse(b []byte, r *Response) (n int, err error) {
 
 func consumeHead(b []byte, r *Response) error {
 	l := r.Header.list()
-	l.AppendRaw(b) // whole; the fields are marked in the copy
+	l.AppendRaw(b) // the fields are marked in this copy
 	raw := l.Raw(0)
 	r.ContentLength = -1
 	at := 0
@@ -139,8 +156,8 @@ func firstLine(b []byte) []byte {
 	return bytes.TrimSuffix(b[:bytes.IndexByte(b, '\n')], []byte("\r"))
 }
 
-// statusLine reads "HTTP/1.1 404 Not Found", the minor version and the reason phrase being optional. What does not
-// look like one may still be a field.
+// statusLine reads "HTTP/1.1 404 Not Found"; the minor version and the reason phrase are optional.
+// A line that is not a status line may still be a field.
 func statusLine(line []byte) (status int, ok bool) {
 	rest, found := bytes.CutPrefix(line, []byte("HTTP/"))
 	if !found {
@@ -158,7 +175,7 @@ func isVersion(v []byte) bool {
 	return len(v) == 1 && digit(v[0]) || len(v) == 3 && digit(v[0]) && v[1] == '.' && digit(v[2])
 }
 
-// threeDigits reads a status, "404" or "404 Not Found".
+// threeDigits reads a status: "404" or "404 Not Found".
 func threeDigits(v []byte) (status int, ok bool) {
 	if len(v) < 3 || len(v) > 3 && v[3] != ' ' {
 		return 0, false
@@ -190,7 +207,7 @@ func consumeField(r *Response, line []byte, at int) error {
 	return nil
 }
 
-// meaning looks at the fields that say where the answer ends and what it is.
+// meaning reads the fields that determine the status and the length of the body.
 func meaning(r *Response, name, value []byte) (keep bool, err error) {
 	switch {
 	case grammar.EqualFold(name, "Status"):
@@ -209,7 +226,8 @@ func meaning(r *Response, name, value []byte) (keep bool, err error) {
 		r.ContentLength = n
 		return first, nil
 	case grammar.EqualFold(name, "Transfer-Encoding"): // rule F19
-		// No gateway protocol has one: its framing would be taken for content, or content for framing (F19).
+		// No gateway protocol has a Transfer-Encoding: its framing would be taken for content, or
+		// content for framing (F19).
 		return false, fmt.Errorf("field Transfer-Encoding: %w", ErrMalformed)
 	}
 	return true, nil

@@ -106,7 +106,7 @@ func (s *Spool) limits() (bytes int64, memory int) {
 	if memory <= 0 {
 		memory = 64 << 10
 	}
-	return min(bytes, math.MaxInt64-1), memory // one more is read, to see that there is more
+	return min(bytes, math.MaxInt64-1), memory // one more byte is read, to see that there is more
 }
 
 func (s *Spool) fillFile(r *Request, head *bytes.Buffer, rest io.Reader, limit int64) (*spoolFile, error) {
@@ -128,12 +128,13 @@ func (s *Spool) fillFile(r *Request, head *bytes.Buffer, rest io.Reader, limit i
 		file.remove()
 		return nil, err
 	}
-	r.Body, r.ContentLength = f, n // the file itself: the kernel may send it
+	r.Body, r.ContentLength = f, n // the file itself, which the kernel can send
 	r.GetBody = func() (io.Reader, error) { return io.NewSectionReader(file, 0, n), nil }
 	return file, nil
 }
 
-// spoolFile is a temporary file that has no name where the system allows that, so that not even a crash leaves it.
+// A spoolFile is a temporary file. It has no name where the system allows that, so that not even a
+// crash leaves it behind.
 type spoolFile struct {
 	*os.File
 	gone bool
@@ -148,13 +149,13 @@ func (f *spoolFile) remove() {
 	}
 }
 
-// spooledBody is an answer's Body that ends the file's life with its own.
+// A spooledBody is the Body of a response that removes the file when it is closed.
 type spooledBody struct {
 	io.ReadCloser
 	file *spoolFile
 }
 
-// Ready is that of the body it wraps.
+// Ready reports whether the wrapped body is ready.
 func (b *spooledBody) Ready() bool { return tunnel.Ready(b.ReadCloser) }
 
 func (b *spooledBody) Close() error {
@@ -162,7 +163,7 @@ func (b *spooledBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// contextReader ends a copy between two reads.
+// A contextReader ends a copy between two reads when ctx is done.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader

@@ -60,27 +60,29 @@ type Client struct {
 	core   *client.Client
 }
 
-// RoundTrip sends r and reads the head of its answer into res; see gateway.RoundTripper. Errors are *gateway.Error; the
-// causes are those of AppendRequest (PhaseRequest, nothing was sent) and of Reader.ReadResponse, with
-// gateway.ErrNoResponse for a connection that was closed without one byte of an answer. When ctx is done the connection
-// is closed.
+// RoundTrip sends r and reads the head of the response into res; see gateway.RoundTripper. Errors
+// are *gateway.Error. Their causes are those of AppendRequest (PhaseRequest, nothing was sent) and
+// of Reader.ReadResponse, and gateway.ErrNoResponse if the connection was closed without one byte
+// of a response. When ctx is done the connection is closed.
 //
-// An answer of 101 to a request with an Upgrade has a gateway.Stream as its Body, which is the caller's to close.
+// The Body of a 101 to a request with an Upgrade is a gateway.Stream, which the caller must close.
 //
-// A body whose bytes are in memory (bytes.Reader, bytes.Buffer, strings.Reader) is written by the caller's goroutine if
-// it is small; any other by a goroutine of its own, while the answer is read. If the answer ends first, that goroutine
-// stops; a Read of r.Body that waits then may be left behind until it returns.
+// A small body in memory (bytes.Reader, bytes.Buffer, strings.Reader) is written by the calling
+// goroutine. Any other is written by a second goroutine while the response is read. If the response
+// ends first, that goroutine stops; a Read of r.Body that is waiting may be left behind until it
+// returns.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
 	return c.client().RoundTrip(ctx, r, res)
 }
 
-// Stats returns the counters since the first use, and the gauges of now. No connection is ever reused or idle.
+// Stats returns the counters since the first use, and the current gauges. No connection is ever
+// reused or idle.
 func (c *Client) Stats() gateway.Stats { return c.client().Stats() }
 
 // Close does nothing: no connection is kept. The Client can be used again.
 func (c *Client) Close() error { return nil }
 
-// client returns the core of c, which is made of the fields when it is first asked for.
+// client returns the core of c. It is made of the fields on first use.
 func (c *Client) client() *client.Client {
 	c.once.Do(func() {
 		var fault error

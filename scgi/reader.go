@@ -9,48 +9,53 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// defaultRequestHead is the limit of a request's head in bytes where none is set.
+// defaultRequestHead is the limit in bytes of a request's head, if none is set.
 const defaultRequestHead = 1 << 20
 
-// Reader reads from one side of a connection: requests, or answers, one after another. It has one buffer, of 16 KiB,
-// which only the head of an answer makes larger.
+// Reader reads from one side of a connection: requests or responses, one after another. It has one
+// buffer of 16 KiB, which only the head of a response enlarges.
 //
-// At the end of the input between two messages its methods return io.EOF, inside one an error that is
-// io.ErrUnexpectedEOF. Bytes that are no SCGI are gateway.ErrMalformed; after an error the rest of the input is of no
-// use, and every further call returns it again.
+// At the end of the input between two messages its methods return io.EOF, and inside a message an
+// error that is io.ErrUnexpectedEOF. Bytes that are not SCGI are gateway.ErrMalformed. After an
+// error the rest of the input is unusable, and every further call returns the error again.
 type Reader struct {
-	MaxHeadBytes int // 0 stands for 1 MiB of a request's head, 64 KiB of an answer's
+	// MaxHeadBytes limits the head of a request or a response. A zero or negative value means 1 MiB
+	// for a request and 64 KiB for a response.
+	MaxHeadBytes int
 
 	in stream.Reader
 }
 
-// NewReader returns a Reader of r.
+// NewReader returns a Reader from r.
 func NewReader(r io.Reader) *Reader {
 	rd := new(Reader)
 	rd.Reset(r)
 	return rd
 }
 
-// Reset makes r read from src as a new Reader would; it keeps its memory and MaxHeadBytes.
+// Reset makes r read from src, as a new Reader does. It keeps its memory and MaxHeadBytes.
 func (r *Reader) Reset(src io.Reader) { r.in.Reset(src) }
 
-// Buffered is what was read and not yet used, a view, valid until the next call on r.
+// Buffered returns the bytes that were read and not used. They are a view, valid until the next
+// call on r.
 func (r *Reader) Buffered() []byte { return r.in.In.Buffered() }
 
-// Offset is that of the next unit, in bytes since Reset.
+// Offset returns the offset of the next unit, in bytes since Reset.
 func (r *Reader) Offset() int64 { return r.in.In.Offset() }
 
-// ReadRequest reads the next request's head into req, which it resets first: see ConsumeRequest for the rules of the
-// wire, and AppendRequest for those of the params. What is left of the last body is dropped. req.Body reads from r and
-// is valid until the next call on r; it gives CONTENT_LENGTH bytes, and io.ErrUnexpectedEOF if there are fewer.
+// ReadRequest reads the head of the next request into req, which it resets first. ConsumeRequest
+// documents the rules of the wire, and AppendRequest those of the params. The rest of the last body
+// is discarded. req.Body reads from r and is valid until the next call on r. It returns
+// CONTENT_LENGTH bytes, and io.ErrUnexpectedEOF if there are fewer.
 //
-// gateway.ErrTooLarge says that the head exceeds MaxHeadBytes or a cap, gateway.ErrParam that a param breaks a rule:
-// that request may be answered. A Server answers one request of each connection; further ones are read here all the same.
+// gateway.ErrTooLarge means that the head exceeds MaxHeadBytes or a limit of package gateway,
+// gateway.ErrParam that a param violates a rule: the server may respond to the request. A Server
+// serves one request of each connection; a Reader reads further ones as well.
 func (r *Reader) ReadRequest(req *gateway.Request) error {
 	return r.in.ReadRequest(req, readHead, r.MaxHeadBytes)
 }
 
-// readHead reads a head, no byte past its comma.
+// readHead reads a head, and no byte past its comma.
 func readHead(in *stream.Input, req *gateway.Request, limit int) error {
 	if limit <= 0 {
 		limit = defaultRequestHead
@@ -80,7 +85,7 @@ func readHead(in *stream.Input, req *gateway.Request, limit int) error {
 	return nil
 }
 
-// readSize reads the length of the netstring and its colon. It stops at the first byte that is wrong.
+// readSize reads the length of the netstring and its colon. It stops at the first invalid byte.
 func readSize(in *stream.Input) (int64, error) {
 	for {
 		size, n, err := consumeSize(in.Buffered())
@@ -111,14 +116,16 @@ func readComma(in *stream.Input) error {
 	return nil
 }
 
-// ReadResponse reads the next answer's head into res, which it resets first; see gateway.ConsumeResponse for what it
-// takes. Interim answers (1xx) are passed over. res.Body reads from r, gives content as it arrives and is valid until
-// the next call on r; Close drops the rest of the answer. Body gives io.EOF after Content-Length bytes, or, without
-// that, at the end of the input. An end before the first byte of a body is io.EOF too: nobody tells a Reader that the
-// request was HEAD.
+// ReadResponse reads the head of the next response into res, which it resets first; see
+// gateway.ConsumeResponse. Interim responses (1xx) are skipped. res.Body reads from r, returns
+// content as it arrives and is valid until the next call on r; Close discards the rest of the
+// response. Body returns io.EOF after Content-Length bytes or, without a Content-Length, at the end
+// of the input. An end before the first byte of a body is io.EOF as well: a Reader does not know
+// whether the request was a HEAD.
 //
-// io.EOF: no answer follows. gateway.ErrTruncated: the answer broke off. gateway.ErrTooLarge: a head over MaxHeadBytes.
-// gateway.ErrMalformed: anything else that is no answer, 101 included.
+// io.EOF means that no response follows, gateway.ErrTruncated that the response is incomplete,
+// gateway.ErrTooLarge that the head exceeds MaxHeadBytes, and gateway.ErrMalformed that it is not a
+// response, or a 101.
 func (r *Reader) ReadResponse(res *gateway.Response) error {
 	return r.in.ReadResponse(res, r.MaxHeadBytes, "scgi")
 }

@@ -105,24 +105,25 @@ func (s *Server) ListenAndServe(addr string) error {
 	return s.Serve(l)
 }
 
-// Serve accepts connections from l and serves them, until Shutdown or Close, after which it returns
-// gateway.ErrServerClosed, or until l is closed otherwise. It closes l. A failing Accept is tried again.
+// Serve accepts connections from l and serves them. It returns gateway.ErrServerClosed after
+// Shutdown or Close, or the error of l if l is closed otherwise. It closes l. A failed Accept is
+// retried.
 func (s *Server) Serve(l net.Listener) error { return s.server().Serve(l) }
 
-// ServeConn serves one connection and closes it, unless the handler took it over with Hijack. It returns when the
-// handler has returned: nil if the response was sent whole or nothing was received, or else what went wrong. ctx is the parent
-// of the request's context.
+// ServeConn serves one connection and closes it, unless the handler took it over with Hijack. It
+// returns when the handler has returned: nil if the response was sent completely or nothing was
+// received, or else the reason. ctx is the parent of the context of the request.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	return s.server().ServeConn(ctx, c)
 }
 
-// Shutdown closes the listeners and the connections on which no request has begun, and waits for active requests to
-// finish. If ctx is done first it closes what is left and returns ctx's error. Connections that a handler took over are
-// the handler's.
+// Shutdown closes the listeners and the connections on which no request has begun, and waits for
+// the active requests to finish. If ctx is done first, it closes the remaining connections and
+// returns the error of ctx. Connections that a handler took over are not affected.
 func (s *Server) Shutdown(ctx context.Context) error { return s.server().Shutdown(ctx) }
 
-// Close closes the listeners and all connections at once. Contexts of requests are cancelled; it does not wait for
-// their handlers.
+// Close closes the listeners and all connections at once. It cancels the contexts of the requests
+// and does not wait for their handlers.
 func (s *Server) Close() error { return s.server().Close() }
 
 func (s *Server) logger() *slog.Logger {
@@ -132,7 +133,7 @@ func (s *Server) logger() *slog.Logger {
 	return slog.Default()
 }
 
-// server returns the core of s, which is made of the fields when it is first asked for.
+// server returns the core of s. It is made of the fields on first use.
 func (s *Server) server() *server.Server {
 	s.once.Do(func() {
 		s.core = server.New(

@@ -10,7 +10,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// maxDigits is the number of digits that the length of a head may have. What goes beyond is no length that anybody means.
+// maxDigits limits the digits of a head's length. A longer number is not a length.
 const maxDigits = 10
 
 // AppendParam appends a param: the name, a NUL, the value, a NUL. An empty name, or a NUL in either, is ErrParam.
@@ -26,21 +26,21 @@ func appendPair[N, V ~string | ~[]byte](dst []byte, name N, value V) []byte {
 	return append(append(dst, value...), 0)
 }
 
-// pairSize is the number of bytes that appendPair writes.
+// pairSize returns the number of bytes that appendPair appends.
 func pairSize(name, value []byte) int { return len(name) + len(value) + 2 }
 
-// ConsumeParam reads a param from the start of b; name and value are views of it. n is its size, 0 if b holds only a
-// part of one, -1 if its name is empty.
+// ConsumeParam reads a param from the start of b; name and value are views of it. n is its size, 0
+// if b holds only a part of one, or -1 if its name is empty.
 func ConsumeParam(b []byte) (name, value []byte, n int) {
 	p, n := pairBounds(b)
 	return params.Views(b, p, n)
 }
 
-// pairBounds finds the pair at the start of b: where it lies, and its size.
+// pairBounds finds the pair at the start of b, and its size.
 func pairBounds(b []byte) (params.Pair, int) {
 	name := bytes.IndexByte(b, 0)
 	if name <= 0 {
-		return params.Pair{}, -1 - name // no NUL: 0, a part of one; a NUL first: -1, no name
+		return params.Pair{}, -1 - name // without a NUL 0, a part of a pair; with a NUL first -1, an empty name
 	}
 	value := name + 1
 	length := bytes.IndexByte(b[value:], 0)
@@ -64,13 +64,15 @@ func mark(l *pairs.List, at int) (n int, err error) {
 	return n, nil
 }
 
-// AppendParams appends every pair of p, without framing and as they are. Errors are those of AppendParam.
+// AppendParams appends every pair of p, without framing and unchanged. Errors are those of
+// AppendParam.
 func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
 	return params.Append(dst, (*pairs.List)(p), AppendParam[[]byte, []byte])
 }
 
-// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had; what follows them is
-// a part of a pair. An empty name is ErrMalformed: then n is -1 and p is as it was. It applies no other rule.
+// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had;
+// what follows is a part of a pair. An empty name is ErrMalformed: then n is -1 and p is unchanged.
+// No other rule is applied.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
 		return n, fmt.Errorf("scgi: %w", err)
@@ -78,8 +80,8 @@ func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	return n, nil
 }
 
-// markHead makes params of the whole head of a request: CONTENT_LENGTH comes first, and SCGI is 1, wherever it stands
-// (lighttpd has it last).
+// markHead makes params of the whole head of a request. CONTENT_LENGTH must be first. SCGI must be
+// 1, at any place: lighttpd sends it last.
 func markHead(l *pairs.List) error {
 	if err := params.MarkAll(l, mark); err != nil {
 		return fmt.Errorf("scgi: %w", err)
@@ -93,16 +95,17 @@ func markHead(l *pairs.List) error {
 	return nil
 }
 
-// AppendRequest appends r's head as it is on the wire: a netstring of params, CONTENT_LENGTH first, SCGI second, then
-// those of r in their order. CONTENT_LENGTH is written from r.ContentLength.
+// AppendRequest appends the head of r as it is on the wire: a netstring of params, CONTENT_LENGTH
+// first, SCGI second, then those of r in order. CONTENT_LENGTH is written from r.ContentLength.
 //
-// Repeated HTTP_* params are joined, HTTP_PROXY is dropped. ErrLengthRequired: a ContentLength of -1 with a body.
-// ErrParam: a NUL or an empty name, CR or LF where one line is meant, another param repeated with another value, a
-// REQUEST_METHOD that is no token, a SERVER_PROTOCOL other than HTTP/1.0, 1.1, 2.0, 3.0 or INCLUDED, a role other than
-// Responder. ErrTooLarge: a cap of package gateway. On error dst comes back as it was.
+// Repeated HTTP_* params are joined, and HTTP_PROXY is dropped. ErrLengthRequired means a body with
+// a ContentLength of -1. ErrParam means a NUL or an empty name, CR or LF in a param that must be a
+// single line, another param that is repeated with another value, a REQUEST_METHOD that is not a
+// token, a SERVER_PROTOCOL other than HTTP/1.0, 1.1, 2.0, 3.0 or INCLUDED, or a role other than
+// Responder. ErrTooLarge means a limit of package gateway. On error dst is returned unchanged.
 func AppendRequest(dst []byte, r *gateway.Request) ([]byte, error) { return appendRequest(dst, r, nil) }
 
-// appendRequest is AppendRequest with the pairs of env in the place of those of r that have the same name.
+// appendRequest is AppendRequest. The pairs of env replace those of r that have the same name.
 func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, error) {
 	if r.Role > gateway.RoleResponder {
 		return dst, fmt.Errorf("scgi: role %v: %w", r.Role, gateway.ErrParam)
@@ -129,7 +132,7 @@ func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, err
 	return append(dst, ','), nil
 }
 
-// restSize is the size of what follows CONTENT_LENGTH and SCGI.
+// restSize returns the size of the pairs after CONTENT_LENGTH and SCGI.
 func restSize(head params.Head) (size int) {
 	for name, value, ok := head.Next(); ok; name, value, ok = head.Next() {
 		if string(name) != "SCGI" {
@@ -139,10 +142,11 @@ func restSize(head params.Head) (size int) {
 	return size
 }
 
-// ConsumeRequest reads a request's head, a netstring, from the start of b into p, which it resets first. n is its size;
-// 0 with a nil error if b does not hold a whole one. It applies the rules of the wire alone, not those of the params:
-// see Reader.ReadRequest. A length that is not written as the specification says, a head that does not end in a comma
-// or inside a pair, that does not begin with CONTENT_LENGTH or lacks an SCGI of 1 is ErrMalformed and n is -1.
+// ConsumeRequest reads the head of a request, a netstring, from the start of b into p, which it
+// resets first. n is its size; 0 with a nil error means that b does not hold a whole one. Only the
+// rules of the wire are applied, not those of the params; see Reader.ReadRequest. ErrMalformed
+// means a length that is not written as specified, a head that does not end with a comma or ends
+// inside a pair, one that does not begin with CONTENT_LENGTH, or one without SCGI=1; n is then -1.
 func ConsumeRequest(b []byte, p *gateway.Params) (n int, err error) {
 	l := (*pairs.List)(p)
 	l.Reset()
@@ -167,8 +171,8 @@ func ConsumeRequest(b []byte, p *gateway.Params) (n int, err error) {
 
 var errNoComma = fmt.Errorf("scgi: netstring: no comma at its end: %w", gateway.ErrMalformed)
 
-// consumeSize reads the length of a netstring and its colon: digits alone, and none in front that says nothing. n is 0
-// if b ends before the colon.
+// consumeSize reads the length of a netstring and its colon: digits alone, without a leading zero.
+// n is 0 if b ends before the colon.
 func consumeSize(b []byte) (size int64, n int, err error) {
 	for i, c := range b {
 		switch {

@@ -63,28 +63,30 @@ type Client struct {
 	core   *client.Client
 }
 
-// RoundTrip sends r and reads the head of its answer into res; see gateway.RoundTripper. Errors are *gateway.Error; the
-// causes are those of AppendRequest (PhaseRequest, nothing was sent) and of Reader.ReadResponse, with
-// gateway.ErrNoResponse for a connection that was closed without one byte of an answer: uWSGI does that to vars over its
-// buffer-size, 4,096 bytes by default, and to whatever else it cannot take. When ctx is done the connection
-// is closed.
+// RoundTrip sends r and reads the head of the response into res; see gateway.RoundTripper. Errors
+// are *gateway.Error. Their causes are those of AppendRequest (PhaseRequest, nothing was sent) and
+// of Reader.ReadResponse, and gateway.ErrNoResponse if the connection was closed without one byte
+// of a response, as uWSGI does if the vars exceed its buffer-size (4,096 bytes by default) or the
+// packet is invalid. When ctx is done the connection is closed.
 //
-// An answer of 101 to a request with an Upgrade has a gateway.Stream as its Body, which is the caller's to close.
+// The Body of a 101 to a request with an Upgrade is a gateway.Stream, which the caller must close.
 //
-// A body whose bytes are in memory (bytes.Reader, bytes.Buffer, strings.Reader) is written by the caller's goroutine if
-// it is small; any other by a goroutine of its own, while the answer is read. If the answer ends first, that goroutine
-// stops; a Read of r.Body that waits then may be left behind until it returns.
+// A small body in memory (bytes.Reader, bytes.Buffer, strings.Reader) is written by the calling
+// goroutine. Any other is written by a second goroutine while the response is read. If the response
+// ends first, that goroutine stops; a Read of r.Body that is waiting may be left behind until it
+// returns.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
 	return c.client().RoundTrip(ctx, r, res)
 }
 
-// Stats returns the counters since the first use, and the gauges of now. No connection is ever reused or idle.
+// Stats returns the counters since the first use, and the current gauges. No connection is ever
+// reused or idle.
 func (c *Client) Stats() gateway.Stats { return c.client().Stats() }
 
 // Close does nothing: no connection is kept. The Client can be used again.
 func (c *Client) Close() error { return nil }
 
-// client returns the core of c, which is made of the fields when it is first asked for.
+// client returns the core of c. It is made of the fields on first use.
 func (c *Client) client() *client.Client {
 	c.once.Do(func() {
 		var fault error
@@ -105,7 +107,7 @@ func (c *Client) appendHead(dst []byte, r *gateway.Request) ([]byte, error) {
 	return appendRequest(dst, r, c.env)
 }
 
-// silence tells what uWSGI does to a packet over its buffer-size.
+// silence explains what uWSGI does to a packet that exceeds its buffer-size.
 func silence(head int) string {
 	const usual = 4096
 	if head -= headerSize; head > usual {
@@ -114,10 +116,12 @@ func silence(head int) string {
 	return ""
 }
 
-// Ping asks whether the peer lives: an answer of modifier1 100 and modifier2 1, within HeadTimeout, which here is 5 s where
-// it is 0, of a connection that was made within DialTimeout; ctx bounds both. The string is its warning, "" if it gives none; of one over 4 KiB the beginning. uWSGI answers where its ping plugin is loaded.
-// gateway.ErrNoResponse: it closed without a word, which may mean that it does not know pings. gateway.ErrMalformed: it
-// answered with something else.
+// Ping asks whether the server is alive: it must respond with modifier1 100 and modifier2 1. The
+// connection is made within DialTimeout, and the response must arrive within HeadTimeout, or 5
+// seconds if that is zero; ctx limits both. warning is the server's warning, at most 4 KiB of it,
+// or "". uWSGI responds if its ping plugin is loaded. gateway.ErrNoResponse means that the
+// connection was closed without a response, as by a server that does not know pings, and
+// gateway.ErrMalformed that the response was something else.
 func (c *Client) Ping(ctx context.Context) (warning string, err error) {
 	if fault := c.client().Fault(); fault != nil {
 		return "", fault
@@ -151,7 +155,7 @@ func (c *Client) Ping(ctx context.Context) (warning string, err error) {
 
 const pingTimeout = 5 * time.Second
 
-// counted counts what is read.
+// A counted counts the bytes that are read.
 type counted struct {
 	r io.Reader
 	n int

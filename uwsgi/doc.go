@@ -1,8 +1,8 @@
-// Package uwsgi is the uwsgi protocol: both ends, the application's and the web server's.
+// Package uwsgi implements the uwsgi protocol: both ends, the application's and the web server's.
 //
-// It has three floors. The bytes: AppendX and ConsumeX are pure functions over slices. The streams: [Reader] and
-// [Writer] read and write whole requests and answers, with one buffer each. The connections: [Client] is a
-// gateway.RoundTripper, [Server] calls a gateway.Handler.
+// It has three floors. Bytes: AppendX and ConsumeX are pure functions over slices. Streams:
+// [Reader] and [Writer] read and write requests and responses, with one buffer each. Connections:
+// [Client] is a gateway.RoundTripper, and [Server] calls a gateway.Handler.
 //
 // An http.Handler behind uwsgi_pass of nginx or mod_proxy_uwsgi of Apache:
 //
@@ -13,11 +13,12 @@
 //
 //	site := &gatewayhttp.Proxy{Backend: &uwsgi.Client{Addr: "unix:/run/uwsgi.sock"}}
 //
-// The protocol is described in "The uwsgi (lowercase!) Protocol" of uWSGI's documentation. Where uWSGI or a web server
-// does otherwise a comment says which.
+// The protocol is described in "The uwsgi (lowercase!) Protocol" of uWSGI's documentation. Comments
+// name the real peers that deviate from it.
 //
-// A connection carries one request, and the answer, a bare HTTP response, ends with it: only a Content-Length shows that
-// an answer broke off where the connection was closed and not reset. The protocol has no STDERR and no status but that
-// of HTTP. Params whose names begin with UWSGI_ tell uWSGI what to load and where: set them in [Client].Env, and never
+// A connection carries one request, and the response, a bare HTTP response, ends with the
+// connection. If the connection is closed and not reset, only a Content-Length shows that a
+// response is incomplete. The protocol has no STDERR, and no status other than that of HTTP. Params
+// whose names begin with UWSGI_ tell uWSGI what to load and where: set them in [Client].Env, never
 // from a request.
 package uwsgi

@@ -10,47 +10,53 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Reader reads from one side of a connection: requests, or answers, one after another. It has one buffer, of 16 KiB,
-// which only the head of an answer makes larger.
+// Reader reads from one side of a connection: requests or responses, one after another. It has one
+// buffer of 16 KiB, which only the head of a response enlarges.
 //
-// At the end of the input between two messages its methods return io.EOF, inside one an error that is
-// io.ErrUnexpectedEOF. Bytes that are no uwsgi are gateway.ErrMalformed; after an error the rest of the input is of no
-// use, and every further call returns it again.
+// At the end of the input between two messages its methods return io.EOF, and inside a message an
+// error that is io.ErrUnexpectedEOF. Bytes that are not uwsgi are gateway.ErrMalformed. After an
+// error the rest of the input is unusable, and every further call returns the error again.
 type Reader struct {
-	MaxHeadBytes int // 0 stands for 65,535 of a request's vars, all that a packet can hold, and for 64 KiB of an answer's head
+	// MaxHeadBytes limits the vars of a request and the head of a response. A zero or negative value
+	// means 65,535 for a request, the most that a packet can hold, and 64 KiB for a response.
+	MaxHeadBytes int
 
 	in stream.Reader
 }
 
-// NewReader returns a Reader of r.
+// NewReader returns a Reader from r.
 func NewReader(r io.Reader) *Reader {
 	rd := new(Reader)
 	rd.Reset(r)
 	return rd
 }
 
-// Reset makes r read from src as a new Reader would; it keeps its memory and MaxHeadBytes.
+// Reset makes r read from src, as a new Reader does. It keeps its memory and MaxHeadBytes.
 func (r *Reader) Reset(src io.Reader) { r.in.Reset(src) }
 
-// Buffered is what was read and not yet used, a view, valid until the next call on r.
+// Buffered returns the bytes that were read and not used. They are a view, valid until the next
+// call on r.
 func (r *Reader) Buffered() []byte { return r.in.In.Buffered() }
 
-// Offset is that of the next unit, in bytes since Reset.
+// Offset returns the offset of the next unit, in bytes since Reset.
 func (r *Reader) Offset() int64 { return r.in.In.Offset() }
 
-// ReadRequest reads the next packet's head into req, which it resets first: its modifiers, and its vars as params, by the
-// rules of package gateway (see AppendRequest; a CONTENT_LENGTH that is absent or empty is 0). What is left of the last
-// body is dropped. req.Body reads from r and is valid until the next call on r; it gives CONTENT_LENGTH bytes, and
-// io.ErrUnexpectedEOF if there are fewer.
+// ReadRequest reads the head of the next packet into req, which it resets first: its modifiers, and
+// its vars as params, by the rules of package gateway (see AppendRequest). An absent or empty
+// CONTENT_LENGTH means 0. The rest of the last body is discarded. req.Body reads from r and is
+// valid until the next call on r. It returns CONTENT_LENGTH bytes, and io.ErrUnexpectedEOF if there
+// are fewer.
 //
-// gateway.ErrTooLarge says that the vars exceed MaxHeadBytes or a cap, gateway.ErrParam that one breaks a rule: that
-// request may be answered. A packet with modifier1 0 and no vars is ErrMalformed; with another, a ping for one, it is a
-// request without params. A Server answers one request of each connection; further ones are read here all the same.
+// gateway.ErrTooLarge means that the vars exceed MaxHeadBytes or a limit of package gateway,
+// gateway.ErrParam that one violates a rule: the server may respond to the request. A packet with
+// modifier1 0 and no vars is ErrMalformed; with another modifier1, such as a ping, it is a request
+// without params. A Server serves one request of each connection; a Reader reads further ones as
+// well.
 func (r *Reader) ReadRequest(req *gateway.Request) error {
 	return r.in.ReadRequest(req, readHead, r.MaxHeadBytes)
 }
 
-// readHead reads a packet's head, no byte past it.
+// readHead reads the head of a packet, and no byte past it.
 func readHead(in *stream.Input, req *gateway.Request, limit int) error {
 	h, err := readHeader(in)
 	if err != nil {
@@ -98,14 +104,16 @@ func readVars(in *stream.Input, req *gateway.Request, h PacketHeader, limit int)
 	return nil
 }
 
-// ReadResponse reads the next answer's head into res, which it resets first; see gateway.ConsumeResponse for what it
-// takes. Interim answers (1xx) are passed over. res.Body reads from r, gives content as it arrives and is valid until
-// the next call on r; Close drops the rest of the answer. Body gives io.EOF after Content-Length bytes, or, without
-// that, at the end of the input. An end before the first byte of a body is io.EOF too: nobody tells a Reader that the
-// request was HEAD.
+// ReadResponse reads the head of the next response into res, which it resets first; see
+// gateway.ConsumeResponse. Interim responses (1xx) are skipped. res.Body reads from r, returns
+// content as it arrives and is valid until the next call on r; Close discards the rest of the
+// response. Body returns io.EOF after Content-Length bytes or, without a Content-Length, at the end
+// of the input. An end before the first byte of a body is io.EOF as well: a Reader does not know
+// whether the request was a HEAD.
 //
-// io.EOF: no answer follows. gateway.ErrTruncated: the answer broke off. gateway.ErrTooLarge: a head over MaxHeadBytes.
-// gateway.ErrMalformed: anything else that is no answer, 101 included.
+// io.EOF means that no response follows, gateway.ErrTruncated that the response is incomplete,
+// gateway.ErrTooLarge that the head exceeds MaxHeadBytes, and gateway.ErrMalformed that it is not a
+// response, or a 101.
 func (r *Reader) ReadResponse(res *gateway.Response) error {
 	return r.in.ReadResponse(res, r.MaxHeadBytes, "uwsgi")
 }

@@ -12,7 +12,7 @@ import (
 
 const headerSize = 4
 
-// maxVars is the size of a packet's vars in bytes, and of a name or a value in them: what 16 bits can say.
+// maxVars limits the vars of a packet, and a name or a value in them, to what 16 bits can express.
 const maxVars = math.MaxUint16
 
 // PacketHeader is the four bytes before a packet.
@@ -32,7 +32,8 @@ func AppendHeader(dst []byte, h PacketHeader) []byte {
 	return append(dst, byte(h.Modifier1), byte(h.Size), byte(h.Size>>8), h.Modifier2)
 }
 
-// ConsumeHeader reads a packet's header from the start of b. n is its size, 0 if b holds only a part of one.
+// ConsumeHeader reads the header of a packet from the start of b. n is its size, or 0 if b holds
+// only a part of one.
 func ConsumeHeader(b []byte) (h PacketHeader, n int) {
 	if len(b) < headerSize {
 		return PacketHeader{}, 0
@@ -40,8 +41,9 @@ func ConsumeHeader(b []byte) (h PacketHeader, n int) {
 	return PacketHeader{Modifier1: Modifier(b[0]), Size: binary.LittleEndian.Uint16(b[1:]), Modifier2: b[3]}, headerSize
 }
 
-// AppendParam appends a var: the length of its name in two bytes, little-endian, the name, and the same of its value. An
-// empty name or a NUL in either is ErrParam; one of more than 65,535 bytes is ErrTooLarge.
+// AppendParam appends a var: the length of its name in two bytes, little-endian, the name, and the
+// value in the same way. An empty name, or a NUL in either, is ErrParam; more than 65,535 bytes are
+// ErrTooLarge.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
 	if len(name) == 0 || params.HasNUL(name) || params.HasNUL(value) {
 		return dst, fmt.Errorf("uwsgi: %w", gateway.ErrParam)
@@ -57,18 +59,18 @@ func appendPair[N, V ~string | ~[]byte](dst []byte, name N, value V) []byte {
 	return append(binary.LittleEndian.AppendUint16(dst, uint16(len(value))), value...)
 }
 
-// pairSize is the number of bytes that appendPair writes.
+// pairSize returns the number of bytes that appendPair appends.
 func pairSize(name, value []byte) int { return len(name) + len(value) + 4 }
 
-// ConsumeParam reads a var from the start of b; name and value are views of it. n is its size, 0 if b holds only a part
-// of one, -1 if its name is empty.
+// ConsumeParam reads a var from the start of b; name and value are views of it. n is its size, 0 if
+// b holds only a part of one, or -1 if its name is empty.
 func ConsumeParam(b []byte) (name, value []byte, n int) {
 	p, n := pairBounds(b)
 	return params.Views(b, p, n)
 }
 
-// pairBounds finds the pair at the start of b: where it lies, and its size. Two bytes of length stand before the name and
-// before the value.
+// pairBounds finds the pair at the start of b, and its size. Two bytes of length are in front of
+// the name and of the value.
 func pairBounds(b []byte) (params.Pair, int) {
 	if len(b) < 2 {
 		return params.Pair{}, 0
@@ -102,13 +104,15 @@ func mark(l *pairs.List, at int) (n int, err error) {
 	return n, nil
 }
 
-// AppendParams appends every pair of p, without framing and as they are. Errors are those of AppendParam.
+// AppendParams appends every pair of p, without framing and unchanged. Errors are those of
+// AppendParam.
 func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
 	return params.Append(dst, (*pairs.List)(p), AppendParam[[]byte, []byte])
 }
 
-// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had; what follows them is
-// a part of a pair. An empty name is ErrMalformed: then n is -1 and p is as it was. It applies no other rule.
+// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had;
+// what follows is a part of a pair. An empty name is ErrMalformed: then n is -1 and p is unchanged.
+// No other rule is applied.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
 		return n, fmt.Errorf("uwsgi: %w", err)
@@ -116,17 +120,19 @@ func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	return n, nil
 }
 
-// AppendRequest appends r's packet: the header with r's modifiers, and its params as vars, in their order.
-// CONTENT_LENGTH is written from r.ContentLength.
+// AppendRequest appends the packet of r: the header with r's modifiers, and its params as vars, in
+// order. CONTENT_LENGTH is written from r.ContentLength.
 //
-// Repeated HTTP_* params are joined, HTTP_PROXY is dropped. ErrTooLarge: vars of more than 65,535 bytes, or a cap of
-// package gateway; uWSGI takes 4,096 bytes unless its buffer-size is set. ErrLengthRequired: a ContentLength of -1 with a
-// body. ErrParam: a NUL or an empty name, CR or LF where one line is meant, another param repeated with another value, a
-// REQUEST_METHOD that is no token, a SERVER_PROTOCOL other than HTTP/1.0, 1.1, 2.0, 3.0 or INCLUDED (uWSGI puts it into
-// its status line as it is), a role other than Responder. On error dst comes back as it was.
+// Repeated HTTP_* params are joined, and HTTP_PROXY is dropped. ErrTooLarge means vars of more than
+// 65,535 bytes, or a limit of package gateway; uWSGI accepts 4,096 bytes unless its buffer-size is
+// set. ErrLengthRequired means a body with a ContentLength of -1. ErrParam means a NUL or an empty
+// name, CR or LF in a param that must be a single line, another param that is repeated with another
+// value, a REQUEST_METHOD that is not a token, a SERVER_PROTOCOL other than HTTP/1.0, 1.1, 2.0, 3.0
+// or INCLUDED (uWSGI copies it into its status line), or a role other than Responder. On error dst
+// is returned unchanged.
 func AppendRequest(dst []byte, r *gateway.Request) ([]byte, error) { return appendRequest(dst, r, nil) }
 
-// appendRequest is AppendRequest with the pairs of env in the place of those of r that have the same name.
+// appendRequest is AppendRequest. The pairs of env replace those of r that have the same name.
 func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, error) {
 	body, length := params.Body(r.Body, r.ContentLength)
 	switch {
@@ -151,9 +157,10 @@ func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, err
 	return b, nil
 }
 
-// ConsumeRequest reads a packet from the start of b, its vars into p, which it resets first. n is its size; 0 with a nil
-// error if b does not hold a whole one. It applies the rules of the wire alone, not those of the params: see
-// Reader.ReadRequest. Vars that end inside a pair or hold an empty name are ErrMalformed and n is -1.
+// ConsumeRequest reads a packet from the start of b, and its vars into p, which it resets first. n
+// is its size; 0 with a nil error means that b does not hold a whole one. Only the rules of the
+// wire are applied, not those of the params; see Reader.ReadRequest. Vars that end inside a pair,
+// or an empty name, are ErrMalformed and n is -1.
 func ConsumeRequest(b []byte, p *gateway.Params) (h PacketHeader, n int, err error) {
 	l := (*pairs.List)(p)
 	l.Reset()

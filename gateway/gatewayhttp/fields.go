@@ -10,7 +10,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// hopByHop are the fields that belong to one connection, RFC 9110 section 7.6.1, in canonical form.
+// hopByHop holds the fields that belong to one connection, RFC 9110 section 7.6.1, in canonical
+// form.
 var hopByHop = map[string]bool{
 	"Connection":          true,
 	"Keep-Alive":          true,
@@ -23,10 +24,11 @@ var hopByHop = map[string]bool{
 	"Upgrade":             true,
 }
 
-// upgradeToken is the token of a request that asks for a WebSocket; "" stands for none. No other protocol is passed through:
-// to one that a server on the way acts on by itself, h2c for one, requests could be smuggled (F31).
+// upgradeToken returns the token of a request for a WebSocket, or "". Upgrades to other protocols
+// are not passed: through one that a server on the way acts on, such as h2c, requests could be
+// smuggled (F31).
 //
-// RFC 6455 section 4.1 has it asked for with a GET of HTTP/1.1, which here has no body.
+// RFC 6455 section 4.1 requires a GET of HTTP/1.1. Here it must have no body.
 func upgradeToken(r *http.Request) string {
 	token := r.Header.Get("Upgrade")
 	if r.ProtoMajor != 1 || r.ProtoMinor < 1 || methodOf(r) != http.MethodGet || r.ContentLength != 0 || !strings.EqualFold(token, "websocket") {
@@ -40,7 +42,7 @@ func upgradeToken(r *http.Request) string {
 	return ""
 }
 
-// listed are the fields that Connection names.
+// listed returns an iterator over the fields that Connection names.
 func listed(connection []string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, v := range connection {
@@ -53,8 +55,9 @@ func listed(connection []string) iter.Seq[string] {
 	}
 }
 
-// forServer reports whether a field of a response is an order to the web server that it goes through, X-Accel-Redirect
-// for one: from an application that echoes what it was sent, it would be the client's order (F28).
+// forServer reports whether a field of a response is an order to the web server that it passes,
+// such as X-Accel-Redirect. If the application echoes what the client sent, the order would be the
+// client's (F28).
 func forServer(name string) bool {
 	switch name {
 	case "X-Sendfile", "X-Sendfile2", "X-Lighttpd-Send-File", "X-Reproxy-Url":
@@ -63,13 +66,14 @@ func forServer(name string) bool {
 	return strings.HasPrefix(name, "X-Accel-")
 }
 
-// bodyAllowed reports whether an answer of that status may have a body.
+// bodyAllowed reports whether a response of that status may have a body.
 func bodyAllowed(status int) bool {
 	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
-// paramName makes a param's name of a canonical field name; "" if the field is not passed. A name with a byte other
-// than A-Z a-z 0-9 and "-" is not: X_User would become what X-User becomes (F10).
+// paramName returns the name of the param for a header field, or nil if the field is not passed. A
+// name with a byte other than A-Z, a-z, 0-9 and "-" is not: X_User would become what X-User becomes
+// (F10).
 func paramName(buf []byte, field string) []byte {
 	for i := range len(field) {
 		c := field[i]
@@ -86,8 +90,8 @@ func paramName(buf []byte, field string) []byte {
 	return buf
 }
 
-// notPassed are the fields of a request that no application gets: a param says the same, or they are of one hop, or
-// they would be taken for something else (httpoxy, F1).
+// notPassed reports whether a request field is not passed to applications: a param contains the
+// same, it belongs to one hop, or it would be mistaken for something else (httpoxy, F1).
 func notPassed(field string) bool {
 	switch field {
 	case "Host", "Content-Type", "Content-Length", "Proxy", "Expect":
@@ -96,8 +100,9 @@ func notPassed(field string) bool {
 	return hopByHop[field]
 }
 
-// authority takes a host and port apart. It is a name, an IPv4 address, or an IPv6 address in brackets, and a port of up
-// to 65535 or none: what stands in SERVER_PORT is a number, whoever wrote Host (F44).
+// authority splits a host and port. The host is a name, an IPv4 address, or an IPv6 address in
+// brackets. The port, if there is one, is at most 65535: SERVER_PORT must be a number, whatever
+// Host says (F44).
 func authority(h string) (name, port string, ok bool) {
 	if !httpguts.ValidHostHeader(h) || strings.ContainsAny(h, `/?#@\ `) { // rule F44
 		return "", "", false

@@ -12,22 +12,26 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// Handler makes h a gateway.Handler; nil stands for http.DefaultServeMux. Requests are those of NewRequest; Params gives
-// their params.
+// Handler returns a gateway.Handler that calls h. A nil h means http.DefaultServeMux. The requests
+// are those of NewRequest; Params returns their params.
 //
-// The ResponseWriter is an http.Flusher and serves http.ResponseController (Flush, deadlines). An answer without a
-// Content-Type gets http.DetectContentType's, unless it is empty or has a Content-Encoding; one to HEAD, or of status
-// 204 or 304, has no body. The fields Connection, Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade
-// and Status are not sent, since they are the web server's, and neither are X-Accel-Redirect, X-Sendfile,
-// X-Sendfile2, X-LIGHTTPD-send-file and X-Reproxy-URL: from a handler that echoes what it was sent they would be the client's orders. Set them in a
-// gateway.Handler around this one where they are meant. A name that is no token or a value with a control byte makes the
-// answer a 500. WriteHeader of a 1xx is sent where the server's Interim allows it.
+// The ResponseWriter is an http.Flusher and supports http.ResponseController (Flush and deadlines).
+// A response without a Content-Type gets that of http.DetectContentType, unless it is empty or has
+// a Content-Encoding. A response to HEAD, or of status 204 or 304, has no body. A name that is not
+// a token, or a value with a control byte, makes the response a 500. WriteHeader of a 1xx sends it
+// if the server's SendInterim allows that.
 //
-// It is an http.Hijacker for requests that ask for a WebSocket, where the server can hand its connection over (scgi,
-// uwsgi): what the handler writes to the connection begins with the head of an HTTP response, a 101 or a refusal, which
-// is sent as the protocol has it; it must be written before the handler returns.
+// The fields Connection, Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade and
+// Status are not sent, since they belong to the web server. X-Accel-Redirect, X-Sendfile,
+// X-Sendfile2, X-LIGHTTPD-send-file and X-Reproxy-URL are not sent either: a handler that echoes
+// what it received would make them the client's orders. Set them in a gateway.Handler around this
+// one.
 //
-// A panic with http.ErrAbortHandler cuts the answer without a word in the log.
+// The ResponseWriter is an http.Hijacker for requests that ask for a WebSocket, if the server can
+// hand over its connection (scgi and uwsgi). The handler must first write the head of an HTTP
+// response to the connection, a 101 or a refusal, before it returns.
+//
+// A panic with http.ErrAbortHandler aborts the response; it is not logged.
 func Handler(h http.Handler) gateway.Handler {
 	if h == nil {
 		h = http.DefaultServeMux
@@ -53,17 +57,17 @@ func (h handler) ServeGateway(w gateway.ResponseWriter, r *gateway.Request) erro
 
 var errAbort = fmt.Errorf("gatewayhttp: handler aborted: %w", gateway.ErrAborted)
 
-// responseWriter is an http.ResponseWriter onto a gateway one.
+// A responseWriter is an http.ResponseWriter over a gateway.ResponseWriter.
 type responseWriter struct {
 	w       gateway.ResponseWriter
 	r       *gateway.Request
-	taken   *hijacked // by Hijack; nil if it was not
+	taken   *hijacked // by Hijack; nil if it was not called
 	header  http.Header
-	status  int   // 0 until WriteHeader
-	typed   bool  // the handler set a Content-Type, or said that there is none
-	sent    bool  // the head has been given to w
-	head    bool  // a HEAD request
-	length  int64 // the handler's Content-Length, -1 if it gave none
+	status  int   // 0 before WriteHeader
+	typed   bool  // the handler set a Content-Type, or removed it
+	sent    bool  // the head was passed to w
+	head    bool  // the request is a HEAD
+	length  int64 // the handler's Content-Length, or -1
 	written int64
 }
 
@@ -72,7 +76,7 @@ func (w *responseWriter) serve(h http.Handler, r *http.Request) (err error) {
 		if v := recover(); v == http.ErrAbortHandler {
 			err = errAbort
 		} else if v != nil {
-			panic(v) // the server's to log
+			panic(v) // the server logs it
 		}
 	}()
 	h.ServeHTTP(w, r)
@@ -81,8 +85,8 @@ func (w *responseWriter) serve(h http.Handler, r *http.Request) (err error) {
 
 func (w *responseWriter) Header() http.Header { return w.header }
 
-// WriteHeader takes the status and the header as they are; what the head still lacks, the type of the content, is found
-// when the first of it comes.
+// WriteHeader takes the status and the header. A missing Content-Type is detected when the first
+// bytes of the body are written.
 func (w *responseWriter) WriteHeader(status int) {
 	if status < 100 || status > 999 {
 		panic(fmt.Sprintf("gatewayhttp: invalid WriteHeader code %d", status))
@@ -107,7 +111,7 @@ func (w *responseWriter) WriteHeader(status int) {
 	copyFields(w.w.Header(), w.header)
 }
 
-// interim sends a 1xx. 100 is the web server's to send, 101 is not for this.
+// interim sends a 1xx. The web server sends 100 itself, and 101 is sent by Hijack.
 func (w *responseWriter) interim(status int) {
 	if status == http.StatusContinue || status == http.StatusSwitchingProtocols {
 		return
@@ -128,7 +132,7 @@ func copyFields(dst *gateway.Header, src http.Header) {
 	}
 }
 
-// notSent are the fields that a handler cannot set.
+// notSent reports whether a field of a handler is not sent.
 func notSent(name string) bool {
 	switch name {
 	case "Status", "X-Accel-Redirect", "X-Sendfile", "X-Sendfile2", "X-Lighttpd-Send-File", "X-Reproxy-Url":
@@ -139,7 +143,8 @@ func notSent(name string) bool {
 	return hopByHop[name]
 }
 
-// commit gives the head to the gateway's writer; p is the first of the body, nil if there is none.
+// commit passes the head to the gateway's writer. p is the beginning of the body, nil if there is
+// none.
 func (w *responseWriter) commit(p []byte) {
 	if w.sent {
 		return
@@ -154,7 +159,7 @@ func (w *responseWriter) commit(p []byte) {
 	w.w.WriteHeader(w.status)
 }
 
-// admit decides about n bytes of body.
+// admit decides whether n bytes of body may be written.
 func (w *responseWriter) admit(n int) error {
 	if w.taken != nil {
 		return http.ErrHijacked
@@ -183,7 +188,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 
 func (w *responseWriter) WriteString(s string) (int, error) {
 	if !w.sent {
-		return w.Write([]byte(s)) // its beginning tells the type
+		return w.Write([]byte(s)) // its beginning determines the type
 	}
 	if err := w.admit(len(s)); err != nil {
 		return 0, err
@@ -194,7 +199,7 @@ func (w *responseWriter) WriteString(s string) (int, error) {
 	return io.WriteString(w.w, s)
 }
 
-// Flush sends what was written, the head at the least.
+// Flush sends the buffered data, and the head if it was not sent.
 func (w *responseWriter) Flush() { w.FlushError() }
 
 func (w *responseWriter) FlushError() error {
@@ -208,10 +213,10 @@ func (w *responseWriter) FlushError() error {
 func (w *responseWriter) SetReadDeadline(t time.Time) error  { return w.w.SetReadDeadline(t) }
 func (w *responseWriter) SetWriteDeadline(t time.Time) error { return w.w.SetWriteDeadline(t) }
 
-// EnableFullDuplex changes nothing: reading the request never waits for the answer, nor the other way round.
+// EnableFullDuplex does nothing: reading the request and writing the response are independent.
 func (w *responseWriter) EnableFullDuplex() error { return nil }
 
-// finish ends the answer. One that lacks bytes its Content-Length promised is cut.
+// finish ends the response. A body that is shorter than its Content-Length cuts it.
 func (w *responseWriter) finish() error {
 	if w.taken != nil {
 		return w.taken.finish()

@@ -30,20 +30,24 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return c, bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c)), nil
 }
 
-// hijacked is a connection as a handler of net/http expects it: the first that is written to it is the head of an HTTP
-// response. A 101 makes it that of the gateway; any other answer is sent as one.
+// A hijacked is a connection as a handler of net/http expects it: the head of an HTTP response is
+// written to it first. A 101 makes it the connection of the gateway; any other response is sent as
+// the response of the request.
+//
+// mu guards the state and is never held while the peer is waited for. writing admits one Write at a
+// time.
 type hijacked struct {
 	w           gateway.ResponseWriter
 	peer, local netip.AddrPort
-	bare        bool          // to HEAD: no body
+	bare        bool          // the request is a HEAD: no body is sent
 	opened      chan struct{} // closed with the first of status, stream and err
 
-	writing sync.Mutex // one Write at a time; it guards head and end
+	writing sync.Mutex // guards head and end
 	head    []byte
 	end     grammar.HeadEnd
 
-	mu     sync.Mutex     // of what follows; held by nobody who waits for the peer
-	status int            // of an answer that is no 101: what follows its head is its body
+	mu     sync.Mutex     // guards the fields below
+	status int            // of a response other than 101, whose body follows
 	stream gateway.Stream // after a 101
 	err    error
 }
@@ -70,20 +74,20 @@ func (c *hijacked) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// state is where the connection has got to.
+// state returns what has become of the connection.
 func (c *hijacked) state() (stream gateway.Stream, status int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stream, c.status, c.err
 }
 
-// begun reports whether it is settled what becomes of the connection.
+// begun reports whether a head was written, or an error occurred.
 func (c *hijacked) begun() bool {
 	stream, status, err := c.state()
 	return stream != nil || status != 0 || err != nil
 }
 
-// fail makes err what Write returns from now on, unless something else was first.
+// fail makes err what Write returns from now on, unless the connection has another error.
 func (c *hijacked) fail(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,7 +97,7 @@ func (c *hijacked) fail(err error) error {
 	return c.err
 }
 
-// settle changes the state, and lets the readers go.
+// settle changes the state and releases the readers.
 func (c *hijacked) settle(change func()) {
 	if c.stream == nil && c.status == 0 && c.err == nil {
 		defer close(c.opened)
@@ -101,7 +105,7 @@ func (c *hijacked) settle(change func()) {
 	change()
 }
 
-// send sends what follows the head.
+// send sends bytes that follow the head.
 func (c *hijacked) send(p []byte) (int, error) {
 	stream, status, err := c.state()
 	switch {
@@ -119,15 +123,15 @@ func (c *hijacked) send(p []byte) (int, error) {
 	return c.w.Write(p)
 }
 
-// advance takes whole heads out of what was written: interim ones, and the last, which opens the connection. What is left
-// of head then follows it.
+// advance consumes complete heads from what was written: interim ones, and the last, which opens
+// the connection. The rest of head follows it.
 func (c *hijacked) advance() (opened bool, err error) {
 	for {
 		if start := min(len(c.head), len("HTTP/")); string(c.head[:start]) != "HTTP/"[:start] {
-			return false, fmt.Errorf("no HTTP: %w", gateway.ErrMalformed) // the head of a CGI script would do, too
+			return false, fmt.Errorf("no HTTP: %w", gateway.ErrMalformed) // the head of a CGI program would pass as well
 		}
 		n := c.end.Find(c.head)
-		if n > maxHijackedHead || n == 0 && len(c.head) > maxHijackedHead { // not ErrTooLarge, which is for what a peer sent
+		if n > maxHijackedHead || n == 0 && len(c.head) > maxHijackedHead { // not ErrTooLarge, which is for received heads
 			return false, fmt.Errorf("head of more than %d bytes: %w", maxHijackedHead, gateway.ErrMalformed)
 		}
 		if n == 0 {
@@ -142,21 +146,21 @@ func (c *hijacked) advance() (opened bool, err error) {
 		case res.Status == http.StatusSwitchingProtocols:
 			return true, c.upgrade(&res.Header)
 		case res.Status >= 200:
-			c.answer(&res)
+			c.respond(&res)
 			return true, nil
-		case res.Status != http.StatusContinue: // which is the web server's to send
+		case res.Status != http.StatusContinue: // the web server sends 100 itself
 			var h gateway.Header
 			copyRaw(&h, &res.Header)
-			c.w.WriteInterim(res.Status, &h) // where it can be sent
+			c.w.WriteInterim(res.Status, &h) // if it can be sent
 		}
 	}
 }
 
-// upgrade sends the head of the 101. Whoever has closed c by then gets no stream.
+// upgrade sends the head of the 101. If c was closed meanwhile, the stream is closed.
 func (c *hijacked) upgrade(h *gateway.Header) error {
 	copyRaw(c.w.Header(), h)
 	if token, ok := h.Lookup("Upgrade"); ok {
-		c.w.Header().Set("Upgrade", string(token)) // Hijack compares it with what was asked for
+		c.w.Header().Set("Upgrade", string(token)) // Hijack compares it with the request's
 	}
 	stream, err := c.w.Hijack()
 	if err != nil {
@@ -172,8 +176,8 @@ func (c *hijacked) upgrade(h *gateway.Header) error {
 	return nil
 }
 
-// answer sends the head of an answer that is no 101.
-func (c *hijacked) answer(res *gateway.Response) {
+// respond sends the head of a response other than 101.
+func (c *hijacked) respond(res *gateway.Response) {
 	copyRaw(c.w.Header(), &res.Header)
 	c.w.WriteHeader(res.Status)
 	c.mu.Lock()
@@ -190,7 +194,7 @@ func copyRaw(dst, src *gateway.Header) {
 	}
 }
 
-// Read waits for the head to be sent: nothing that the peer sends before it is the handler's.
+// Read waits until the head was sent: bytes that the peer sends before are not for the handler.
 func (c *hijacked) Read(p []byte) (int, error) {
 	<-c.opened
 	stream, _, err := c.state()
@@ -203,7 +207,8 @@ func (c *hijacked) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
-// Close ends a Write or Read of the stream that waits. Before a head it leaves the request without an answer.
+// Close interrupts a Write or Read of the stream. Before a head was written, the request has no
+// response.
 func (c *hijacked) Close() error {
 	stream, _, _ := c.state()
 	if stream != nil {
@@ -213,7 +218,7 @@ func (c *hijacked) Close() error {
 	return nil
 }
 
-// finish ends an answer that is no 101.
+// finish ends a response other than 101.
 func (c *hijacked) finish() error {
 	stream, status, err := c.state()
 	switch {
@@ -228,7 +233,7 @@ func (c *hijacked) finish() error {
 func (c *hijacked) LocalAddr() net.Addr  { return address(c.local) }
 func (c *hijacked) RemoteAddr() net.Addr { return address(c.peer) }
 
-// address is that of a socket, of which a Unix one has none.
+// address returns the address of a socket. Unix sockets have none.
 func address(a netip.AddrPort) net.Addr {
 	if a.IsValid() {
 		return net.TCPAddrFromAddrPort(a)

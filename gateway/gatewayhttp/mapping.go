@@ -17,23 +17,51 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
-// Mapping says how an http.Request becomes a gateway.Request. Transport and Proxy share one. nil is a Mapping of zero
-// values. Path and query come from URL; REQUEST_URI from RequestURI, else URL. Set its fields before the first use.
+// Mapping says how an http.Request becomes a gateway.Request. Proxy and Transport share one. A nil
+// *Mapping is a Mapping of zero values. Set the fields before the first use and do not change them
+// afterwards.
 //
-// Every field of the request whose name has only letters, digits and "-" becomes an HTTP_* param, values joined with
-// ", " (Cookie's with "; "), in the order of their names; but for Proxy, Proxy-Authorization, Expect, Content-Type and
-// Content-Length (which have params of their own), what belongs to one hop (Connection and what it names, Keep-Alive,
-// TE, Trailer, Transfer-Encoding, Upgrade), and a User-Agent that is empty. HTTP_HOST is Request.Host.
+// The path and the query come from URL, REQUEST_URI from RequestURI or else from URL.
+//
+// Every header field whose name consists of letters, digits and "-" becomes an HTTP_* param, in the
+// order of the names. Repeated fields are joined with ", ", those of Cookie with "; ". Not passed
+// are Proxy, Proxy-Authorization, Expect, Content-Type and Content-Length (which have params of
+// their own), fields that belong to one hop (Connection and those that it names, Keep-Alive, TE,
+// Trailer, Transfer-Encoding, Upgrade), and an empty User-Agent. HTTP_HOST is Request.Host.
 type Mapping struct {
-	Root    string                                         // what the application is told. Set: PHP's way, SCRIPT_FILENAME is Root and SCRIPT_NAME. "": WSGI's, all of the path is PATH_INFO
-	Files   fs.FS                                          // what we look into before we ask; nil stands for "do not look" (Root may live in another container)
-	Prefix  string                                         // where the application is mounted: SCRIPT_NAME begins so. Cut off URL.Path if it is there
-	Split   []string                                       // extensions that end SCRIPT_NAME; nil stands for ".php", empty for "all of the path", with Root
-	Index   string                                         // after a path that ends in "/" and names no script; "" stands for index.php, with Root
-	Params  func(p *gateway.Params, r *http.Request) error // the last word
-	Minimal bool                                           // what the protocol demands and what Params adds, no more: rTorrent
-	Body    BodyPolicy
-	Spool   gateway.Spool // its limits; Backend is not used
+	// Root is the document root as the application sees it. If it is set, SCRIPT_FILENAME is Root and
+	// SCRIPT_NAME, as PHP expects. If it is empty, the whole path is PATH_INFO, as WSGI applications
+	// expect.
+	Root string
+
+	// Files, if not nil, is checked for the script before the backend is called. Nil means that
+	// scripts are not looked for: Root may be in another container.
+	Files fs.FS
+
+	// Prefix is the path at which the application is mounted. SCRIPT_NAME begins with it, and it is
+	// removed from URL.Path if it is there.
+	Prefix string
+
+	// Split lists the extensions that end SCRIPT_NAME, if Root is set. Nil means ".php"; an empty list
+	// means that the whole path is SCRIPT_NAME.
+	Split []string
+
+	// Index is appended to a path that ends with a slash and names no script, if Root is set. An empty
+	// Index means "index.php".
+	Index string
+
+	// Params, if not nil, changes the params after everything else has been set.
+	Params func(p *gateway.Params, r *http.Request) error
+
+	// Minimal sends only the params that the protocol requires and those that Params adds, such as for
+	// rTorrent.
+	Minimal bool
+
+	// Body says what to do with request bodies. The zero value is SpoolUnknownBody.
+	Body BodyPolicy
+
+	// Spool holds the limits for bodies that are spooled. Its Backend and All are not used.
+	Spool gateway.Spool
 }
 
 // BodyPolicy says what a Proxy or a Transport does with the bodies of requests.
@@ -65,7 +93,8 @@ func (m *Mapping) orZero() *Mapping {
 	return m
 }
 
-// Script is a script that has been chosen; it beats what Mapping would make of the path.
+// Script is a script that the program has chosen. It replaces the one that Mapping would find in
+// the path.
 type Script struct{ Filename, Name, PathInfo string }
 
 type scriptKey struct{}
@@ -75,7 +104,7 @@ func WithScript(ctx context.Context, s Script) context.Context {
 	return context.WithValue(ctx, scriptKey{}, s)
 }
 
-// extra is a param for one request; those of a context form a list.
+// An extra is a param for one request. Those of a context form a list.
 type extra struct {
 	name, value string
 	before      *extra
@@ -83,7 +112,8 @@ type extra struct {
 
 type extraKey struct{}
 
-// WithParam adds a param for requests with the returned context. It beats Mapping, but not Mapping.Params.
+// WithParam adds a param to requests with the returned context. It wins over Mapping, but not over
+// Mapping.Params.
 func WithParam(ctx context.Context, name, value string) context.Context {
 	before, _ := ctx.Value(extraKey{}).(*extra)
 	return context.WithValue(ctx, extraKey{}, &extra{name, value, before})
@@ -99,10 +129,12 @@ func ContextParam(r *http.Request, name string) string {
 	return ""
 }
 
-// AddParams adds r's params to p, all but CONTENT_LENGTH, which the protocol's writer takes from ContentLength.
+// AddParams adds the params of r to p, except CONTENT_LENGTH, which the protocol takes from
+// ContentLength.
 //
-// gateway.ErrParam: a NUL, CR or LF in the path, a script outside the root, a host or protocol that is none.
-// fs.ErrNotExist: with Root, a path that names no script, or a script that Files lacks.
+// gateway.ErrParam means a NUL, CR or LF in the path, a script outside the root, or an invalid host
+// or protocol. fs.ErrNotExist means, with Root, that the path names no script, or one that Files
+// lacks.
 func (m *Mapping) AddParams(p *gateway.Params, r *http.Request) error {
 	m = m.orZero()
 	if !m.Minimal {
@@ -117,7 +149,7 @@ func (m *Mapping) AddParams(p *gateway.Params, r *http.Request) error {
 	return nil
 }
 
-// setExtras sets what WithParam added; the last of a name counts.
+// setExtras sets what WithParam added. The last value of a name counts.
 func setExtras(p *gateway.Params, r *http.Request) {
 	var list []*extra
 	for e, _ := r.Context().Value(extraKey{}).(*extra); e != nil; e = e.before {
@@ -196,8 +228,8 @@ func (m *Mapping) script(r *http.Request) (Script, error) {
 	return Script{Filename: strings.TrimSuffix(m.Root, "/") + name, Name: prefix + name, PathInfo: info}, nil
 }
 
-// below takes Prefix off the path, unless somebody has done so. A path that is not below it has none: together, name and
-// info are always the path (F24).
+// below removes Prefix from the path, unless that was done before. A path that is not below Prefix
+// has no prefix: together, name and info are always the path (F24).
 func (m *Mapping) below(r *http.Request, urlPath string) (prefix, rest string) {
 	prefix = strings.TrimSuffix(m.Prefix, "/")
 	if stripped(r, prefix, urlPath) {
@@ -210,7 +242,7 @@ func (m *Mapping) below(r *http.Request, urlPath string) (prefix, rest string) {
 	return prefix, rest
 }
 
-// rooted gives a path its slash: http.StripPrefix may have taken that, too.
+// rooted adds the slash at the beginning, which http.StripPrefix may have removed.
 func rooted(p string) string {
 	if p == "" || p[0] == '/' || p == "*" {
 		return p
@@ -218,7 +250,8 @@ func rooted(p string) string {
 	return "/" + p
 }
 
-// stripped reports whether somebody, http.StripPrefix for one, has cut prefix off the path already, and its slash maybe.
+// stripped reports whether prefix was removed from the path before, as by http.StripPrefix,
+// possibly with the slash.
 func stripped(r *http.Request, prefix, urlPath string) bool {
 	if prefix == "" || r.RequestURI == "" {
 		return false
@@ -227,8 +260,9 @@ func stripped(r *http.Request, prefix, urlPath string) bool {
 	return err == nil && asked.Path != urlPath && asked.Path == prefix+rooted(urlPath)
 }
 
-// split cuts p after the first of its elements that ends with an extension. Extensions match without regard to the case
-// of ASCII letters, and byte for byte: no other folding, whose lengths differ from those of p (F9).
+// split splits p after the first element that ends with an extension. Extensions match without
+// regard to the case of ASCII letters, and otherwise byte for byte: other case folding changes
+// lengths (F9).
 func (m *Mapping) split(p string) (name, info string, ok bool) {
 	extensions := m.Split
 	if extensions == nil {
@@ -247,7 +281,7 @@ func (m *Mapping) split(p string) (name, info string, ok bool) {
 	return p + index, "", true
 }
 
-// scriptEnd is where the first element of p that ends with an extension ends, 0 if there is none.
+// scriptEnd returns the end of the first element of p that ends with an extension, or 0.
 func scriptEnd(p string, extensions []string) int {
 	for end := 1; end <= len(p); end++ {
 		if end < len(p) && p[end] != '/' {
@@ -262,7 +296,8 @@ func scriptEnd(p string, extensions []string) int {
 	return 0
 }
 
-// protocol is r's as applications know it: they put it into their status line as it is (F13).
+// protocol returns the protocol of r as applications expect it: they copy it into their status line
+// (F13).
 func protocol(r *http.Request) (string, error) {
 	switch {
 	case r.ProtoMajor == 1 && r.ProtoMinor == 0:
@@ -291,7 +326,7 @@ func requestURI(r *http.Request) string {
 	return r.URL.RequestURI()
 }
 
-// addPeers adds what is known of both ends of the browser's connection.
+// addPeers adds what is known about both ends of the client's connection.
 func addPeers(p *gateway.Params, r *http.Request) error {
 	host := r.Host // rule F45
 	if host == "" {
@@ -360,7 +395,7 @@ func addFields(p *gateway.Params, header http.Header) {
 	}
 }
 
-// request fills req from r.
+// request sets req from r.
 func (m *Mapping) request(req *gateway.Request, r *http.Request) error {
 	m = m.orZero()
 	if err := m.AddParams(&req.Params, r); err != nil {
@@ -376,7 +411,7 @@ func (m *Mapping) request(req *gateway.Request, r *http.Request) error {
 	case r.Body == nil || r.Body == http.NoBody:
 		req.ContentLength = 0
 	case r.ContentLength == 0 && r.RequestURI != "":
-		// A server's request: 0 is a length. In a client's it stands for unknown.
+		// In a server's request 0 is a length. In a client's request it means unknown.
 	default:
 		req.Body = r.Body
 		if r.ContentLength == 0 {

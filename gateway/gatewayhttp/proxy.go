@@ -23,24 +23,39 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/upgrade"
 )
 
-// Proxy is an http.Handler straight onto a backend, as gateway.Proxy is a gateway.Handler. Each piece of the answer is
-// sent on as it arrives. An answer that is cut panics with http.ErrAbortHandler, as httputil.ReverseProxy does, so that
-// it cannot look whole. A request whose client goes away is cancelled.
+// Proxy is an http.Handler that passes requests to a backend, as gateway.Proxy does for a
+// gateway.Handler. Each piece of the response is sent on as it arrives. If the response is
+// truncated, Proxy panics with http.ErrAbortHandler, as httputil.ReverseProxy does, so that the
+// client does not take it for complete. If the client goes away, the request is cancelled.
 type Proxy struct {
-	Backend        gateway.RoundTripper
-	Mapping        *Mapping
-	ModifyResponse func(*gateway.Response) error                   // changes the answer before its head is sent; its error goes to ErrorHandler
-	ErrorHandler   func(http.ResponseWriter, *http.Request, error) // of a request that has no answer; nil stands for Status and Logger
-	LocalRedirect  http.Handler                                    // serves what a Location with a path and nothing else asks for, RFC 3875 section 6.2.2; nil passes it on, as a 302
-	Logger         *slog.Logger                                    // nil stands for slog.Default
+	// Backend receives the requests.
+	Backend gateway.RoundTripper
+
+	// Mapping makes the gateway.Request. Nil means a Mapping of zero values.
+	Mapping *Mapping
+
+	// ModifyResponse, if not nil, changes the response before its head is sent. Its error goes to
+	// ErrorHandler.
+	ModifyResponse func(*gateway.Response) error
+
+	// ErrorHandler, if not nil, responds to requests that have no response. Nil means the status of
+	// the error, gateway.ErrorStatus, and a record in Logger.
+	ErrorHandler func(http.ResponseWriter, *http.Request, error)
+
+	// LocalRedirect, if not nil, serves local redirects: responses whose only field is a Location with
+	// a path (RFC 3875 section 6.2.2). Nil means that the client gets them as a 302.
+	LocalRedirect http.Handler
+
+	// Logger receives log records. Nil means slog.Default.
+	Logger *slog.Logger
 }
 
-// ServeHTTP passes r to the backend and its answer to w.
+// ServeHTTP passes r to the backend and the response to w.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := crossings.Get().(*crossing)
 	defer x.release()
 	defer x.endBody(w, r)
-	// Else net/http 1 takes what is left of the body for itself before it sends the first byte of an answer.
+	// Without it net/http reads the rest of the body before it sends the first byte of a response.
 	http.NewResponseController(w).EnableFullDuplex()
 	if err := p.roundTrip(x, w, r); err != nil {
 		p.handleError(w, r, err)
@@ -58,7 +73,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	addTo(header, &x.res.Header)
 	setLength(header, &x.res)
 	if _, typed := header["Content-Type"]; !typed {
-		header["Content-Type"] = nil // no guess of ours: the application gave none
+		header["Content-Type"] = nil // net/http must not guess: the application sent none
 	}
 	w.WriteHeader(x.res.Status)
 	if r.Method == http.MethodHead || !bodyAllowed(x.res.Status) {
@@ -75,9 +90,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// drain reads what nobody gets of an answer, so that an application that has answered can end its work: closed on at once,
-// a script would be ended, and php-fpm's would know that nobody listens.
-// It is not waited for without end.
+// drain discards a body that the client will not receive (HEAD, 204, 304), for at most
+// drainTimeout. Closing it at once would kill a CGI program before it has finished.
 func drain(body io.ReadCloser) {
 	defer time.AfterFunc(drainTimeout, func() { body.Close() }).Stop()
 	io.CopyN(io.Discard, body, maxDrain)
@@ -88,8 +102,8 @@ const (
 	drainTimeout = 5 * time.Second
 )
 
-// cut ends an answer so that it cannot look whole. To a client of HTTP/1.0 the end of the connection is the end of the
-// answer, unless it is a reset.
+// cut ends a response so that the client can see that it is incomplete. HTTP/1.0 takes the end of
+// the connection for the end of the response, unless it is a reset.
 func cut(w http.ResponseWriter, r *http.Request) {
 	if !r.ProtoAtLeast(1, 1) {
 		if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
@@ -102,7 +116,7 @@ func cut(w http.ResponseWriter, r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// join makes a tunnel of a 101.
+// join passes on a 101 and joins both connections.
 func (p *Proxy) join(x *crossing, w http.ResponseWriter, r *http.Request) {
 	back, ok := x.res.Body.(gateway.Stream)
 	if !ok {
@@ -127,7 +141,8 @@ func (p *Proxy) join(x *crossing, w http.ResponseWriter, r *http.Request) {
 	tunnel.Join(upgrade.NewStream(conn, bytes.Clone(early), nil), back)
 }
 
-// clientError returns an error of reading the client's body so that it is not taken for the backend's.
+// clientError marks an error of reading the client's body, so that it is not taken for the
+// backend's.
 func clientError(err error) error {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return fmt.Errorf("%w: %w", gateway.ErrBodyTooLarge, err)
@@ -135,11 +150,12 @@ func clientError(err error) error {
 	return fmt.Errorf("%w: %w", gateway.ErrRequestBody, err)
 }
 
-// clientBody is a client's body: it marks its errors, and nothing reads it when the handler has returned.
+// A clientBody is the body of a client's request. It marks its errors, and is not read after the
+// handler has returned.
 type clientBody struct {
 	r       io.Reader
 	mu      sync.Mutex // held while r is read
-	ended   bool       // r has given io.EOF
+	ended   bool       // r has returned io.EOF
 	closing atomic.Bool
 }
 
@@ -157,10 +173,10 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end ends the reading before the handler returns. A Read that waits for the client is interrupted. What is left of a
-// body in full duplex is more than net/http can deal with: it panics where it meets the end of it, and takes it for the
-// next request where a deadline has passed; so a connection of HTTP/1 on which something is left is closed after the
-// answer.
+// end ends the reading before the handler returns. A Read that waits for the client is interrupted.
+// net/http cannot handle the unread rest of a body in full duplex: it panics at the end of it, and
+// after a deadline takes it for the next request. A connection of HTTP/1 with an unread rest is
+// therefore closed after the response.
 func (b *clientBody) end(w http.ResponseWriter, r *http.Request) {
 	b.closing.Store(true)
 	locked := b.mu.TryLock()
@@ -169,7 +185,7 @@ func (b *clientBody) end(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
-	for i := 0; !locked && i < 200; i++ { // a body that is not net/http's may not notice
+	for i := 0; !locked && i < 200; i++ { // a body that is not net/http's may not notice the deadline
 		time.Sleep(time.Millisecond)
 		locked = b.mu.TryLock()
 	}
@@ -177,13 +193,14 @@ func (b *clientBody) end(w http.ResponseWriter, r *http.Request) {
 		b.mu.Unlock()
 	}
 	if r.ProtoMajor == 1 {
-		closeAfterReply(w)
+		closeAfterResponse(w)
 	}
 }
 
-// closeAfterReply has net/http close w's connection when the answer has been sent, whose head may have left. That is what
-// http.MaxBytesReader does when there is more than it lets through; nothing else can.
-func closeAfterReply(w http.ResponseWriter) {
+// closeAfterResponse makes net/http close w's connection when the response has been sent, even if
+// the head was sent before. http.MaxBytesReader does that when its limit is exceeded; there is no
+// other way.
+func closeAfterResponse(w http.ResponseWriter) {
 	for {
 		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
@@ -194,7 +211,7 @@ func closeAfterReply(w http.ResponseWriter) {
 	http.MaxBytesReader(w, io.NopCloser(strings.NewReader("xx")), 1).Read(make([]byte, 2))
 }
 
-// setLength makes Content-Length say what the answer's ContentLength says.
+// setLength sets Content-Length from the response's ContentLength.
 func setLength(header http.Header, res *gateway.Response) {
 	switch {
 	case res.ContentLength < 0 || res.Status == http.StatusNoContent:
@@ -213,7 +230,7 @@ func (p *Proxy) roundTrip(x *crossing, w http.ResponseWriter, r *http.Request) e
 		x.req.Body = x.body
 	}
 	if x.w = w; r.ProtoAtLeast(1, 1) {
-		x.req.Interim = x.interim // HTTP/1.0 knows no interim answers, and would take one for the answer
+		x.req.Interim = x.interim // an HTTP/1.0 client would take an interim response for the final one
 	}
 	if err := p.Mapping.backend(p.Backend, &x.req).RoundTrip(r.Context(), &x.req, &x.res); err != nil {
 		return err
@@ -223,7 +240,7 @@ func (p *Proxy) roundTrip(x *crossing, w http.ResponseWriter, r *http.Request) e
 	}
 	passed := false
 	defer func() {
-		if !passed { // an error, or a panic
+		if !passed { // after an error or a panic
 			x.res.Body.Close()
 		}
 	}()
@@ -251,7 +268,7 @@ func (p *Proxy) logger() *slog.Logger {
 	return slog.Default()
 }
 
-// crossing is the memory of one request on its way through a Proxy.
+// A crossing is the memory of one request on its way through a Proxy.
 type crossing struct {
 	req     gateway.Request
 	res     gateway.Response
@@ -295,7 +312,7 @@ func (x *crossing) release() {
 	crossings.Put(x)
 }
 
-// flusher returns the Flush of w, which does nothing where there is none.
+// flusher returns the Flush of w. It does nothing if w has none.
 func flusher(w http.ResponseWriter) func() error {
 	flush := http.NewResponseController(w).Flush
 	return func() error {

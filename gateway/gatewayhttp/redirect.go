@@ -12,20 +12,20 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// maxRedirects is how many local redirects may follow one another for one request.
+// maxRedirects limits the local redirects in a row for one request.
 const maxRedirects = 10
 
 type redirectKey struct{}
 
-// redirected serves a local redirect, RFC 3875 section 6.2.2: a head that is a Location with a path and nothing else,
-// and no body. It reports whether it did; if not, x.res is as it was.
+// redirected serves a local redirect, RFC 3875 section 6.2.2: a head that is a Location with a path
+// and nothing else, and no body. It reports whether it did; if not, x.res is unchanged.
 func (p *Proxy) redirected(x *crossing, w http.ResponseWriter, r *http.Request) bool {
 	if p.LocalRedirect == nil || !x.res.LocalRedirect {
 		return false
 	}
 	location := x.res.Header.Get("Location")
 	if strings.Contains(location, "#") {
-		return false // only a client knows fragments
+		return false // only the client can resolve a fragment
 	}
 	first := make([]byte, 512)
 	n, err := io.ReadFull(x.res.Body, first)
@@ -43,8 +43,8 @@ func (p *Proxy) redirected(x *crossing, w http.ResponseWriter, r *http.Request) 
 	return true
 }
 
-// localRequest is the request that a local redirect asks for: GET (HEAD stays HEAD), with no body, for a path that is
-// clean.
+// localRequest returns the request for which a local redirect asks: a GET, or HEAD after HEAD,
+// without a body. The path must be clean.
 func localRequest(r *http.Request, location string) (*http.Request, error) {
 	count, _ := r.Context().Value(redirectKey{}).(int)
 	if count == maxRedirects { // rule F27
@@ -55,7 +55,7 @@ func localRequest(r *http.Request, location string) (*http.Request, error) {
 		return nil, fmt.Errorf("gatewayhttp: local redirect: %w", gateway.ErrMalformed)
 	}
 	ctx := context.WithValue(r.Context(), redirectKey{}, count+1)
-	ctx = context.WithValue(ctx, scriptKey{}, nil) // WithScript's was another path's
+	ctx = context.WithValue(ctx, scriptKey{}, nil) // WithScript's was for the other path
 	next := r.Clone(ctx)
 	if next.Method != http.MethodHead {
 		next.Method = http.MethodGet
@@ -68,19 +68,19 @@ func localRequest(r *http.Request, location string) (*http.Request, error) {
 	return next, nil
 }
 
-// errLoop is a fault of the scripts: a 500.
+// errLoop is an error of the scripts: a 500.
 var errLoop = fmt.Errorf("gatewayhttp: more than %d local redirects", maxRedirects)
 
-// clean reports whether p is a path that no part of leads elsewhere.
+// clean reports whether no element of p leads elsewhere.
 func clean(p string) bool {
 	c := path.Clean(p)
 	return p == c || p == c+"/"
 }
 
-// resumed is a body whose beginning has been read.
+// A resumed is a body whose beginning has been read.
 type resumed struct {
 	first []byte
-	err   error // of reading that; io.ErrUnexpectedEOF: it was all
+	err   error // of reading the beginning; io.ErrUnexpectedEOF if that was all
 	io.ReadCloser
 }
 

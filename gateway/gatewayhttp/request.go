@@ -15,7 +15,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 )
 
-// incoming is an http.Request that came through a gateway, in one piece of memory.
+// An incoming is an http.Request that came through a gateway, in one allocation.
 type incoming struct {
 	url    url.URL
 	ctx    requestContext
@@ -23,23 +23,23 @@ type incoming struct {
 	writer responseWriter
 }
 
-// body is a gateway body as an http.Request's.
+// A body is a gateway body as the Body of an http.Request.
 type body struct{ io.Reader }
 
 func (body) Close() error { return nil }
 
-// requestContext is the context of an http.Request that came through Handler.
+// A requestContext is the context of an http.Request that came through Handler.
 type requestContext struct {
 	context.Context
 	params paramsKeeper
 }
 
-// AfterFunc is what context.AfterFunc and contexts below this one use, so that they need no goroutine.
+// AfterFunc saves context.AfterFunc, and contexts derived from this one, a goroutine.
 func (c *requestContext) AfterFunc(f func()) (stop func() bool) {
 	return context.AfterFunc(c.Context, f)
 }
 
-// paramsKeeper gives out params for as long as there are any.
+// A paramsKeeper copies the params when they are first asked for, until the handler has returned.
 type paramsKeeper struct {
 	mu   sync.Mutex
 	req  *gateway.Request // nil when the handler has returned
@@ -55,8 +55,9 @@ func (c *requestContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// Params are those that r was received with, nil if it did not come through Handler or NewRequest, or if its handler
-// has returned and nobody asked before. They are a copy, the same one for each call, and yours to keep.
+// Params returns the params that r was received with. They are a copy, the same one for each call,
+// which the caller may keep. Params returns nil if r did not come through Handler or NewRequest, or
+// if its handler returned before the first call.
 func Params(r *http.Request) *gateway.Params {
 	k, _ := r.Context().Value(paramsKey{}).(*paramsKeeper)
 	if k == nil {
@@ -77,17 +78,18 @@ func (k *paramsKeeper) end() {
 	k.req = nil
 }
 
-// NewRequest makes an http.Request of r, with context ctx: the URL from REQUEST_URI in whatever form, the header from
-// the HTTP_* params and CONTENT_TYPE, Host, RemoteAddr from REMOTE_ADDR and REMOTE_PORT, TLS as Request.TLS says. Its
-// strings are cut from one copy of the params; its Body is r's. gateway.ErrParam: no method, a host that is no
-// authority, a protocol that is not HTTP, a REQUEST_URI that is none, a param
-// that stands twice, which no Reader gives.
+// NewRequest makes an http.Request of r, with context ctx. The URL is that of REQUEST_URI in any
+// form, the header holds the HTTP_* params and CONTENT_TYPE, RemoteAddr is REMOTE_ADDR and
+// REMOTE_PORT, and TLS is set if Request.TLS is true. The strings are substrings of one copy of the
+// params; Body is that of r. ErrParam means that there is no method, that the host is not an
+// authority, that SERVER_PROTOCOL is not HTTP, that REQUEST_URI is invalid, or that a param is
+// repeated, which no Reader allows.
 func NewRequest(ctx context.Context, r *gateway.Request) (*http.Request, error) {
 	in := new(incoming)
 	if (*pairs.List)(&r.Params).Repeats() {
 		return nil, fmt.Errorf("gatewayhttp: a param that stands twice: %w", gateway.ErrParam)
 	}
-	in.ctx.params.kept = new(gateway.Params) // at once: nobody says when r is used for another
+	in.ctx.params.kept = new(gateway.Params) // now, since r may be reused at any time
 	in.ctx.params.kept.CopyFrom(&r.Params)
 	return in.request(ctx, r)
 }
@@ -113,12 +115,12 @@ func (in *incoming) request(ctx context.Context, r *gateway.Request) (*http.Requ
 	return hr, nil
 }
 
-// variables are the values that are not fields, as strings cut from the copy of the params.
+// variables holds the values that are not fields, as substrings of the copy of the params.
 type variables struct {
 	method, uri, host, addr, port string
 }
 
-// fields fills the header, and cuts out what else is needed.
+// fields sets the header, and returns the other values.
 func (in *incoming) fields(hr *http.Request, r *gateway.Request) (v variables) {
 	var buf strings.Builder
 	buf.Grow(paramsSize(&r.Params))
@@ -173,9 +175,9 @@ func paramsSize(p *gateway.Params) (n int) {
 	return n
 }
 
-// isField reports whether a param is a field of the request. CONTENT_TYPE is, unless it is empty, as nginx sends it where
-// there was none; HTTP_CONTENT_TYPE and HTTP_CONTENT_LENGTH, which nginx sends too, are not, and neither is
-// HTTP_TRANSFER_ENCODING: the body has none (F37 names others to beware of).
+// isField reports whether a param is a header field. CONTENT_TYPE is, unless it is empty, as nginx
+// sends it if there was none. HTTP_CONTENT_TYPE and HTTP_CONTENT_LENGTH, which nginx sends too, are
+// not, nor is HTTP_TRANSFER_ENCODING: the body is not chunked.
 func isField(name, value []byte) bool {
 	if string(name) == "CONTENT_TYPE" {
 		return len(value) > 0
@@ -202,7 +204,7 @@ func fieldNameSize(name []byte) int {
 	return len(name) - len("HTTP_")
 }
 
-// writeFieldName writes "Accept-Encoding" for "HTTP_ACCEPT_ENCODING": canonical, as http.Header has it.
+// writeFieldName writes "Accept-Encoding" for "HTTP_ACCEPT_ENCODING", in canonical form.
 func writeFieldName(b *strings.Builder, name []byte) {
 	upper := true
 	for _, c := range name[len(name)-fieldNameSize(name):] {
@@ -217,7 +219,7 @@ func writeFieldName(b *strings.Builder, name []byte) {
 	}
 }
 
-// line fills what an HTTP request has in its first line, and Host and RemoteAddr.
+// line sets what HTTP has in the request line, and Host and RemoteAddr.
 func (in *incoming) line(hr *http.Request, r *gateway.Request, v variables) error {
 	if v.method == "" {
 		return fmt.Errorf("REQUEST_METHOD: %w", gateway.ErrParam)
@@ -266,8 +268,9 @@ func protocolText(major, minor int) string {
 	return fmt.Sprintf("HTTP/%d.%d", major, minor)
 }
 
-// parse makes the URL of a request target, in the four forms of RFC 9112 section 3.2. It does not put a host before the
-// target: "//x" is a path (F44). Most targets are a plain path and query, which cost nothing to take apart.
+// parse parses a request target in the four forms of RFC 9112 section 3.2. No host is put in front
+// of it: "//x" is a path (F44). Most targets are a plain path and query, which are split without
+// url.Parse.
 func (in *incoming) parse(hr *http.Request, uri string) error {
 	hr.URL = &in.url
 	path, query, found := strings.Cut(uri, "?")
@@ -291,7 +294,7 @@ func (in *incoming) parse(hr *http.Request, uri string) error {
 	return nil
 }
 
-// plain reports whether a path is its own decoding.
+// plain reports whether a path equals its decoded form.
 func plain(path string) bool {
 	for i := range len(path) {
 		switch c := path[i]; {

@@ -11,8 +11,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// addTo adds an answer's fields to dst, without those that belong to one hop or are orders to a web server. Strings are
-// cut from one copy of the head.
+// addTo adds the fields of a response to dst, except those that belong to one hop or are orders to
+// a web server. The strings are substrings of one copy of the head.
 func addTo(dst http.Header, h *gateway.Header) {
 	size := 0
 	for name, value := range h.All() {
@@ -34,7 +34,7 @@ func addTo(dst http.Header, h *gateway.Header) {
 		if hopByHop[name] || forServer(name) || drop[name] { // rule F28, F29
 			continue
 		}
-		if dst[name] == nil || name == "Content-Type" { // of which the application's counts
+		if dst[name] == nil || name == "Content-Type" { // the application's wins
 			values = append(values, value)
 			dst[name] = values[len(values)-1 : len(values) : len(values)]
 		} else {
@@ -43,7 +43,7 @@ func addTo(dst http.Header, h *gateway.Header) {
 	}
 }
 
-// ofConnection are the fields that the head's Connection names, nil if there are none: they are of one hop, too.
+// ofConnection returns the fields that Connection names, which belong to one hop as well, or nil.
 func ofConnection(h *gateway.Header) (names map[string]bool) {
 	for connection := range h.Values("Connection") {
 		for name := range listed([]string{string(connection)}) {
@@ -56,17 +56,22 @@ func ofConnection(h *gateway.Header) (names map[string]bool) {
 	return names
 }
 
-// Transport is an http.RoundTripper onto a gateway backend, for httputil.ReverseProxy and http.Client. Its errors wrap
-// *gateway.Error. Interim answers go to the request's httptrace.ClientTrace.
+// Transport is an http.RoundTripper over a gateway.RoundTripper, for httputil.ReverseProxy and
+// http.Client. Its errors wrap *gateway.Error. Interim responses go to the request's
+// httptrace.ClientTrace.
 type Transport struct {
+	// Backend receives the requests.
 	Backend gateway.RoundTripper
+
+	// Mapping makes the gateway.Request. Nil means a Mapping of zero values.
 	Mapping *Mapping
 }
 
-// RoundTrip sends r and returns its answer; see http.RoundTripper. The Body of a 101 to a request for a WebSocket is a
-// gateway.Stream. Close of the Body of an answer that has none, to HEAD for one, waits for the application to end its work,
-// five seconds at the most. An application that answers while it still reads needs
-// a server that lets it: http.ResponseController.EnableFullDuplex before ReverseProxy, for HTTP/1.
+// RoundTrip sends r and returns the response; see http.RoundTripper. The Body of a 101 to a request
+// for a WebSocket is a gateway.Stream. Closing the Body of a response that has none, such as to
+// HEAD, waits for the end of the application's work, for at most five seconds. An application that
+// responds while it still reads needs http.ResponseController.EnableFullDuplex before ReverseProxy,
+// with HTTP/1.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := &exchange{body: r.Body}
 	err := t.Mapping.request(&x.req, r)
@@ -92,7 +97,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	addTo(res.Header, &x.res.Header)
 	if stream, ok := x.res.Body.(gateway.Stream); ok && x.res.Status == http.StatusSwitchingProtocols {
 		switched(res.Header, &x.res.Header)
-		res.Body, res.ContentLength = stream, 0 // an io.ReadWriteCloser, as http.Transport's
+		res.Body, res.ContentLength = stream, 0 // an io.ReadWriteCloser, as with http.Transport
 		return res, nil
 	}
 	if r.Method == "HEAD" || !bodyAllowed(x.res.Status) {
@@ -104,7 +109,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// switched adds what makes the head of a 101 one.
+// switched adds the fields that make the head of a 101.
 func switched(dst http.Header, h *gateway.Header) {
 	dst.Set("Upgrade", h.Get("Upgrade"))
 	dst.Set("Connection", "Upgrade")
@@ -118,7 +123,7 @@ func statusText(status int) string {
 	return string([]byte{byte('0' + status/100), byte('0' + status/10%10), byte('0' + status%10), ' '}) + text
 }
 
-// exchange is what lives as long as an http.Response's Body.
+// An exchange lives as long as the Body of an http.Response.
 type exchange struct {
 	req  gateway.Request
 	res  gateway.Response
@@ -133,7 +138,8 @@ func (x *exchange) Close() error {
 	return err
 }
 
-// headless is the Body of an answer without one. Close gives the application a while to end its work.
+// A headless is the Body of a response without one. Close gives the application time to end its
+// work.
 type headless struct{ *exchange }
 
 func (headless) Read([]byte) (int, error) { return 0, io.EOF }
@@ -149,7 +155,7 @@ func (x *exchange) closeRequest() {
 	}
 }
 
-// traceInterim gives interim answers to the caller's trace.
+// traceInterim passes interim responses to the caller's trace.
 func traceInterim(ctx context.Context) func(int, *gateway.Header) error {
 	trace := httptrace.ContextClientTrace(ctx)
 	if trace == nil || trace.Got1xxResponse == nil {
@@ -157,7 +163,7 @@ func traceInterim(ctx context.Context) func(int, *gateway.Header) error {
 	}
 	return func(status int, h *gateway.Header) error {
 		if status == http.StatusContinue {
-			return nil // it was for us, who had the body to send
+			return nil // it was meant for the client, which had the body to send
 		}
 		header := make(http.Header)
 		addTo(header, h)

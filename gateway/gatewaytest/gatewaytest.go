@@ -1,4 +1,5 @@
-// Package gatewaytest is for tests of programs that use gatehouse, as net/http/httptest is for those that use net/http.
+// Package gatewaytest helps to test programs that use gatehouse, as net/http/httptest does for
+// net/http.
 package gatewaytest
 
 import (
@@ -12,13 +13,13 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// Server is that of fastcgi, scgi or uwsgi.
+// Server is a server of fastcgi, scgi or uwsgi.
 type Server interface {
 	Serve(l net.Listener) error
 	Close() error
 }
 
-// Start serves s on loopback until the test ends and returns its address, "127.0.0.1:port".
+// Start serves s on loopback until the test ends. It returns the address, "127.0.0.1:port".
 func Start(t testing.TB, s Server) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -36,7 +37,8 @@ func Start(t testing.TB, s Server) (addr string) {
 	return l.Addr().String()
 }
 
-// NewRequest is SetTarget and SetBody on a new Request. It panics on a method or target that is none, as httptest's does.
+// NewRequest returns a request with that method, target and body; see Request.SetTarget and
+// Request.SetBody. It panics on an invalid method or target, as httptest.NewRequest does.
 func NewRequest(method, target string, body []byte) *gateway.Request {
 	r := new(gateway.Request)
 	if err := r.SetTarget(method, target); err != nil {
@@ -46,18 +48,18 @@ func NewRequest(method, target string, body []byte) *gateway.Request {
 	return r
 }
 
-// Recorder is a ResponseWriter that keeps what was written. The zero value is ready.
+// Recorder is a ResponseWriter that records the response. The zero value is ready.
 type Recorder struct {
 	Status    int // 0 if the handler wrote nothing
 	Body      bytes.Buffer
-	Errors    bytes.Buffer // what went to Stderr
+	Errors    bytes.Buffer // what was written to Stderr
 	AppStatus uint32
 	gateway.WriterBase
 }
 
 var _ gateway.ResponseWriter = (*Recorder)(nil)
 
-// WriteHeader keeps the first status; a 1xx is refused, as by a Server.
+// WriteHeader records the first status. A 1xx is ignored.
 func (r *Recorder) WriteHeader(status int) {
 	if r.Status == 0 && status >= 200 {
 		r.Status = status
