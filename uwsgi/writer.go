@@ -8,7 +8,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Writer writes to one side of a connection: requests, or answers. It has one buffer; every method flushes.
+// Writer writes to one side of a connection: requests or responses. It has one buffer. Every method
+// flushes.
 type Writer struct {
 	out stream.Output
 }
@@ -20,12 +21,13 @@ func NewWriter(w io.Writer) *Writer {
 	return wr
 }
 
-// Reset makes w write to dst; it keeps its memory.
+// Reset makes w write to dst. It keeps its memory.
 func (w *Writer) Reset(dst io.Writer) { w.out.Reset(dst) }
 
-// WriteRequest writes r's packet and body: see AppendRequest. A body of up to 16 KiB leaves with the head in one write.
-// The body must have r.ContentLength bytes: a shorter one is io.ErrUnexpectedEOF, of a longer one no byte in excess is
-// sent; after either the connection is of no use. A ContentLength of -1 is ErrLengthRequired.
+// WriteRequest writes the packet and the body of r; see AppendRequest. A body of up to 16 KiB is
+// sent with the packet in one write. The body must have r.ContentLength bytes: a shorter one is
+// io.ErrUnexpectedEOF, and of a longer one no excess byte is sent; after either the connection is
+// unusable. A ContentLength of -1 is ErrLengthRequired.
 func (w *Writer) WriteRequest(r *gateway.Request) error {
 	var err error
 	if w.out.B, err = AppendRequest(w.out.B[:0], r); err != nil {
@@ -35,9 +37,10 @@ func (w *Writer) WriteRequest(r *gateway.Request) error {
 	return stream.WriteBody(&w.out, body, length)
 }
 
-// WriteResponse writes the head of res, with an HTTP status line, and its body. The body must have res.ContentLength bytes unless that is -1, as for
-// WriteRequest; then closing the connection is what ends it. A nil Body is none, whatever the length: the answer is to
-// HEAD, or a 304. It does not close res.Body.
+// WriteResponse writes the head of res, with an HTTP status line, and the body. The body must have
+// res.ContentLength bytes, as for WriteRequest, unless that is -1; then closing the connection ends
+// it. A nil Body means that there is none, whatever the length, as in the response to HEAD or a
+// 304. WriteResponse does not close res.Body.
 func (w *Writer) WriteResponse(res *gateway.Response) error {
 	var err error
 	if w.out.B, err = gateway.AppendHTTPResponse(w.out.B[:0], res); err != nil {

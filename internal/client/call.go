@@ -1,4 +1,7 @@
-// Package call is what the clients of all protocols have in common: what they count, what they tell of, how they dial.
+// Package client is the web server's end of a connection. Client sends each request over its own
+// connection, for SCGI, uwsgi and CGI; package fastcgi has its own connections, which are kept.
+// Upload sends a body while the response is awaited, and Pool counts connections and keeps idle
+// ones, for every protocol.
 package client
 
 import (
@@ -14,25 +17,25 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Counters are those of a client's Stats.
+// Counters count what Stats returns.
 type Counters struct {
 	requests, dialed, reused, failed, refused, canceled, truncated atomic.Uint64
 	inFlight                                                       atomic.Int64
 }
 
-// Begin counts a request that begins.
+// Begin counts a request.
 func (c *Counters) Begin() {
 	c.requests.Add(1)
 	c.inFlight.Add(1)
 }
 
-// End counts the end of one: with its answer's Body, or without an answer.
+// End counts the end of a request: that of its response's Body, or of a request without a response.
 func (c *Counters) End() { c.inFlight.Add(-1) }
 
-// InFlight is how many have begun and not ended.
+// InFlight returns the number of requests that have begun and not ended.
 func (c *Counters) InFlight() int { return int(c.inFlight.Load()) }
 
-// Dialed counts a connection that was opened, or a process that was started.
+// Dialed counts a connection that was opened, or a program that was started.
 func (c *Counters) Dialed() { c.dialed.Add(1) }
 
 // Reused counts a request on a kept connection.
@@ -51,7 +54,7 @@ func (c *Counters) Failed(err error) {
 	}
 }
 
-// Stats are the counters, with the gauges of a pool.
+// Stats returns the counters, with the gauges of a pool.
 func (c *Counters) Stats(idle, waiting int) gateway.Stats {
 	return gateway.Stats{
 		Requests: c.requests.Load(), Dialed: c.dialed.Load(), Reused: c.reused.Load(), Failed: c.failed.Load(),
@@ -60,14 +63,14 @@ func (c *Counters) Stats(idle, waiting int) gateway.Stats {
 	}
 }
 
-// Dialer connects to a client's backend.
+// A Dialer connects to the backend of a client.
 type Dialer struct {
-	Dial             func(ctx context.Context) (net.Conn, error) // nil stands for the address
+	Dial             func(ctx context.Context) (net.Conn, error) // nil means Address
 	Network, Address string
 	Timeout          time.Duration
 }
 
-// NewDialer takes what a client's fields say of its backend.
+// NewDialer returns a Dialer for the fields of a client.
 func NewDialer(addr string, dial func(ctx context.Context) (net.Conn, error), timeout time.Duration) (d Dialer, err error) {
 	d = Dialer{Dial: dial, Timeout: stream.Timeout(timeout, 5*time.Second)}
 	if dial == nil {
@@ -76,7 +79,7 @@ func NewDialer(addr string, dial func(ctx context.Context) (net.Conn, error), ti
 	return d, err
 }
 
-// Connect dials.
+// Connect connects to the backend.
 func (d *Dialer) Connect(ctx context.Context) (net.Conn, error) {
 	if d.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -90,10 +93,10 @@ func (d *Dialer) Connect(ctx context.Context) (net.Conn, error) {
 	return dialer.DialContext(ctx, d.Network, d.Address)
 }
 
-// Clock tells the time where somebody wants to know it: off, it is free.
+// Clock is time.Now, or a no-op if the client is not observed.
 type Clock bool
 
-// Now is the time, or zero.
+// Now returns the time, or the zero time.
 func (c Clock) Now() time.Time {
 	if !c {
 		return time.Time{}
@@ -101,7 +104,7 @@ func (c Clock) Now() time.Time {
 	return time.Now()
 }
 
-// Since is the time since t, or zero.
+// Since returns the time since t, or zero.
 func (c Clock) Since(t time.Time) time.Duration {
 	if !c {
 		return 0
@@ -109,7 +112,7 @@ func (c Clock) Since(t time.Time) time.Duration {
 	return time.Since(t)
 }
 
-// Logger is l, or the default.
+// Logger returns l, or the default if l is nil.
 func Logger(l *slog.Logger) *slog.Logger {
 	if l != nil {
 		return l

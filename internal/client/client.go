@@ -63,7 +63,7 @@ func NewOverSockets(settings Settings, dialer *Dialer, appendHead func(dst []byt
 // Fault returns the error of the configuration.
 func (c *Client) Fault() error { return c.fault }
 
-// RoundTrip sends r and reads the head of its answer into res.
+// RoundTrip sends r and reads the head of the response into res.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
 	c.count.Begin()
 	res.Reset()
@@ -83,10 +83,10 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 
 func (c *Client) clock() Clock { return c.Observe != nil }
 
-// Stats returns the counters since the first use, and the gauges of now.
+// Stats returns the counters since the first use, and the current gauges.
 func (c *Client) Stats() gateway.Stats { return c.count.Stats(c.pool.Counts()) }
 
-// prepare checks and writes down all that can be before there is a connection.
+// prepare checks and encodes what does not depend on a connection.
 func (x *exchange) prepare(r *gateway.Request) error {
 	c := x.client
 	x.body, x.length = params.Body(r.Body, r.ContentLength)
@@ -110,7 +110,7 @@ func (x *exchange) prepare(r *gateway.Request) error {
 	return err
 }
 
-// roundTrip is RoundTrip up to its answer's head.
+// roundTrip does the work of RoundTrip. It returns the phase in which it failed.
 func (x *exchange) roundTrip(r *gateway.Request, res *gateway.Response) (gateway.Phase, error) {
 	c := x.client
 	if err := x.prepare(r); err != nil {
@@ -139,7 +139,7 @@ func (x *exchange) roundTrip(r *gateway.Request, res *gateway.Response) (gateway
 	return 0, nil
 }
 
-// phase returns PhaseSend if the application takes no more of the request, or else phase.
+// phase returns PhaseSend if the application accepts no more of the request, or else phase.
 func (x *exchange) phase(phase gateway.Phase) gateway.Phase {
 	if x.up.Stuck() {
 		return gateway.PhaseSend
@@ -147,7 +147,7 @@ func (x *exchange) phase(phase gateway.Phase) gateway.Phase {
 	return phase
 }
 
-// fail makes err an error of the exchange.
+// fail makes err the error of the exchange.
 func (x *exchange) fail(phase gateway.Phase, err error) error {
 	e := &gateway.Error{Phase: phase, Addr: x.client.Addr, Err: err}
 	if cause := context.Cause(x.ctx); cause != nil && phase > gateway.PhaseRequest {
@@ -159,7 +159,7 @@ func (x *exchange) fail(phase gateway.Phase, err error) error {
 	return e
 }
 
-// observe tells Observe of the exchange; err is nil if all of it went well.
+// observe calls Observe. err is nil if the exchange succeeded.
 func (x *exchange) observe(err error) {
 	if x.client.Observe == nil {
 		return
@@ -171,7 +171,7 @@ func (x *exchange) observe(err error) {
 	x.client.Observe(x.ctx, &x.x)
 }
 
-// giveHead gives the memory of a head back.
+// giveHead returns the memory of a head to the pool.
 func (c *Client) giveHead(head *[]byte) {
 	if head != nil && cap(*head) <= stream.MaxKept {
 		c.heads.Put(head)

@@ -14,8 +14,11 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/upgrade"
 )
 
-// exchange is one RoundTrip of a Client and its connection, and then the Body of the answer. It is not used again, so
-// that what is kept of it is dead.
+// An exchange is one RoundTrip of a Client with its connection, and then the Body of the response.
+// It is not reused, so one that is kept after its end is dead.
+//
+// The goroutine of RoundTrip or of the Body reads; it holds rmu once there is a Body. The sender of
+// the Upload, if there is one, writes out.
 type exchange struct {
 	client   *Client
 	ctx      context.Context
@@ -33,7 +36,7 @@ type exchange struct {
 	length   int64     // of body
 	res      *gateway.Response
 
-	rmu    sync.Mutex // held while the answer is read or closed
+	rmu    sync.Mutex // held while the response is read or closed
 	in     stream.Input
 	answer stream.Response
 	done   bool
@@ -63,8 +66,9 @@ func (x *exchange) attach(conn Conn) {
 	}
 }
 
-// send sends the request, or begins to. A connection that takes no more may still hold an answer, so that is no error
-// yet; one of the body is, and so is a connection that takes nothing for the SendTimeout.
+// send sends the request, or starts a sender. A connection that no longer accepts data is not an
+// error yet, since a response may have arrived. An error of the body is one, and so is a connection
+// that accepts nothing for the SendTimeout.
 func (x *exchange) send() error {
 	if x.body != nil && !stream.SmallMemory(x.body) {
 		x.up.Start(stream.InMemory(x.body))
@@ -75,14 +79,15 @@ func (x *exchange) send() error {
 	return x.up.Fault()
 }
 
-// sendBody sends the request in a goroutine of its own.
+// sendBody sends the request in the sender.
 func (x *exchange) sendBody() {
 	if x.sentAll(stream.WriteBody(&x.out, x.body, x.length)) {
 		x.c.Close()
 	}
 }
 
-// sentAll notes the end of sending, and gives the memory of the head back. It reports whether the exchange has failed.
+// sentAll notes the end of sending, and returns the memory of the head. It reports whether the
+// exchange has failed.
 func (x *exchange) sentAll(err error) (failed bool) {
 	if err == nil || x.out.Failed != nil {
 		x.c.EndRequest()
@@ -92,7 +97,7 @@ func (x *exchange) sentAll(err error) (failed bool) {
 	return x.up.Done(err)
 }
 
-// readHead reads the answer's head and gives the answer its Body.
+// readHead reads the head of the response and sets its Body.
 func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 	x.answer.Interim, x.answer.Upgrade = r.Interim, r.Upgrade
 	x.answer.Line = x.c.StatusLine()
@@ -115,10 +120,10 @@ func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 	return nil
 }
 
-// switched makes the connection the answer's Body.
+// switched makes the connection the Body of the response.
 func (x *exchange) switched(res *gateway.Response) error {
 	conn := x.c.NetConn()
-	if conn == nil || !x.up.Await(x.ctx, time.Second) { // the application has switched: it needs no more of the body
+	if conn == nil || !x.up.Await(x.ctx, time.Second) { // after a 101 the application does not need the rest of the body
 		return errNotStream
 	}
 	early := append([]byte(nil), x.in.Buffered()...)
@@ -138,7 +143,7 @@ func (x *exchange) switched(res *gateway.Response) error {
 // cause maps an error of reading to the error that the caller can test for.
 func (x *exchange) cause(err error) error {
 	if fault := x.up.Fault(); fault != nil {
-		return fault // the rest followed from it
+		return fault // other errors follow from it
 	}
 	if !x.received() && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
 		return x.silence(err)
@@ -146,7 +151,7 @@ func (x *exchange) cause(err error) error {
 	return fmt.Errorf("%s: %w", x.client.Protocol, err)
 }
 
-// silence is the error for a connection that was closed without one byte of an answer.
+// silence returns the error for a connection that was closed without one byte of a response.
 func (x *exchange) silence(err error) error {
 	if sendErr := x.up.Err(); sendErr != nil {
 		err = sendErr
@@ -154,10 +159,10 @@ func (x *exchange) silence(err error) error {
 	return fmt.Errorf("%s: %w%s (%w)", x.client.Protocol, gateway.ErrNoResponse, x.c.Silence(x.headSize), err)
 }
 
-// received reports whether anything of an answer has come.
+// received reports whether any part of a response has arrived.
 func (x *exchange) received() bool { return x.in.Offset() > 0 || x.in.Len() > 0 }
 
-// Read reads the answer's body.
+// Read reads the body of the response.
 func (x *exchange) Read(p []byte) (int, error) {
 	x.rmu.Lock()
 	defer x.rmu.Unlock()
@@ -175,18 +180,18 @@ func (x *exchange) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Ready reports whether Read would not have to wait: gateway.Proxy and gatewayhttp.Proxy ask, to send on what they have
-// before they wait.
+// Ready reports whether Read can return without waiting. gateway.Proxy and gatewayhttp.Proxy flush
+// before a Read that has to wait.
 func (x *exchange) Ready() bool {
 	x.rmu.Lock()
 	defer x.rmu.Unlock()
 	return x.done || x.answer.Ready()
 }
 
-// Close ends the exchange; what is left of the answer is dropped.
+// Close ends the exchange. The rest of the response is discarded.
 func (x *exchange) Close() error {
 	if !x.rmu.TryLock() {
-		x.c.Close() // under a Read that must not keep Close waiting
+		x.c.Close() // interrupts a Read, so that Close need not wait for it
 		x.rmu.Lock()
 	}
 	defer x.rmu.Unlock()
@@ -196,7 +201,7 @@ func (x *exchange) Close() error {
 	return nil
 }
 
-// finish ends the exchange: err is what Read returned. It returns what Read is to return instead.
+// finish ends the exchange. err is what Read would return; finish returns what it returns instead.
 func (x *exchange) finish(err error) error {
 	x.done = true
 	whole := err == io.EOF
@@ -228,7 +233,7 @@ func (x *exchange) finish(err error) error {
 	return err
 }
 
-// bodyError makes err what Body returns.
+// bodyError returns the error that the Body returns for err.
 func (x *exchange) bodyError(err error) error {
 	if fault := x.up.Fault(); fault != nil {
 		err = fault
@@ -241,7 +246,7 @@ func (x *exchange) bodyError(err error) error {
 	return &gateway.Error{Phase: gateway.PhaseBody, Addr: x.client.Addr, Sent: true, Received: true, Err: err}
 }
 
-// drop closes the connection, if there is one, and gives back what the exchange had.
+// drop closes the connection, if there is one, and returns what the exchange holds.
 func (x *exchange) drop() {
 	if x.stop != nil {
 		x.stop()
@@ -260,7 +265,7 @@ func (x *exchange) drop() {
 	}
 }
 
-// giveBack gives the place among MaxConns back: that of a program when nothing is left of it.
+// giveBack returns the place among MaxConns: that of a program when nothing is left of it.
 func (x *exchange) giveBack() {
 	var gone <-chan struct{}
 	if x.c != nil {

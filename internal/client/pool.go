@@ -1,4 +1,3 @@
-// Package pool counts the connections of a client and keeps idle ones.
 package client
 
 import (
@@ -8,21 +7,23 @@ import (
 	"time"
 )
 
-// Closer is a connection that a pool can keep.
+// A Closer is a connection that a Pool can keep.
 type Closer interface {
 	comparable
 	Close() error
 }
 
-// Pool counts connections and keeps idle ones. Its zero value is ready; the fields are set before its first use.
+// A Pool counts connections and keeps idle ones. The zero value is ready; the fields must be set
+// before the first use. It does not know whether an idle connection is still good:
+// fastcgi.clientConn checks that.
 type Pool[C Closer] struct {
-	Max     int           // connections at once; 0 stands for no bound
-	MaxIdle int           // connections kept; 0 stands for none
+	Max     int           // connections at once; 0 means no limit
+	MaxIdle int           // idle connections; 0 means that none is kept
 	MaxAge  time.Duration // how long one is kept idle; 0 means no limit
 
 	mu      sync.Mutex
 	open    int
-	idle    []kept[C] // the one put back last is taken first
+	idle    []kept[C] // the one that was returned last is taken first
 	waiters []chan grant[C]
 	timer   *time.Timer
 }
@@ -32,14 +33,15 @@ type kept[C Closer] struct {
 	since time.Time
 }
 
-// grant is what a waiter gets: a kept connection, or the right to open one.
+// A grant is what a waiting caller receives: a kept connection, or the right to open one.
 type grant[C Closer] struct {
 	c    C
 	kept bool
 }
 
-// Get returns a kept connection, or, with kept false, the right to open one, which Put or Drop ends. It waits while Max
-// are in use, until ctx is done. If ctx is done already it returns nothing.
+// Get returns a kept connection, or, with kept false, the right to open one, which Put or Drop
+// ends. It waits while Max connections are in use, until ctx is done. If ctx is done already, it
+// returns the cause.
 func (p *Pool[C]) Get(ctx context.Context) (c C, kept bool, err error) {
 	if ctx.Err() != nil {
 		return c, false, context.Cause(ctx)
@@ -68,7 +70,7 @@ func (p *Pool[C]) Get(ctx context.Context) (c C, kept bool, err error) {
 	}
 }
 
-// giveUp passes on what may have been granted to a waiter that is gone.
+// giveUp passes on what may have been granted to a caller that no longer waits.
 func (p *Pool[C]) giveUp(wait chan grant[C]) {
 	p.mu.Lock()
 	i := slices.Index(p.waiters, wait)
@@ -86,7 +88,7 @@ func (p *Pool[C]) giveUp(wait chan grant[C]) {
 	}
 }
 
-// Put gives a connection back that can carry another request.
+// Put returns a connection that can carry another request.
 func (p *Pool[C]) Put(c C) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,7 +110,7 @@ func (p *Pool[C]) Put(c C) {
 	}
 }
 
-// Drop says that a connection is closed, or was never opened.
+// Drop notes that a connection is closed, or was not opened.
 func (p *Pool[C]) Drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,7 +128,7 @@ func (p *Pool[C]) grantLocked(g grant[C]) bool {
 	return true
 }
 
-// expire closes what has been idle too long. The oldest come first.
+// expire closes the connections that have been idle too long. The oldest come first.
 func (p *Pool[C]) expire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -157,7 +159,7 @@ func (p *Pool[C]) CloseIdle() {
 	}
 }
 
-// Counts are how many connections are idle and how many callers wait.
+// Counts returns the number of idle connections and of waiting callers.
 func (p *Pool[C]) Counts() (idle, waiting int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

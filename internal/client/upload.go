@@ -11,15 +11,15 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// DefaultSendTimeout is the SendTimeout of a client whose field is zero.
+// DefaultSendTimeout is the default of a client's SendTimeout.
 const DefaultSendTimeout = time.Minute
 
-// An Upload is a request that is being sent while its response is awaited. It also reads the connection, under the
-// deadline of whatever is awaited.
+// An Upload is a request that is being sent while its response is awaited. It also reads the
+// connection, under the deadline of what is awaited.
 //
-// The goroutine of RoundTrip reads. A body that may take time is sent by a goroutine of its own, the sender, which calls
-// Done as the last thing it does with the Upload. mu guards the fields below it and is never held while the connection is
-// read or written.
+// The goroutine of RoundTrip reads. A body that may take time is sent by a second goroutine, the
+// sender, which calls Done at its end. mu guards the fields below it and is never held while the
+// connection is read or written.
 type Upload struct {
 	HeadTimeout time.Duration // from the end of the request to the end of the response's head; 0 means no limit
 	BodyTimeout time.Duration // of one read of the response's body; 0 means no limit
@@ -32,7 +32,7 @@ type Upload struct {
 	sending  bool      // the sender runs
 	inMemory bool      // the sender waits for the connection alone, since the body is in memory
 	waiting  bool      // the response's head is awaited
-	stuck    bool      // the connection took no byte for the time of a write, while the head was awaited
+	stuck    bool      // the connection accepted no byte for the SendTimeout while the head was awaited
 	err      error     // of sending
 	limit    time.Time // of the head
 	deadline time.Time // the read deadline that is set
@@ -44,7 +44,7 @@ type readConn interface {
 	SetReadDeadline(t time.Time) error
 }
 
-// Reset makes u ready for requests over conn, which are written with out.
+// Reset makes u ready for requests over conn, which out writes.
 func (u *Upload) Reset(conn readConn, out *stream.Output) {
 	u.conn, u.out = conn, out
 	u.changed.L = &u.mu
@@ -55,7 +55,7 @@ func (u *Upload) Begin() {
 	u.waiting, u.stuck, u.err, u.limit = true, false, nil, time.Time{}
 }
 
-// StartHead starts the time for the head now, and not when the request has been sent.
+// StartHead starts the time for the head now, instead of when the request has been sent.
 func (u *Upload) StartHead() {
 	if u.HeadTimeout > 0 {
 		u.limit = time.Now().Add(u.HeadTimeout)
@@ -89,13 +89,14 @@ func (u *Upload) setDeadline(t time.Time) {
 	}
 }
 
-// Start notes that a sender is about to run.
+// Start notes that a sender will run.
 func (u *Upload) Start(inMemory bool) { u.sending, u.inMemory = true, inMemory }
 
-// Done notes the end of sending; from now on the head is awaited with a limit. It reports whether the exchange cannot
-// succeed, because the body could not be read or the connection took no more of it: then the connection must be closed,
-// since the application must not mistake a partial body for a complete one. An error of the connection alone is no such
-// fault: a response may have arrived before it.
+// Done notes the end of sending; from now on the head is awaited with a limit. It reports whether
+// the exchange cannot succeed, because the body could not be read or the connection accepted no
+// more of it. The caller must then close the connection: the application must not mistake a partial
+// body for a complete one. Another error of the connection is not reported, since a response may
+// have arrived before it.
 func (u *Upload) Done(err error) (fault bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -118,8 +119,8 @@ func (u *Upload) HeadDone() {
 	u.waiting, u.limit = false, time.Time{}
 }
 
-// Fault returns the error of the request's body, or of a connection that took no more of the request; nil if there is
-// none. Errors of reading the response follow from it.
+// Fault returns the error of the request's body, or of a connection that accepted no more of the
+// request, or nil. Errors of reading the response follow from it.
 func (u *Upload) Fault() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -127,13 +128,13 @@ func (u *Upload) Fault() error {
 }
 
 func (u *Upload) fault() error {
-	if u.err != nil && (u.stuck || u.out.Failed == nil) { // Failed is the sender's before err is set
+	if u.err != nil && (u.stuck || u.out.Failed == nil) { // Failed is set by the sender before err is
 		return u.err
 	}
 	return nil
 }
 
-// Stuck reports whether the connection took no more of the request.
+// Stuck reports whether the connection accepted no more of the request.
 func (u *Upload) Stuck() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -147,7 +148,7 @@ func (u *Upload) Err() error {
 	return u.err
 }
 
-// Sent reports whether the request has been sent whole.
+// Sent reports whether the request has been sent completely.
 func (u *Upload) Sent() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -176,8 +177,9 @@ func (u *Upload) Await(ctx context.Context, d time.Duration) bool {
 	return !u.sending
 }
 
-// Settle stops the sender. It waits for one that cannot be kept waiting: its body is in memory and its connection is
-// closed. A sender that waits for a Read of the caller's body is left behind; it reads no further.
+// Settle stops the sender. It waits for a sender that ends soon: its body is in memory and its
+// connection is closed. A sender that waits for a Read of the caller's body is left behind; it
+// reads no further.
 func (u *Upload) Settle() {
 	u.out.Stopped.Store(true)
 	u.mu.Lock()

@@ -7,29 +7,29 @@ import (
 	"slices"
 )
 
-// joiner is the scratch memory of Join.
+// A joiner is the scratch memory of Join.
 type joiner struct {
 	table []uint16 // open addressing: index of a pair plus one
 	size  []uint32 // bytes that duplicates add to the value of the pair of the same index
 	dups  []dup
 }
 
-// dup says that pair `pair` has the name of pair `first`, which comes before it.
+// A dup says that pair `pair` has the name of pair `first`, which precedes it.
 type dup struct{ pair, first uint16 }
 
-// MaxJoin is the number of pairs that Join takes at most.
+// MaxJoin limits the pairs that Join accepts.
 const MaxJoin = 1 << 15
 
 var seed = maphash.MakeSeed()
 
-// few is the number of pairs up to which names that were chosen to collide cost nothing worth talking of.
+// few is the number of pairs up to which names chosen to collide cost little.
 const few = 64
 
 func seededHash(name []byte) uint64 { return maphash.Bytes(seed, name) }
 
-// quickHash mixes the length and both ends of a name: those of HTTP's fields differ there.
+// quickHash mixes the length and both ends of a name, in which the fields of HTTP differ.
 func quickHash(name []byte) uint64 {
-	const odd = 0x9e3779b97f4a7c15 // of the golden ratio: spreads what differs over the upper bits
+	const odd = 0x9e3779b97f4a7c15 // of the golden ratio: it spreads differences over the upper bits
 	var head, tail uint64
 	if n := len(name); n >= 8 {
 		head, tail = binary.LittleEndian.Uint64(name), binary.LittleEndian.Uint64(name[n-8:])
@@ -42,10 +42,10 @@ func quickHash(name []byte) uint64 {
 	return h >> 32
 }
 
-// Join makes every name stand once. join gives the separator with which values of a repeated name become one, in the
-// order they came in; "" refuses to join, and then equal values become one and values that differ make Join return
-// the index of the second. It returns -1 if all went well. Its cost is linear in the bytes of the list, whoever chose
-// the names.
+// Join makes every name unique. join returns the separator with which the values of a repeated name
+// are joined, in order. If it returns "", equal values become one, and values that differ make Join
+// return the index of the second. Join returns -1 on success. Its cost is linear in the bytes of
+// the list, for any names.
 func (l *List) Join(join func(name []byte) string) int {
 	l.joins.find(l)
 	if len(l.joins.dups) == 0 {
@@ -54,7 +54,7 @@ func (l *List) Join(join func(name []byte) string) int {
 	return l.joins.apply(l, join)
 }
 
-// Repeats reports whether a name stands more than once.
+// Repeats reports whether a name is repeated.
 func (l *List) Repeats() bool {
 	l.joins.find(l)
 	return len(l.joins.dups) > 0
@@ -92,8 +92,8 @@ func (j *joiner) find(l *List) {
 	}
 }
 
-// apply joins the duplicates that find listed. Every joined value is built once, at the end of the buffer: growing it
-// with each duplicate would cost the square.
+// apply joins the duplicates that find listed. Every joined value is built once, at the end of the
+// buffer: growing it with each duplicate would have quadratic cost.
 func (j *joiner) apply(l *List, join func(name []byte) string) int {
 	j.size = slices.Grow(j.size[:0], len(l.pairs))[:len(l.pairs)]
 	clear(j.size)
@@ -114,7 +114,8 @@ func (j *joiner) apply(l *List, join func(name []byte) string) int {
 	return -1
 }
 
-// extend adds value to that of pair first. The first time it reserves the space for all that will follow.
+// extend appends value to that of pair first. The first time it reserves the space for all
+// duplicates.
 func (j *joiner) extend(l *List, first int, value []byte, sep string) {
 	if sep == "" {
 		return
@@ -133,7 +134,7 @@ func (j *joiner) extend(l *List, first int, value []byte, sep string) {
 	p.valueEnd += uint32(n)
 }
 
-// drop removes the duplicates, which lie in ascending order.
+// drop removes the duplicates, which are in ascending order.
 func (j *joiner) drop(l *List) {
 	k, next := 0, 0
 	for i := range l.pairs {

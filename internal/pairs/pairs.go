@@ -1,6 +1,6 @@
-// Package pairs holds name-value pairs in one buffer with offsets into it: no map, no string per value.
-// gateway.Params and gateway.Header are both such a list; codecs fill one by copying a block of the wire whole and
-// marking where its names and values lie.
+// Package pairs holds name-value pairs in one buffer with offsets into it, without a map and
+// without a string for each value. gateway.Params and gateway.Header are such lists. A codec fills
+// one by copying a block of the wire and marking its names and values.
 package pairs
 
 import (
@@ -13,7 +13,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/race"
 )
 
-// A List is pairs in order. The zero value is ready. It owns its bytes. It must not be copied; see CopyFrom and Take.
+// A List holds pairs in order. The zero value is ready. It owns its bytes. It must not be copied;
+// see CopyFrom and Take.
 type List struct {
 	noCopy noCopy
 
@@ -31,22 +32,22 @@ func (*noCopy) Unlock() {}
 // A pair says where a name and a value lie in buf.
 type pair struct{ name, nameEnd, value, valueEnd uint32 }
 
-// Len is the number of pairs.
+// Len returns the number of pairs.
 func (l *List) Len() int { return len(l.pairs) }
 
-// Name is a view of the name of pair i.
+// Name returns a view of the name of pair i.
 func (l *List) Name(i int) []byte {
 	p := &l.pairs[i]
 	return l.buf[p.name:p.nameEnd:p.nameEnd]
 }
 
-// Value is a view of the value of pair i.
+// Value returns a view of the value of pair i.
 func (l *List) Value(i int) []byte {
 	p := &l.pairs[i]
 	return l.buf[p.value:p.valueEnd:p.valueEnd]
 }
 
-// Find is the index of the first pair from start on whose name is name, or -1.
+// Find returns the index of the first pair from start on with that name, or -1.
 func (l *List) Find(name string, start int) int {
 	for i := start; i < len(l.pairs); i++ {
 		p := &l.pairs[i]
@@ -57,7 +58,7 @@ func (l *List) Find(name string, start int) int {
 	return -1
 }
 
-// FindBytes is Find from the first pair on. A nil list has none.
+// FindBytes is Find from the first pair on. A nil list is empty.
 func (l *List) FindBytes(name []byte) int {
 	if l == nil {
 		return -1
@@ -81,7 +82,7 @@ func (l *List) FindFold(name string, start int) int {
 	return -1
 }
 
-// All yields views of every pair.
+// All returns an iterator over views of the pairs.
 func (l *List) All() iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, value []byte) bool) {
 		for i := range l.pairs {
@@ -100,7 +101,8 @@ func Add[N, V ~string | ~[]byte](l *List, name N, value V) {
 	l.Mark(at, mid, mid, mid+len(value))
 }
 
-// Set gives the first pair of that name this value, or appends it, and drops the other pairs of that name.
+// Set sets the value of the first pair of that name, or appends one, and removes the other pairs of
+// that name.
 func Set[V ~string | ~[]byte](l *List, name string, value V) {
 	i := l.Find(name, 0)
 	if i < 0 {
@@ -113,15 +115,15 @@ func Set[V ~string | ~[]byte](l *List, name string, value V) {
 	}
 }
 
-// SetValue gives pair i another value. The bytes of the old one stay in the buffer until Reset.
+// SetValue sets the value of pair i. The bytes of the old value stay in the buffer until Reset.
 func SetValue[V ~string | ~[]byte](l *List, i int, value V) {
 	at := l.room(len(value))
 	l.buf = append(l.buf, value...)
 	l.pairs[i].value, l.pairs[i].valueEnd = uint32(at), uint32(at+len(value))
 }
 
-// room is the offset of the next byte. Offsets have 32 bits: more than that in one list is the caller's mistake, since
-// every reader of untrusted bytes stops far below.
+// room returns the offset of the next byte. Offsets have 32 bits. A longer list is an error of the
+// program: every reader of untrusted bytes stops far below.
 func (l *List) room(n int) int {
 	if int64(len(l.buf))+int64(n) > math.MaxUint32 {
 		panic("gateway: more than 4 GiB in one list of params or fields")
@@ -129,10 +131,10 @@ func (l *List) room(n int) int {
 	return len(l.buf)
 }
 
-// Raw is the buffer from offset at on: a view until the list changes.
+// Raw returns the buffer from offset at on, a view until the list changes.
 func (l *List) Raw(at int) []byte { return l.buf[at:len(l.buf):len(l.buf)] }
 
-// Size is the number of bytes in the buffer, the offset of what AppendRaw adds next.
+// Size returns the number of bytes in the buffer, which is the offset of what AppendRaw adds next.
 func (l *List) Size() int { return len(l.buf) }
 
 // AppendRaw copies b to the end of the buffer without making a pair of it.
@@ -146,16 +148,17 @@ func (l *List) Mark(name, nameEnd, value, valueEnd int) {
 	l.pairs = append(l.pairs, pair{uint32(name), uint32(nameEnd), uint32(value), uint32(valueEnd)})
 }
 
-// Truncate drops all but the first n pairs and size bytes, which must have been Len and Size before.
+// Truncate removes all but the first n pairs and size bytes, which must be earlier results of Len
+// and Size.
 func (l *List) Truncate(n, size int) {
 	race.Poison(l.buf[size:])
 	l.pairs, l.buf = l.pairs[:n], l.buf[:size]
 }
 
-// Delete drops pair i; those after it move up.
+// Delete removes pair i.
 func (l *List) Delete(i int) { l.pairs = slices.Delete(l.pairs, i, i+1) }
 
-// DeleteFunc drops every pair for which drop says so.
+// DeleteFunc removes every pair for which drop returns true.
 func (l *List) DeleteFunc(drop func(name []byte) bool) {
 	l.pairs = slices.DeleteFunc(l.pairs, func(p pair) bool { return drop(l.buf[p.name:p.nameEnd]) })
 }
@@ -166,16 +169,16 @@ func (l *List) Reset() {
 	l.pairs, l.buf = l.pairs[:0], l.buf[:0]
 }
 
-// Take makes l what src was, and src an empty list without memory.
+// Take makes l equal to src, and src an empty list without memory.
 func (l *List) Take(src *List) {
 	l.buf, l.pairs, l.joins = src.buf, src.pairs, src.joins
 	src.buf, src.pairs, src.joins = nil, nil, joiner{}
 }
 
-// Cap is how many bytes of memory the list keeps, for pools that drop what has grown large.
+// Cap returns the number of bytes of memory that the list keeps, for pools that drop large lists.
 func (l *List) Cap() int { return cap(l.buf) + cap(l.pairs)*16 }
 
-// CopyFrom makes l a copy that shares nothing with src.
+// CopyFrom makes l a copy of src that shares nothing with it.
 func (l *List) CopyFrom(src *List) {
 	if l == src {
 		return

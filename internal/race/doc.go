@@ -1,5 +1,6 @@
-// Package race tells whether the race detector is built in. Builds that have it give out memory only once and
-// overwrite what was given out before, so that a view kept too long fails a test instead of a user.
+// Package race reports whether the race detector is built in. Builds that have it give out memory
+// once and overwrite what was given out before, so that a view that is kept too long fails a test
+// instead of a user.
 package race
 
 // Poison overwrites b in builds with the race detector and does nothing in others.

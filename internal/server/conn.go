@@ -15,16 +15,17 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// A conn is one connection of a Server, and its one request. No conn is used twice, so what a handler keeps of one after
-// it returned is dead.
+// A conn is one connection of a Server, and its one request. No conn is reused, so what a handler
+// keeps after it returned is dead.
 //
-// At most one goroutine at a time reads from the connection: the one that serves it, until the head is complete; then a
-// Read of the handler's body; and the watcher, which runs if the handler takes longer than sweepInterval or if the Done of
-// its context is called. The watcher queues up to MaxQueued bytes of the body; beyond that the connection blocks.
+// At most one goroutine at a time reads from the connection: the one that serves it, until the head
+// is complete; then a Read of the handler's body; and the watcher, which runs if the handler takes
+// longer than two sweeps or if the Done of its context is called. The watcher buffers up to
+// MaxQueued bytes of the body; beyond that the connection blocks.
 //
-// Lock order: Response.Mutex, conn.mu.
-//   - Response.Mutex guards the response, and is held while it is written.
-//   - mu guards the fields below it. No blocking call is made while it is held.
+// Lock order: the lock of the Response, conn.mu.
+//   - The lock of the Response guards the response, and is held while it is written.
+//   - mu guards the fields below it. No blocking call is made while it is held, except in takeOver.
 //
 // in is owned by the goroutine that reads. A conn is the Owner and the Framer of its response.
 type conn struct {
@@ -246,8 +247,8 @@ func (c *conn) start() {
 	c.running = true
 }
 
-// finish ends the response and the connection. What the peer learns of the end comes last: by then the request no
-// longer counts, and its memory is no longer the handler's.
+// finish ends the response and the connection. The web server learns of the end last: by then the
+// request no longer counts, and its memory is no longer the handler's.
 func (c *conn) finish(err error) error {
 	c.s.active.Add(-1)
 	c.response.Lock()
@@ -328,8 +329,8 @@ func (c *conn) reset() {
 	c.shut()
 }
 
-// shut closes the connection and waits until its readers have ended. The watcher may wait for room in the queue; closing
-// alone does not wake it.
+// shut closes the connection and waits until its readers have ended. Closing alone does not wake a
+// watcher that waits for room.
 func (c *conn) shut() {
 	c.c.Close()
 	c.mu.Lock()
@@ -337,8 +338,8 @@ func (c *conn) shut() {
 	c.stopReading()
 }
 
-// Stop ends the wait for the first byte of a request. It sets a deadline, since a Close could cut a request that has been
-// read and is not noted yet.
+// Stop ends the wait for the first byte of a request. It sets a deadline, since Close could cut a
+// request that has been read and is not noted yet.
 func (c *conn) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -385,7 +386,7 @@ func (c *conn) AppendHead(dst []byte, head *gateway.Response) ([]byte, error) {
 	return c.s.AppendHead(dst, head)
 }
 
-// Send writes what was gathered, and p behind it.
+// Send writes what was buffered, and p behind it.
 func (c *conn) Send(p []byte) (int, error) {
 	c.armWrite()
 	if err := c.response.Out.FlushWith(p, nil); err != nil {

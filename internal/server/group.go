@@ -1,5 +1,3 @@
-// Package serve is the life of a server, whatever its protocol: it accepts connections, knows which there are, ends
-// them, and looks after handlers that take their time.
 package server
 
 import (
@@ -16,26 +14,27 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/sockets"
 )
 
-// Conn is a connection of a server.
+// A Conn is a connection of a server.
 type Conn interface {
-	Stop()  // take no further request: close if there is none, else after the last
+	Stop()  // accepts no further request: closes if there is none, or after the last
 	Close() // at once
 	Sweep() // called every few milliseconds while a handler of the group runs
 }
 
-// sweepEvery is so short that a handler which has run for two sweeps, and then gets a reader for its connection, is told
-// of an abort within 10 ms of its start.
+// sweepEvery is short: a handler that has run for two sweeps learns of an abort within 10 ms of its
+// start.
 const sweepEvery = 3 * time.Millisecond
 
-// Group is the connections and listeners of one server. The zero value is ready.
+// A Group holds the connections and listeners of one server: it accepts connections, ends them, and
+// sweeps them while handlers run. The zero value is ready.
 type Group struct {
 	mu        sync.Mutex
 	conns     []Conn
 	index     map[Conn]int
 	listeners map[net.Listener]struct{}
 	closed    bool
-	over      chan struct{} // closed with it
-	empty     chan struct{} // closed when the last connection goes, while somebody waits
+	over      chan struct{} // closed with the group
+	empty     chan struct{} // closed when the last connection is removed; nil if no caller waits
 	sweeping  bool
 
 	busy   atomic.Int64
@@ -43,16 +42,16 @@ type Group struct {
 	wake   chan struct{}
 }
 
-// Options are what accepting needs to know of a server.
+// Options configure Serve.
 type Options struct {
 	MaxConns int
 	Peers    []netip.Prefix
-	Strict   bool // a peer without an IP address is refused too
+	Strict   bool // refuse peers without an IP address
 	Logger   *slog.Logger
 	Serve    func(c net.Conn, ended func(error))
 }
 
-// Serve accepts until l is closed; see Server.Serve of a protocol. It returns gateway.ErrServerClosed after Close.
+// Serve accepts connections until l is closed. It returns gateway.ErrServerClosed after Close.
 func (g *Group) Serve(l net.Listener, o Options) error {
 	if !g.addListener(l) {
 		l.Close()
@@ -109,7 +108,7 @@ func allowed(c net.Conn, o Options) bool {
 	return true
 }
 
-// backOff keeps a lack of descriptors from becoming a busy loop (F48).
+// backOff returns the next delay, so that a lack of descriptors does not become a busy loop (F48).
 func backOff(delay time.Duration) time.Duration {
 	return min(max(2*delay, 5*time.Millisecond), time.Second) // rule F48
 }
@@ -134,7 +133,7 @@ func (g *Group) removeListener(l net.Listener) {
 	l.Close()
 }
 
-// done is closed when the group is.
+// done returns a channel that is closed with the group.
 func (g *Group) done() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -154,7 +153,7 @@ func (g *Group) isClosed() bool {
 	return g.closed
 }
 
-// Add makes c one of the group; false says that the server is closed.
+// Add adds c to the group. It returns false if the server is closed.
 func (g *Group) Add(c Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -174,7 +173,7 @@ func (g *Group) Add(c Conn) bool {
 	return true
 }
 
-// Remove says that c is gone.
+// Remove removes c.
 func (g *Group) Remove(c Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -198,7 +197,7 @@ func (g *Group) Remove(c Conn) {
 	g.rouse() // the sweeper ends with the last connection
 }
 
-// Busy says that a handler begins; Done that one has ended.
+// Busy notes that a handler begins.
 func (g *Group) Busy() {
 	g.busy.Add(1)
 	if g.asleep.Load() {
@@ -206,7 +205,7 @@ func (g *Group) Busy() {
 	}
 }
 
-// Done says that a handler has ended.
+// Done notes that a handler has ended.
 func (g *Group) Done() { g.busy.Add(-1) }
 
 func (g *Group) rouse() {
@@ -216,8 +215,8 @@ func (g *Group) rouse() {
 	}
 }
 
-// sweep calls Sweep of every connection while handlers run. It is one goroutine for all of them, so that a short
-// request pays nothing to be looked after.
+// sweep calls Sweep of every connection while handlers run. One goroutine does it for all of them,
+// so that a short request costs nothing.
 func (g *Group) sweep() {
 	for idle := 0; ; {
 		if g.busy.Load() > 0 {
@@ -233,7 +232,7 @@ func (g *Group) sweep() {
 	}
 }
 
-// nap waits until a handler begins or the last connection goes.
+// nap waits until a handler begins or the last connection is removed.
 func (g *Group) nap() {
 	g.asleep.Store(true)
 	defer g.asleep.Store(false)
@@ -243,7 +242,7 @@ func (g *Group) nap() {
 	<-g.wake
 }
 
-// sweepOnce returns false when there is nothing left to look after.
+// sweepOnce returns false if there are no connections.
 func (g *Group) sweepOnce(busy bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -259,8 +258,8 @@ func (g *Group) sweepOnce(busy bool) bool {
 	return true
 }
 
-// Shutdown closes the listeners, lets every connection finish what it has, and waits for that until ctx is done; then
-// it closes what is left and returns ctx's error.
+// Shutdown closes the listeners, stops every connection, and waits until all have ended or ctx is
+// done. Then it closes the remaining connections and returns the error of ctx.
 func (g *Group) Shutdown(ctx context.Context) error {
 	conns := g.close()
 	for _, c := range conns {
@@ -297,7 +296,7 @@ func (g *Group) close() []Conn {
 	return append([]Conn(nil), g.conns...)
 }
 
-// emptied is closed when there is no connection.
+// emptied returns a channel that is closed when there is no connection.
 func (g *Group) emptied() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()

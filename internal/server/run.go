@@ -11,7 +11,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Listen opens a listener on an address of package sock. protocol is for errors.
+// Listen opens a listener on an address of package sockets. protocol is for errors.
 func Listen(protocol, addr string, mode fs.FileMode) (net.Listener, error) {
 	l, err := sockets.Listen(addr, mode)
 	if err != nil {

@@ -74,7 +74,7 @@ func New(settings Settings, protocol Protocol) *Server {
 	}
 }
 
-// memory is what requests use, one after another.
+// A memory is reused by one request after another.
 type memory struct {
 	params, fields pairs.List
 	out            []byte

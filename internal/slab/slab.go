@@ -1,8 +1,9 @@
 // Package slab hands out objects that are used once and never reused.
 //
-// A server gives each request a handle of its own (its request, its writer, its body), so that a handler that keeps one
-// after it returned cannot reach the next request. Taken one at a time such handles would be an allocation a request;
-// taken from a slab they are one allocation in hundreds or thousands of requests.
+// A server gives each request its own objects (its request, its writer, its body), so that a
+// handler that keeps one after it returned cannot reach the next request. Taken one at a time such
+// objects would cost an allocation for each request. Taken from a slab they cost one allocation for
+// hundreds or thousands of requests.
 package slab
 
 import (
@@ -14,21 +15,22 @@ import (
 const (
 	least    = 16      // objects in a slab
 	most     = 4096    // objects in a slab
-	maxBytes = 1 << 20 // of a slab
+	maxBytes = 1 << 20 // bytes in a slab
 )
 
-// Pool gives out objects. The zero value is ready; it may be used by several goroutines at once.
+// A Pool hands out objects. The zero value is ready. It may be used by several goroutines at once.
 type Pool[T any] struct {
 	slabs sync.Pool // of *slab[T]
 	size  atomic.Int32
 }
 
-// slab is what is left of one allocation.
+// A slab is the rest of one allocation.
 type slab[T any] struct{ items []T }
 
-// Get returns a zero T that nobody has had before. others is how many more are in use now: one that stays in use for
-// long keeps its whole slab from being freed, so the more there are, the smaller are the slabs. However many stay, what
-// they hold beyond themselves grows with their logarithm.
+// Get returns a zero T that was not returned before. others is the number of objects that are in
+// use: an object that is used for long keeps its slab from being freed, so slabs are smaller when
+// more objects are in use. What the objects in use keep beyond themselves grows with the logarithm
+// of their number.
 func (p *Pool[T]) Get(others int) *T {
 	s, _ := p.slabs.Get().(*slab[T])
 	if s == nil {
@@ -43,7 +45,7 @@ func (p *Pool[T]) Get(others int) *T {
 	return item
 }
 
-// next is the size of the next slab. Slabs double, so that who needs few has few.
+// next returns the size of the next slab. Slab sizes double, so a quiet server keeps few.
 func (p *Pool[T]) next(others int) int {
 	var item T
 	limit := min(most, maxBytes/int(unsafe.Sizeof(item)))

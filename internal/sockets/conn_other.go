@@ -4,22 +4,23 @@ package sockets
 
 import "io/fs"
 
-// restrict does nothing: there is no such mode.
+// restrict does nothing: sockets have no mode.
 func restrict(fd uintptr, mode fs.FileMode) {}
 
-// Peeker looks at a kept connection; not here.
+// A Peeker looks at a kept connection. Here it is not supported.
 type Peeker struct{}
 
-// NewPeeker returns nil: the system does not let us look.
+// NewPeeker returns nil: the system does not support it.
 func NewPeeker(c any) *Peeker { return nil }
 
-// Stale is false: nobody can tell without reading.
+// Stale returns false.
 func (p *Peeker) Stale() bool { return false }
 
-// Waiter reads from a connection into memory that is only taken when there is something to read; not here.
+// A Waiter reads into memory that is taken when there is something to read. Here it is not
+// supported.
 type Waiter struct{}
 
-// NewWaiter returns nil: the system does not allow it.
+// NewWaiter returns nil: the system does not support it.
 func NewWaiter(c any, space func() []byte, idle func()) *Waiter { return nil }
 
 // Read is never called.

@@ -9,11 +9,12 @@ import (
 	"syscall"
 )
 
-// restrict gives the file that a socket will be bound to a mode. Systems that cannot say so, and Chmod does it.
+// restrict sets the mode of the file that a socket will be bound to. Where the system does not
+// support that, Chmod sets it.
 func restrict(fd uintptr, mode fs.FileMode) { syscall.Fchmod(int(fd), uint32(mode.Perm())) }
 
-// rawConn is the descriptor of a TCP or Unix connection, nil for any other type: one that embeds a connection may read
-// in a way of its own, which must not be gone round.
+// rawConn returns the descriptor of a TCP or Unix connection, or nil for any other type: a type
+// that embeds a connection may have a Read of its own, which must not be bypassed.
 func rawConn(c any) syscall.RawConn {
 	switch c := c.(type) {
 	case *net.TCPConn:
@@ -26,14 +27,14 @@ func rawConn(c any) syscall.RawConn {
 	return nil
 }
 
-// Peeker looks at a kept connection.
+// A Peeker looks at a kept connection.
 type Peeker struct {
 	raw   syscall.RawConn
 	look  func(fd uintptr)
 	stale bool
 }
 
-// NewPeeker returns nil if the type of c does not let us look.
+// NewPeeker returns nil if the type of c does not support it.
 func NewPeeker(c any) *Peeker {
 	raw := rawConn(c)
 	if raw == nil {
@@ -48,8 +49,8 @@ func NewPeeker(c any) *Peeker {
 	return p
 }
 
-// Stale reports whether the connection has been closed by the peer, or the peer has sent something that nobody asked
-// for: one MSG_PEEK that does not wait. A nil Peeker takes the connection as it is.
+// Stale reports whether the peer has closed the connection or has sent bytes that were not asked
+// for: one MSG_PEEK that does not wait. A nil Peeker returns false.
 func (p *Peeker) Stale() bool {
 	if p == nil {
 		return false
@@ -59,17 +60,17 @@ func (p *Peeker) Stale() bool {
 	return p.stale || err != nil
 }
 
-// Waiter reads from a connection into memory that is only taken when there is something to read.
+// A Waiter reads from a connection into memory that is taken when there is something to read.
 type Waiter struct {
 	raw   syscall.RawConn
-	space func() []byte // gives memory
+	space func() []byte // returns memory
 	idle  func()        // takes it back unused
 	try   func(fd uintptr) bool
 	n     int
 	err   error
 }
 
-// NewWaiter returns nil if the type of c does not allow it.
+// NewWaiter returns nil if the type of c does not support it.
 func NewWaiter(c any, space func() []byte, idle func()) *Waiter {
 	raw := rawConn(c)
 	if raw == nil {
@@ -80,8 +81,8 @@ func NewWaiter(c any, space func() []byte, idle func()) *Waiter {
 	return w
 }
 
-// Read waits until the connection can be read and reads once, under its deadline. It returns the number of bytes, which
-// lie at the start of what space gave.
+// Read waits until the connection can be read and reads once, under its deadline. It returns the
+// number of bytes, which are at the start of what space returned.
 func (w *Waiter) Read() (int, error) {
 	if err := w.raw.Read(w.try); err != nil {
 		return 0, err
@@ -110,7 +111,8 @@ func (w *Waiter) read(fd uintptr) (done bool) {
 	return true
 }
 
-// IsListener reports whether descriptor fd is a socket that listens: it has no peer, and says so with ENOTCONN.
+// IsListener reports whether descriptor fd is a listening socket: it has no peer, and getpeername
+// returns ENOTCONN.
 func IsListener(fd int) bool {
 	_, err := syscall.Getpeername(fd)
 	return err == syscall.ENOTCONN

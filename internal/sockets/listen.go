@@ -1,5 +1,5 @@
-// Package sock is what servers and clients of all protocols need of sockets: addresses, listening, who may connect,
-// and whether a kept connection is still good.
+// Package sockets has what servers and clients need of sockets: addresses, listening, which peers
+// may connect, and whether a kept connection is still good.
 package sockets
 
 import (
@@ -21,8 +21,8 @@ import (
 // DefaultMode is the mode of a Unix socket: the owner and the group may connect.
 const DefaultMode fs.FileMode = 0o660
 
-// Network splits an address that can be dialed, "host:port" or "unix:/path", into what package net takes. A path that
-// begins with "@" is abstract.
+// Network splits an address that can be dialed, "host:port" or "unix:/path", into the network and
+// address of package net. A path that begins with "@" is abstract.
 func Network(addr string) (network, address string, err error) {
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		if path == "" {
@@ -36,7 +36,7 @@ func Network(addr string) (network, address string, err error) {
 	return "tcp", addr, nil
 }
 
-// Listen knows "host:port", "unix:/path", "fd:N" and "systemd:NAME".
+// Listen opens a listener on "host:port", "unix:/path", "fd:N" or "systemd:NAME".
 func Listen(addr string, mode fs.FileMode) (net.Listener, error) {
 	if n, ok := strings.CutPrefix(addr, "fd:"); ok {
 		fd, err := strconv.ParseUint(n, 10, 31)
@@ -58,8 +58,7 @@ func Listen(addr string, mode fs.FileMode) (net.Listener, error) {
 	return net.Listen(network, address)
 }
 
-// listenUnix makes a socket at path. What a server left there that died is removed, if it is a socket and nobody
-// listens on it.
+// listenUnix creates a socket at path. A stale socket, on which no server listens, is removed.
 func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
@@ -76,8 +75,8 @@ func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 	return l, nil
 }
 
-// bind makes a socket that at no moment anybody may connect to whom mode keeps out, where the system allows that (Linux):
-// between bind and Chmod it would have the mode that umask leaves.
+// bind creates a socket. On Linux no peer that mode excludes can connect at any moment; on other
+// systems the socket has the mode of umask until Chmod.
 func bind(path string, mode fs.FileMode) (net.Listener, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { restrict(fd, mode) })
@@ -103,7 +102,7 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// inherited is the listener that the process was started with on descriptor fd.
+// inherited returns the listener that the process was started with on descriptor fd.
 func inherited(fd int, name string) (net.Listener, error) {
 	f := os.NewFile(uintptr(fd), name)
 	if f == nil {
@@ -117,8 +116,8 @@ func inherited(fd int, name string) (net.Listener, error) {
 	return l, nil
 }
 
-// systemd is the socket that a service manager passed under name, or the first if name is empty: LISTEN_PID,
-// LISTEN_FDS and LISTEN_FDNAMES of sd_listen_fds(3).
+// systemd returns the socket that a service manager passed under name, or the first if name is
+// empty: LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES of sd_listen_fds(3).
 func systemd(name string) (net.Listener, error) {
 	const first = 3
 	if pid := os.Getenv("LISTEN_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
@@ -138,8 +137,8 @@ func systemd(name string) (net.Listener, error) {
 	return inherited(first+i, "systemd:"+name)
 }
 
-// Allowed reports whether the peer at addr is in one of the prefixes; none stands for anyone. A peer on a Unix socket
-// has been let in by the file's mode. IPv4 in IPv6 counts as IPv4, and the whole address is compared.
+// Allowed reports whether addr is in one of the prefixes; an empty list means all. Unix sockets are
+// restricted by their mode. IPv4 in IPv6 is compared as IPv4, and addresses are compared whole.
 func Allowed(peers []netip.Prefix, addr net.Addr) bool {
 	if len(peers) == 0 {
 		return true
@@ -156,7 +155,7 @@ func Allowed(peers []netip.Prefix, addr net.Addr) bool {
 	return false
 }
 
-// unmap makes a prefix of IPv4 in IPv6 one of IPv4, as the addresses that are compared with it are.
+// unmap makes a prefix of IPv4 in IPv6 one of IPv4, like the addresses that are compared with it.
 func unmap(p netip.Prefix) netip.Prefix {
 	if p.Addr().Is4In6() && p.Bits() >= 96 { // rule F15
 		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
@@ -164,7 +163,7 @@ func unmap(p netip.Prefix) netip.Prefix {
 	return p
 }
 
-// AddrPort is addr where it is of TCP, and zero where not.
+// AddrPort returns the address of a TCP connection, or the zero value.
 func AddrPort(addr net.Addr) netip.AddrPort {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {

@@ -10,16 +10,16 @@ import (
 	"syscall"
 )
 
-// ErrBodyCut is what the body of a request gives when the input ends before it.
+// ErrBodyCut is the error of a request's body if the input ends before it.
 var ErrBodyCut = fmt.Errorf("gateway: request's body cut off: %w", io.ErrUnexpectedEOF)
 
-// Body is the body of a request that is being read.
+// A Body is the body of a request that is being read.
 type Body struct {
 	In   *Input
-	Left int64 // bytes that are still to come
+	Left int64 // bytes to come
 }
 
-// Read gives what has arrived.
+// Read returns what has arrived.
 func (b *Body) Read(p []byte) (int, error) {
 	if b.Left == 0 {
 		return 0, io.EOF
@@ -51,9 +51,9 @@ func (b *Body) Discard() error {
 	}
 }
 
-// WriteBody writes what o has gathered, a head, and a body behind it: length bytes of src, or all of it if length is below
-// 0. A small body leaves with the head in one write. ErrShortBody and ErrLong: src has another length; no byte in
-// excess is written.
+// WriteBody writes what o has buffered, a head, and a body behind it: length bytes of src, or all
+// of it if length is negative. A small body is sent with the head in one write. ErrShortBody and
+// ErrLongBody mean that src has another length; no excess byte is written.
 func WriteBody(o *Output, src io.Reader, length int64) error {
 	o.Count()
 	switch {
@@ -77,7 +77,7 @@ func WriteBody(o *Output, src io.Reader, length int64) error {
 	return o.Flush()
 }
 
-// last is where a body that is in memory goes, in one piece.
+// last receives a body that is in memory, in one piece.
 type last Output
 
 func (l *last) Write(p []byte) (int, error) {
@@ -123,14 +123,15 @@ func copyBody(o *Output, src io.Reader, length int64) error {
 	return o.Probe(src)
 }
 
-// File is a file, or what io.Copy and package os make of one on its way to a ReadFrom.
+// A File is an os.File, or what io.Copy and package os pass to a ReadFrom in its place.
 type File interface {
 	fs.File
 	io.Seeker
 	syscall.Conn
 }
 
-// RegularFile reports whether src is a file whose bytes are there, so that the kernel may move them without a wait.
+// RegularFile reports whether src is a regular file, which the kernel can send without waiting for
+// data.
 func RegularFile(src io.Reader) bool {
 	f, ok := src.(File)
 	if !ok {
@@ -140,8 +141,8 @@ func RegularFile(src io.Reader) bool {
 	return err == nil && fi.Mode().IsRegular()
 }
 
-// splice has the kernel move src, where types allow that: then its bytes never enter this process. Where sending has a
-// time-out, src must not wait: the wait would be a part of that time.
+// splice makes the kernel move src, if the types allow that, so that its bytes do not enter this
+// process. With a time-out of sending, src must not wait: its wait would be a part of that time.
 func splice(o *Output, src io.Reader, length int64) (done bool, err error) {
 	if _, tcp := o.Dst().(*net.TCPConn); !tcp {
 		return false, nil
@@ -166,7 +167,7 @@ func splice(o *Output, src io.Reader, length int64) (done bool, err error) {
 	if isWrite(err) {
 		o.Moved(n, err)
 	} else {
-		o.Moved(n, nil) // what failed, if anything, is src
+		o.Moved(n, nil) // the failure, if any, is that of src
 	}
 	switch {
 	case err != nil:
@@ -179,7 +180,7 @@ func splice(o *Output, src io.Reader, length int64) (done bool, err error) {
 	return true, o.Probe(src)
 }
 
-// isWrite reports whether an error of moving bytes is that of a connection that takes no more.
+// isWrite reports whether an error of moving bytes is that of the destination.
 func isWrite(err error) bool {
 	for _, target := range []error{syscall.EPIPE, syscall.ECONNRESET, net.ErrClosed, os.ErrDeadlineExceeded} {
 		if errors.Is(err, target) {

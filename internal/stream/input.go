@@ -7,33 +7,34 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/race"
 )
 
-// InputSize is how many bytes a buffer has at first.
+// InputSize is the initial size of a buffer in bytes.
 const InputSize = 16 << 10
 
-// Input reads from a source. Its zero value must be Reset.
+// An Input reads from a source: it reads ahead, returns views, and grows by what arrived. It must
+// be Reset before its first use.
 //
-// The bytes read and not yet used are mem[r:w]; 0 <= r <= w <= len(mem).
+// The bytes that were read and not used are mem[r:w]; 0 <= r <= w <= len(mem).
 type Input struct {
 	src  io.Reader
 	mem  []byte
 	r, w int
-	off  int64 // of mem[r], in bytes since Reset
-	err  error // what src said along with bytes that are not all used yet
+	off  int64 // the offset of mem[r], in bytes since Reset
+	err  error // what src returned along with bytes that are not all used yet
 }
 
-// Reset makes b read from src and forget what it had; it keeps its memory.
+// Reset makes b read from src. It keeps its memory.
 func (b *Input) Reset(src io.Reader) {
 	race.Poison(b.mem)
 	*b = Input{src: src, mem: b.mem}
 }
 
-// Buffered is a view of the bytes read and not yet used, valid until the next call on b.
+// Buffered returns the bytes that were read and not used, a view until the next call on b.
 func (b *Input) Buffered() []byte { return b.mem[b.r:b.w:b.w] }
 
-// Len is the number of buffered bytes.
+// Len returns the number of buffered bytes.
 func (b *Input) Len() int { return b.w - b.r }
 
-// Offset is that of the next byte, counted since Reset.
+// Offset returns the offset of the next byte, counted since Reset.
 func (b *Input) Offset() int64 { return b.off }
 
 // Discard uses up n buffered bytes.
@@ -42,8 +43,8 @@ func (b *Input) Discard(n int) {
 	b.off += int64(n)
 }
 
-// Fill reads once more from the source, after what is buffered. It makes room for at least want buffered bytes in all,
-// so want must come from what was promised and checked, not from a length on the wire alone.
+// Fill reads once more from the source, after what is buffered. It makes room for at least want
+// buffered bytes, so want must not be a length that was merely read.
 func (b *Input) Fill(want int) error {
 	if b.err != nil {
 		return b.err
@@ -76,7 +77,7 @@ func (b *Input) makeRoom(want int) {
 	b.mem = mem
 }
 
-// Read gives what is buffered, and reads straight from the source into p when nothing is.
+// Read returns what is buffered, or else reads directly from the source into p.
 func (b *Input) Read(p []byte) (int, error) {
 	if b.r < b.w {
 		n := copy(p, b.mem[b.r:b.w])
@@ -107,14 +108,15 @@ func readSome(src io.Reader, p []byte) (int, error) {
 
 var pool = sync.Pool{New: func() any { return new([InputSize]byte) }}
 
-// Borrow gives b memory from a pool if it has none. Only servers and clients pool; a codec's reader owns its memory.
+// Borrow takes memory from a pool if b has none. Only servers and clients pool; a codec's reader
+// owns its memory.
 func (b *Input) Borrow() {
 	if b.mem == nil {
 		b.mem = pool.Get().(*[InputSize]byte)[:]
 	}
 }
 
-// Return gives the memory of an empty buffer back; what has grown is dropped.
+// Return returns the memory of an empty buffer to the pool. Memory that has grown is dropped.
 func (b *Input) Return() {
 	if b.r != b.w || b.mem == nil {
 		return
@@ -126,11 +128,11 @@ func (b *Input) Return() {
 	b.mem, b.r, b.w = nil, 0, 0
 }
 
-// Space is the memory into which a caller may read by itself, after Borrow; Add says how much it read.
+// Space returns memory into which the caller may read, after Borrow. Add says how much it read.
 func (b *Input) Space() []byte {
 	b.makeRoom(1)
 	return b.mem[b.w:]
 }
 
-// Add says that n bytes were read into Space.
+// Add notes that n bytes were read into Space.
 func (b *Input) Add(n int) { b.w += n }

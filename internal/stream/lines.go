@@ -2,17 +2,17 @@ package stream
 
 import "bytes"
 
-// maxLine is the length of a line of STDERR in bytes; a longer one is cut in two.
+// maxLine limits a line of STDERR in bytes; a longer one is split.
 const maxLine = 4 << 10
 
-// Lines cuts what an application says on STDERR into lines and makes them fit for a log: control bytes are escaped, so
-// that no line can pretend to be two (F7).
+// Lines splits an application's STDERR into lines and escapes control bytes, so that a line cannot
+// look like two in a log (F7).
 type Lines struct {
 	partial []byte
 	escaped []byte
 }
 
-// Write gives every whole line in p to line; it is valid until line returns.
+// Write passes every complete line in p to line, which must not keep it.
 func (l *Lines) Write(p []byte, line func([]byte)) {
 	for len(p) > 0 {
 		i := bytes.IndexByte(p, '\n')
@@ -29,7 +29,7 @@ func (l *Lines) Write(p []byte, line func([]byte)) {
 	}
 }
 
-// Flush gives what is left to line.
+// Flush passes the rest to line.
 func (l *Lines) Flush(line func([]byte)) {
 	b := bytes.TrimRight(l.partial, "\r\n")
 	l.partial = l.partial[:0]

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	SmallBody = 16 << 10         // a body of up to this size leaves with its head, in one write
+	SmallBody = 16 << 10         // a body of up to this size is sent with its head, in one write
 	ChunkSize = 32 << 10         // bytes of a body that are read at a time
 	MaxKept   = tunnel.MaxPooled // memory above this size is not kept
 )
@@ -28,28 +28,28 @@ var (
 	ErrStopped   = errors.New("gateway: body no longer wanted")
 )
 
-// Output gathers bytes and writes them. Its zero value must be Reset.
+// An Output buffers bytes and writes them. It must be Reset before its first use.
 type Output struct {
-	B       []byte       // what was gathered
-	Final   atomic.Bool  // the write that has begun is the last of its message
+	B       []byte       // what is buffered
+	Final   atomic.Bool  // the write in progress is the last of its message
 	Content atomic.Int64 // bytes of bodies that were written
-	Sent    atomic.Bool  // a byte may have left; others than the writer ask
-	Failed  error        // of a write; other errors are of what was to be written
-	Stopped atomic.Bool  // nobody wants what is still to be read of a body
+	Sent    atomic.Bool  // a byte may have been sent; read by other goroutines
+	Failed  error        // the error of a write, not of what was to be written
+	Stopped atomic.Bool  // the rest of a body is not read
 
 	// Timeout limits the time in which the destination takes no byte; zero means no limit.
 	Timeout time.Duration
 
 	dst    io.Writer
 	armed  time.Time // the write deadline that is set for Timeout
-	counts bool      // what is written is content,
-	head   int64     // after so many bytes
-	vector bool      // dst takes several slices in one system call
+	counts bool      // bytes that are written count as content,
+	head   int64     // after this many
+	vector bool      // dst writes several slices with one system call
 	slices [3][]byte
 	vec    net.Buffers
 }
 
-// Reset makes o write to dst; it keeps its memory unless that has grown large.
+// Reset makes o write to dst. It keeps its memory unless that has grown large.
 func (o *Output) Reset(dst io.Writer) {
 	if cap(o.B) > MaxKept {
 		o.B = nil
@@ -58,11 +58,11 @@ func (o *Output) Reset(dst io.Writer) {
 	o.Begin()
 	switch dst.(type) {
 	case *net.TCPConn, *net.UnixConn:
-		o.vector = true // through a wrapper net.Buffers makes a write of each slice
+		o.vector = true // through a wrapper net.Buffers writes each slice by itself
 	}
 }
 
-// Begin forgets what became of the last message.
+// Begin prepares o for the next message.
 func (o *Output) Begin() {
 	o.Failed = nil
 	o.Sent.Store(false)
@@ -72,10 +72,10 @@ func (o *Output) Begin() {
 	o.counts, o.head = false, 0
 }
 
-// Count counts as content what is written from now on, behind what was gathered.
+// Count makes what is written from now on count as content, after what is buffered.
 func (o *Output) Count() { o.counts, o.head = true, int64(len(o.B)) }
 
-// ReadBody reads from a body into what Grow gave, unless nobody wants it any more.
+// ReadBody reads from a body into what Grow returned, unless the body is no longer wanted.
 func (o *Output) ReadBody(src io.Reader, p []byte) (int, error) {
 	if o.Stopped.Load() {
 		return 0, ErrStopped
@@ -83,12 +83,12 @@ func (o *Output) ReadBody(src io.Reader, p []byte) (int, error) {
 	return ReadOnce(src, p)
 }
 
-// Flush writes what was gathered.
+// Flush writes what is buffered.
 func (o *Output) Flush() error {
 	if len(o.B) == 0 {
 		return nil
 	}
-	before := o.Sent.Swap(true) // while it is written, nobody can say that nothing has left
+	before := o.Sent.Swap(true) // during the write it is unknown whether a byte was sent
 	n, err := o.write(o.B)
 	o.wrote(before, n, err)
 	race.Poison(o.B)
@@ -96,8 +96,9 @@ func (o *Output) Flush() error {
 	return err
 }
 
-// write writes p for as long as the destination takes some of it within Timeout. It writes at most MaxKept bytes at once,
-// since a connection other than the kernel's, such as TLS, is of no use after a deadline that passed inside a write.
+// write writes p for as long as the destination accepts some of it within Timeout. It writes at
+// most MaxKept bytes at once: a connection such as TLS is unusable after a deadline that passed
+// inside a write.
 func (o *Output) write(p []byte) (total int64, err error) {
 	size := len(p)
 	if o.Timeout > 0 {
@@ -119,7 +120,7 @@ func (o *Output) write(p []byte) (total int64, err error) {
 	}
 }
 
-// writeVec is write of vec.
+// writeVec writes vec in the same way.
 func (o *Output) writeVec() (total int64, err error) {
 	for {
 		o.arm()
@@ -131,13 +132,14 @@ func (o *Output) writeVec() (total int64, err error) {
 	}
 }
 
-// progress reports whether a write that moved n bytes and then failed is to go on: its deadline passed, but the
-// destination takes bytes.
+// progress reports whether a write that moved n bytes and then failed should continue: its deadline
+// passed, but the destination accepts bytes.
 func (o *Output) progress(n int64, err error) bool {
 	return n > 0 && o.Timeout > 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// arm sets the deadline of the next write. One that is nearly Timeout away stays, so that it need not be set for each.
+// arm sets the deadline of the next write. A deadline that is nearly Timeout away is kept, so that
+// it need not be set for each write.
 func (o *Output) arm() {
 	if o.Timeout <= 0 {
 		return
@@ -152,7 +154,7 @@ func (o *Output) arm() {
 	}
 }
 
-// wrote notes what a write did; before is whether something had left already.
+// wrote notes the result of a write. before says whether a byte had been sent before it.
 func (o *Output) wrote(before bool, n int64, err error) {
 	o.Sent.Store(before || n > 0)
 	if o.counts {
@@ -165,13 +167,13 @@ func (o *Output) wrote(before bool, n int64, err error) {
 	}
 }
 
-// Dst is what o writes to.
+// Dst returns what o writes to.
 func (o *Output) Dst() io.Writer { return o.dst }
 
-// Moved notes that n bytes of a body went to Dst by another way.
+// Moved notes that n bytes of a body were sent to Dst in another way.
 func (o *Output) Moved(n int64, err error) { o.wrote(o.Sent.Load(), n, err) }
 
-// MoveFrom has Dst, a TCP connection, read src, for as long as bytes leave within Timeout.
+// MoveFrom makes Dst, a TCP connection, read src, for as long as bytes are sent within Timeout.
 func (o *Output) MoveFrom(src io.Reader) (total int64, err error) {
 	for {
 		o.arm()
@@ -183,7 +185,7 @@ func (o *Output) MoveFrom(src io.Reader) (total int64, err error) {
 	}
 }
 
-// FlushWith writes what was gathered, p, which is not copied where that can be, and tail.
+// FlushWith writes what is buffered, p and tail. p is not copied if that can be avoided.
 func (o *Output) FlushWith(p, tail []byte) error {
 	switch {
 	case len(p) <= 4<<10 || !o.vector && len(p) <= MaxKept:
@@ -202,7 +204,8 @@ func (o *Output) FlushWith(p, tail []byte) error {
 	return err
 }
 
-// flushApart is FlushWith where several slices take several writes and p is too large to copy.
+// flushApart is FlushWith for a destination that needs a write for each slice, and a p that is too
+// large to copy.
 func (o *Output) flushApart(p, tail []byte) error {
 	if err := o.Flush(); err != nil {
 		return err
@@ -217,7 +220,7 @@ func (o *Output) flushApart(p, tail []byte) error {
 	return o.Flush()
 }
 
-// Grow makes room for n more bytes after those that were gathered, and returns it.
+// Grow returns room for n more bytes after those that are buffered.
 func (o *Output) Grow(n int) []byte {
 	if cap(o.B)-len(o.B) < n {
 		grown := make([]byte, len(o.B), len(o.B)+max(n, len(o.B)))
@@ -227,7 +230,7 @@ func (o *Output) Grow(n int) []byte {
 	return o.B[len(o.B) : len(o.B)+n]
 }
 
-// Probe makes sure that src has ended.
+// Probe checks that src has ended.
 func (o *Output) Probe(src io.Reader) error {
 	n, err := o.ReadBody(src, o.Grow(1))
 	switch {
@@ -239,7 +242,7 @@ func (o *Output) Probe(src io.Reader) error {
 	return err
 }
 
-// Memory is a reader whose bytes are there already, and which hands them to a Writer without a copy.
+// A Memory is a reader whose bytes are in memory. It passes them to a Writer without a copy.
 type Memory interface {
 	io.WriterTo
 	io.Reader
@@ -255,10 +258,12 @@ func InMemory(src io.Reader) bool {
 	return false
 }
 
-// SmallMemory reports whether src is a Memory that is SmallBody: it leaves with the head, and from the caller's goroutine.
+// SmallMemory reports whether src is a Memory of at most SmallBody bytes, which the caller's
+// goroutine sends with the head.
 func SmallMemory(src io.Reader) bool { return InMemory(src) && src.(Memory).Len() <= SmallBody }
 
-// CheckLength compares a body that is in memory with its promised length, which is below 0 if there is none.
+// CheckLength compares the length of a body in memory with its promised length. A negative length
+// means that none was promised.
 func CheckLength(src Memory, length int64) error {
 	switch have := int64(src.Len()); {
 	case length >= 0 && have < length:

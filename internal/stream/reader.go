@@ -9,16 +9,16 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// Reader is what the Readers of SCGI and uwsgi share: requests, or answers, one after another. Its zero value must be
-// Reset.
+// A Reader is the common part of the Readers of SCGI and uwsgi. It must be Reset before its first
+// use.
 type Reader struct {
 	In     Input
 	body   Body
 	answer Response
-	fault  error // the rest of the input is of no use
+	fault  error // the rest of the input is unusable
 }
 
-// Reset makes r read from src; it keeps its memory.
+// Reset makes r read from src. It keeps its memory.
 func (r *Reader) Reset(src io.Reader) {
 	r.In.Reset(src)
 	r.body = Body{In: &r.In}
@@ -27,7 +27,8 @@ func (r *Reader) Reset(src io.Reader) {
 	r.answer.Fail(io.EOF)
 }
 
-// ReadRequest drops what is left of the last body and reads a head with readHead, which sets req.ContentLength.
+// ReadRequest discards the rest of the last body and reads a head with readHead, which sets
+// req.ContentLength.
 func (r *Reader) ReadRequest(req *gateway.Request, readHead func(in *Input, req *gateway.Request, limit int) error, limit int) error {
 	req.Reset()
 	if r.fault != nil {
@@ -51,7 +52,7 @@ func (r *Reader) ReadRequest(req *gateway.Request, readHead func(in *Input, req 
 	return nil
 }
 
-// ReadResponse drops what is left of the last answer and reads a head. protocol is for errors.
+// ReadResponse discards the rest of the last response and reads a head. protocol is for errors.
 func (r *Reader) ReadResponse(res *gateway.Response, limit int, protocol string) error {
 	res.Reset()
 	if r.fault != nil {
@@ -73,18 +74,18 @@ func (r *Reader) ReadResponse(res *gateway.Response, limit int, protocol string)
 		r.fault = fmt.Errorf("%s: %w", protocol, err)
 		return r.fault
 	}
-	// Nobody told us the method: an answer with no body at all may be one to HEAD.
+	// A Reader does not know the method: a response without a body may be one to HEAD.
 	r.answer.Bare = true
 	res.Body = (*responseBody)(r)
 	return nil
 }
 
-// responseBody is a Reader as the Body of its answer.
+// A responseBody is a Reader as the Body of its response.
 type responseBody Reader
 
 func (b *responseBody) Read(p []byte) (int, error) { return b.answer.Read(p) }
 
-// Close drops the rest of the answer; it does not close what the Reader reads from.
+// Close discards the rest of the response. It does not close the source of the Reader.
 func (b *responseBody) Close() error {
 	err := b.answer.Discard()
 	if err == nil {
@@ -93,7 +94,8 @@ func (b *responseBody) Close() error {
 	return nil
 }
 
-// TakeBlock moves the next n bytes of in to the end of p's buffer, as they arrive, without making params of them.
+// TakeBlock moves the next n bytes of in to the end of p's buffer, as they arrive, without making
+// params of them.
 func TakeBlock(in *Input, p *gateway.Params, n int) error {
 	l := (*pairs.List)(p)
 	for n > 0 {
@@ -111,7 +113,7 @@ func TakeBlock(in *Input, p *gateway.Params, n int) error {
 	return nil
 }
 
-// Cut is what becomes of the end of the input inside a message.
+// Cut returns the error for err inside a message: the end of the input is io.ErrUnexpectedEOF.
 func Cut(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
@@ -119,9 +121,9 @@ func Cut(err error) error {
 	return err
 }
 
-// Receive applies the rules of a received head to req's params, and sets req.ContentLength. An absent or empty
-// CONTENT_LENGTH means 0 where a body is raw; the "-1" of lighttpd and Caddy, which would mean a body to the end of the
-// connection, is ErrParam.
+// Receive applies the rules of a received head to the params of req, and sets req.ContentLength. An
+// absent or empty CONTENT_LENGTH means 0, since the body is raw. The "-1" of lighttpd and Caddy,
+// which would mean a body to the end of the connection, is ErrParam.
 func Receive(req *gateway.Request) (err error) {
 	l := (*pairs.List)(&req.Params)
 	if req.ContentLength, err = params.Receive(l); err != nil || req.ContentLength >= 0 {

@@ -1,5 +1,5 @@
-// Package plain is the framing that SCGI, uwsgi and CGI share: a head, then the bytes of a body as they are, up to the
-// length that the head gives or, of an answer, to the end of the input.
+// Package stream has the streams that the protocols share: buffers for input and output, raw
+// bodies, responses, and the lines of STDERR.
 package stream
 
 import (
@@ -14,25 +14,26 @@ import (
 )
 
 const (
-	// DefaultResponseHead is the limit of an answer's head in bytes where none is set.
+	// DefaultResponseHead limits the head of a response in bytes, if no limit is set.
 	DefaultResponseHead = 64 << 10
 
-	maxInterim = 16 // 1xx answers before one that counts
+	maxInterim = 16 // 1xx responses before the final one
 )
 
-// ErrClosed is what the Body of an answer returns after Close.
+// ErrClosed is returned by the Body of a response after Close.
 var ErrClosed = errors.New("gateway: read after Close")
 
-// Response is an answer that is being read. Its zero value must be Reset.
+// A Response is a response that is being read: a head, and a body up to the length that the head
+// promises, or to the end of the input. It must be Reset before its first use.
 type Response struct {
-	Interim func(status int, h *gateway.Header) error // takes 1xx answers; nil stands for "drop"
-	Upgrade string                                    // the token that was asked for; "" makes a 101 an error
+	Interim func(status int, h *gateway.Header) error // receives 1xx responses; nil means that they are dropped
+	Upgrade string                                    // the token of the request; "" makes a 101 an error
 	Line    StatusLine                                // whether the head may, must or must not begin with a status line
-	Bare    bool                                      // there may be less of a body than its length tells of: HEAD's
+	Bare    bool                                      // the body may be shorter than its length, as to HEAD
 
 	in   *Input
-	seen bool  // a head, an interim one for all we know, has come
-	left int64 // of the body; -1 stands for "to the end of the input"
+	seen bool  // a head, possibly an interim one, has arrived
+	left int64 // of the body; -1 means to the end of the input
 	err  error // what Read returns from now on
 }
 
@@ -42,15 +43,16 @@ type StatusLine uint8
 const (
 	LineOptional StatusLine = iota
 	LineRequired            // as of an NPH script
-	LineRefused             // as of any other
+	LineRefused             // as of any other script
 )
 
-// Reset makes a ready for an answer that comes from in.
+// Reset makes a ready for a response from in.
 func (a *Response) Reset(in *Input) { *a = Response{in: in} }
 
-// ReadHead reads the answer's head into res, and past interim answers. io.EOF: the input ended before it.
-// gateway.ErrTruncated: inside it. gateway.ErrTooLarge: it has more than limit bytes. gateway.ErrMalformed: it is none,
-// or a 101 that nobody asked for.
+// ReadHead reads the head of the response into res, and skips interim responses. io.EOF means that
+// the input ended before it, gateway.ErrTruncated inside it. gateway.ErrTooLarge means that it has
+// more than limit bytes, and gateway.ErrMalformed that it is not a head, or a 101 that was not
+// asked for.
 func (a *Response) ReadHead(res *gateway.Response, limit int) error {
 	for range maxInterim + 1 {
 		if err := a.oneHead(res, limit); err != nil {
@@ -71,7 +73,7 @@ func (a *Response) ReadHead(res *gateway.Response, limit int) error {
 	return fmt.Errorf("more than %d interim answers: %w", maxInterim, gateway.ErrMalformed)
 }
 
-// switched decides whether a 101 is the one that was asked for (F31).
+// switched checks that a 101 is the one that was asked for (F31).
 func (a *Response) switched(res *gateway.Response) error {
 	token, _ := res.Header.Lookup("Upgrade")
 	if a.Upgrade == "" || !grammar.EqualFold(token, a.Upgrade) { // rule F31
@@ -82,7 +84,7 @@ func (a *Response) switched(res *gateway.Response) error {
 	return nil
 }
 
-// oneHead reads one head. None of it is looked at twice, however it arrives.
+// oneHead reads one head. No byte is looked at twice, however the head arrives.
 func (a *Response) oneHead(res *gateway.Response, limit int) error {
 	var end grammar.HeadEnd
 	for {
@@ -113,8 +115,8 @@ func (a *Response) beginsWell() bool {
 	return a.Line == LineOptional || line == (a.Line == LineRequired)
 }
 
-// broken is what becomes of an error inside an answer: an end that is none is a truncation, and so is a reset, or the end
-// of TLS inside one of its records.
+// broken returns the error for err inside a response. The end of the input is a truncation, and so
+// is a reset, or the end of TLS inside a record.
 func broken(err error) error {
 	switch {
 	case err == io.EOF:
@@ -125,7 +127,7 @@ func broken(err error) error {
 	return err
 }
 
-// Read reads the body. What follows a length that was promised is not read.
+// Read reads the body. Bytes after a promised length are not read.
 func (a *Response) Read(p []byte) (int, error) {
 	switch {
 	case a.err != nil:
@@ -147,7 +149,7 @@ func (a *Response) Read(p []byte) (int, error) {
 		a.fail(err)
 		err = a.err
 	} else if a.left == 0 {
-		a.err, err = io.EOF, io.EOF // with the last bytes, so that who passes them on can send all together
+		a.err, err = io.EOF, io.EOF // with the last bytes, so that the caller can send both together
 	}
 	return n, err
 }
@@ -164,10 +166,10 @@ func (a *Response) fail(err error) {
 	}
 }
 
-// Ready reports whether Read has something to give without waiting.
+// Ready reports whether Read can return without waiting.
 func (a *Response) Ready() bool { return a.err != nil || a.left == 0 || a.in.Len() > 0 }
 
-// Discard reads to the end of the answer.
+// Discard reads to the end of the response.
 func (a *Response) Discard() error {
 	for a.err == nil {
 		n := a.in.Len()

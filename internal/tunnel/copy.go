@@ -2,8 +2,8 @@ package tunnel
 
 import "io"
 
-// MaxPooled is the number of bytes of memory above which it is not returned to a pool, which must not hold what one large
-// request needed.
+// MaxPooled limits the memory that is returned to a pool, in bytes: a pool must not keep what one
+// large request needed.
 const MaxPooled = 128 << 10
 
 // Ready reports whether the body of a response can be read without waiting. It is false for a body that cannot tell.
@@ -12,8 +12,9 @@ func Ready(body io.Reader) bool {
 	return ok && b.Ready()
 }
 
-// CopyBody sends on what arrives of a response's body, piece by piece, each followed by a flush, but for the last: when
-// the end comes with the last bytes, they and the end leave together. The head does not wait for the body.
+// CopyBody sends on the body of a response piece by piece as it arrives, each piece followed by a
+// flush. If the end arrives with the last bytes, both are sent together. The head does not wait for
+// the body.
 func CopyBody(w io.Writer, flush func() error, body io.Reader, buf []byte) error {
 	if !Ready(body) {
 		if err := flush(); err != nil {

@@ -1,4 +1,4 @@
-// Package tunnel joins two connections after an upgrade.
+// Package tunnel joins two streams after an upgrade, and copies the bodies of responses.
 package tunnel
 
 import (
@@ -6,18 +6,20 @@ import (
 	"time"
 )
 
-// Stream is a connection one of whose directions can end before the other.
+// A Stream is a connection one of whose directions can end before the other.
 type Stream interface {
 	io.ReadWriteCloser
 	CloseWrite() error
 	SetDeadline(t time.Time) error
 }
 
-// linger is how long a front end may still have something to say when the backend has ended.
+// linger limits the time for which the front's direction may continue after the backend's has
+// ended.
 const linger = 5 * time.Second
 
-// Join copies between front and back until both directions have ended, and closes both. The end of one direction is
-// passed on with CloseWrite, and an error ends both; when the backend has ended, the front end has a while to end, too.
+// Join copies between front and back until both directions have ended, and closes both. The end of
+// one direction is passed on with CloseWrite, and an error ends both. After the backend's direction
+// has ended, the other may continue for linger.
 func Join(front, back Stream) {
 	done := make(chan struct{})
 	go func() {

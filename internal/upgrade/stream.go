@@ -1,4 +1,4 @@
-// Package upgrade is the stream that a connection becomes after a 101.
+// Package upgrade has the stream that a connection becomes after a 101.
 package upgrade
 
 import (
@@ -9,7 +9,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// Stream is a connection after 101, with the bytes first that came before it was handed over. It is a net.Conn, too.
+// A Stream is a connection after a 101. Bytes that arrived early are read first. It is also a
+// net.Conn.
 type Stream struct {
 	net.Conn
 	early  []byte
@@ -32,7 +33,7 @@ func (s *Stream) Read(p []byte) (int, error) {
 	return s.Conn.Read(p)
 }
 
-// WriteTo copies to w, by the kernel where the types of both ends allow that; io.Copy uses it.
+// WriteTo copies to w, in the kernel if the types of both ends allow that. io.Copy uses it.
 func (s *Stream) WriteTo(w io.Writer) (int64, error) {
 	n, err := w.Write(s.early)
 	s.early = s.early[n:]
@@ -43,7 +44,7 @@ func (s *Stream) WriteTo(w io.Writer) (int64, error) {
 	return int64(n) + more, err
 }
 
-// CloseWrite tells the peer that no more will come; where the connection cannot, it is closed.
+// CloseWrite tells the peer that no more will be sent. A connection that cannot do that is closed.
 func (s *Stream) CloseWrite() error {
 	if hc, ok := s.Conn.(interface{ CloseWrite() error }); ok {
 		return hc.CloseWrite()
@@ -59,5 +60,5 @@ func (s *Stream) Close() error {
 	return err
 }
 
-// SetDeadline bounds both directions.
+// SetDeadline sets the deadline of both directions.
 func (s *Stream) SetDeadline(t time.Time) error { return s.Conn.SetDeadline(t) }
