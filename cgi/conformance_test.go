@@ -45,7 +45,7 @@ func environment(t *testing.T, c *cgi.Client, r *gateway.Request) map[string]str
 
 const printEnv = "printf 'Content-Type: text/plain\\r\\n\\r\\n'; env -0\n"
 
-// alive reports whether a process runs. One that has ended and whose parent is not this process nobody here can wait for.
+// alive reports whether a process runs. This process cannot wait for one that has ended and has another parent.
 func alive(pid int) bool {
 	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return syscall.Kill(pid, 0) == nil && !strings.Contains(string(stat), ") Z ")
@@ -464,7 +464,7 @@ func TestServerConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the whole of an answer [236 263 265]", func(t *testing.T) {
+	t.Run("the whole of a response [236 263 265]", func(t *testing.T) {
 		out, errs, err := run(t, "echo", "hello", "GATEWAY_INTERFACE=CGI/1.1", "CONTENT_LENGTH=5")
 		if want := "Status: 200 OK\r\nContent-Type: application/octet-stream\r\nX-Length: 5\r\n\r\nhello"; out != want || errs != "" || err != nil {
 			t.Errorf("%q, %q, %v", out, errs, err)
@@ -472,7 +472,7 @@ func TestServerConformance(t *testing.T) {
 	})
 	t.Run("exit statuses [237]", func(t *testing.T) {
 		for path, want := range map[string]int{"/404": 0, "/error": 0, "/stderr": 7, "/late": 1} {
-			_, _, err := run(t, "answers", "", "GATEWAY_INTERFACE=CGI/1.1", "PATH_INFO="+path)
+			_, _, err := run(t, "responses", "", "GATEWAY_INTERFACE=CGI/1.1", "PATH_INFO="+path)
 			code := 0
 			if e, ok := errors.AsType[*exec.ExitError](err); ok {
 				code = e.ExitCode()

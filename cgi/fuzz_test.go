@@ -26,11 +26,11 @@ var streams = func() conformance.Codec {
 	return c
 }()
 
-// process reads one request with cgi.ReadRequest, as the process that src is given to, or the answers in src.
+// process reads one request with cgi.ReadRequest, as the process that src is given to, or the responses in src.
 type process struct {
-	src    io.Reader
-	in     *os.File
-	answer *stream.Reader
+	src      io.Reader
+	in       *os.File
+	response *stream.Reader
 }
 
 func (p *process) ReadRequest(r *gateway.Request) error {
@@ -72,11 +72,11 @@ func setEnv(env []string) {
 }
 
 func (p *process) ReadResponse(res *gateway.Response) error {
-	if p.answer == nil {
-		p.answer = new(stream.Reader)
-		p.answer.Reset(p.src)
+	if p.response == nil {
+		p.response = new(stream.Reader)
+		p.response.Reset(p.src)
 	}
-	return p.answer.ReadResponse(res, 0, "cgi")
+	return p.response.ReadResponse(res, 0, "cgi")
 }
 
 func TestVectors(t *testing.T) { conformance.Vectors(t, streams) }

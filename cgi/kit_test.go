@@ -58,15 +58,15 @@ func shell(t testing.TB, script string) *cgi.Client {
 	return &cgi.Client{Path: path, Logger: quiet}
 }
 
-// answering is a client of a script that reads its input and answers with those bytes.
-func answering(t testing.TB, answer string) *cgi.Client {
+// responding is a client of a script that reads its input and responds with those bytes.
+func responding(t testing.TB, response string) *cgi.Client {
 	t.Helper()
-	c := shell(t, "cat >/dev/null; cat \"$ANSWER\"\n")
-	file := filepath.Join(t.TempDir(), "answer")
-	if err := os.WriteFile(file, []byte(answer), 0o644); err != nil {
+	c := shell(t, "cat >/dev/null; cat \"$RESPONSE\"\n")
+	file := filepath.Join(t.TempDir(), "response")
+	if err := os.WriteFile(file, []byte(response), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c.Env = []string{"ANSWER=" + file}
+	c.Env = []string{"RESPONSE=" + file}
 	return c
 }
 
@@ -92,8 +92,8 @@ var errSent = errors.New("not run")
 func TestConformance(t *testing.T) {
 	conformance.Run(t, conformance.Protocol{
 		Name: "cgi", Refuses: true, Stderr: true,
-		Serve:  func(t testing.TB, handler string) gateway.RoundTripper { return program(t, handler) },
-		Answer: func(t testing.TB, answer string) gateway.RoundTripper { return answering(t, answer) },
+		Serve:   func(t testing.TB, handler string) gateway.RoundTripper { return program(t, handler) },
+		Respond: func(t testing.TB, response string) gateway.RoundTripper { return responding(t, response) },
 		Ask: func(t testing.TB, handler, body string, nv ...string) string {
 			env := []string{"GATEWAY_INTERFACE=CGI/1.1"}
 			for i := 0; i < len(nv); i += 2 {

@@ -63,7 +63,7 @@ func pid(t *testing.T, file string) (n int) {
 	return n
 }
 
-// A child that writes the answer when the program itself has ended is ended with the exchange.
+// A child that writes the response when the program itself has ended is ended with the exchange.
 func TestChildOfEndedProgram(t *testing.T) {
 	for name, end := range map[string]func(c *cgi.Client, cancel func(), body io.ReadCloser){
 		"cancel": func(_ *cgi.Client, cancel func(), _ io.ReadCloser) { cancel() },
@@ -90,7 +90,7 @@ func TestChildOfEndedProgram(t *testing.T) {
 
 // What a program said before it ended is given whole, however slow its reader is, and whatever its Timeout was.
 func TestSlowReader(t *testing.T) {
-	for name, tail := range map[string]string{"it has ended": "", "somebody holds its output": "; sleep 20 >&1 &"} {
+	for name, tail := range map[string]string{"it has ended": "", "a process holds its output": "; sleep 20 >&1 &"} {
 		t.Run(name, func(t *testing.T) {
 			c := shell(t, "printf 'X: 1\\n\\n'; head -c 200000 /dev/zero"+tail+"\n")
 			c.Grace, c.Timeout = 100*time.Millisecond, 400*time.Millisecond
@@ -180,7 +180,7 @@ func TestScriptIsLookedAtAgain(t *testing.T) {
 			until(t, "nothing runs", func() bool { return c.Stats().Dialed == 1 })
 			second := make(chan *conformance.Outcome)
 			go func() { second <- conformance.Ask(t, c, request("/dir/s")) }()
-			until(t, "nobody waits", func() bool { return c.Stats().Waiting == 1 })
+			until(t, "no request waits", func() bool { return c.Stats().Waiting == 1 })
 			if err := replace(root); err != nil {
 				t.Fatal(err)
 			}
@@ -278,7 +278,7 @@ func TestInheritedIsWeakest(t *testing.T) {
 	}
 }
 
-// Close of a Body does not wait for somebody who takes STDERR.
+// Close of a Body does not wait for the reader of STDERR.
 func TestCloseWhileStderrBlocks(t *testing.T) {
 	c := shell(t, "echo oops >&2; printf 'X: 1\\n\\nbody'; sleep 20\n")
 	c.Grace = 100 * time.Millisecond
@@ -309,7 +309,7 @@ func TestStderrIsCapped(t *testing.T) {
 }
 
 // A program that says more than its Content-Length is not kept waiting, nor is its client.
-func TestLongAnswer(t *testing.T) {
+func TestLongResponse(t *testing.T) {
 	c := shell(t, "printf 'Content-Length: 4\\n\\nbody'; head -c 300000 /dev/zero; exit 3\n")
 	c.Grace = time.Minute
 	if o := conformance.Ask(t, c, request("/")); o.Err != nil || o.Body != "body" || o.Res.AppStatus != 3 {
@@ -317,7 +317,7 @@ func TestLongAnswer(t *testing.T) {
 	}
 }
 
-// A request that is refused has its answer, so that the script has done what it should.
+// A request that is refused has its response, so that the script has done what it should.
 func TestServerExit(t *testing.T) {
 	for name, c := range map[string]struct {
 		env  []string
@@ -328,18 +328,18 @@ func TestServerExit(t *testing.T) {
 		"a handler's error":     {[]string{"PATH_INFO=/param"}, "Status: 400 "},
 		"fine":                  {[]string{"PATH_INFO=/404"}, "Status: 404 "},
 	} {
-		out, _, err := run(t, "answers", "", append(c.env, "GATEWAY_INTERFACE=CGI/1.1", "REQUEST_METHOD=GET")...)
+		out, _, err := run(t, "responses", "", append(c.env, "GATEWAY_INTERFACE=CGI/1.1", "REQUEST_METHOD=GET")...)
 		if !strings.HasPrefix(out, c.want) || err != nil {
 			t.Errorf("237 %s: %q, %v", name, out, err)
 		}
 	}
-	out, _, err := run(t, "answers", "", "GATEWAY_INTERFACE=CGI/1.1", "REQUEST_METHOD=GET", "PATH_INFO=/status256")
+	out, _, err := run(t, "responses", "", "GATEWAY_INTERFACE=CGI/1.1", "REQUEST_METHOD=GET", "PATH_INFO=/status256")
 	if e, ok := errors.AsType[*exec.ExitError](err); !ok || e.ExitCode() != 255 || !strings.Contains(out, "said") {
 		t.Errorf("237: %q, %v", out, err)
 	}
 }
 
-// HTTP_PROXY is gone before the handler of Serve runs, and an answer without a type gets none of ours.
+// HTTP_PROXY is gone before the handler of Serve runs, and a response without a type gets none of ours.
 func TestServerScrubs(t *testing.T) {
 	out, _, err := run(t, "environ", "", "GATEWAY_INTERFACE=CGI/1.1", "REQUEST_METHOD=GET", "HTTP_PROXY=http://evil", "HTTP_X=kept")
 	if err != nil || strings.Contains(out, "evil") || !strings.Contains(out, "HTTP_X=kept") {

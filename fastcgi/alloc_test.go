@@ -132,10 +132,10 @@ func TestAllocations(t *testing.T) {
 		fail(reader.ReadRequest(&got))
 		drain(got.Body)
 	})
-	answers := fastcgi.NewReader(&loop{b: responseBytes})
+	responses := fastcgi.NewReader(&loop{b: responseBytes})
 	var gotRes gateway.Response
 	check("Reader.ReadResponse", func() {
-		fail(answers.ReadResponse(&gotRes))
+		fail(responses.ReadResponse(&gotRes))
 		drain(gotRes.Body)
 	})
 	w := fastcgi.NewWriter(io.Discard)

@@ -27,7 +27,7 @@ func sent(t testing.TB, c *fastcgi.Client, r *gateway.Request) string {
 	c.Addr = script(t, func(conn net.Conn) {
 		var b bytes.Buffer
 		readRequest(fastcgi.NewReader(io.TeeReader(conn, &b)))
-		io.WriteString(conn, answer(1, okHead))
+		io.WriteString(conn, response(1, okHead))
 		got <- b.String()
 	})
 	o := ask(t, c, r)
@@ -86,7 +86,7 @@ func TestClientConformance(t *testing.T) {
 				}
 				id, _ := r.Begin()
 				ids <- id
-				io.WriteString(c, answer(id, okHead+"x"))
+				io.WriteString(c, response(id, okHead+"x"))
 			}
 		})
 		c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1}
@@ -118,14 +118,14 @@ func TestClientConformance(t *testing.T) {
 							excess.Add(1)
 						}
 						if err == nil {
-							io.WriteString(c, answer(1, okHead))
+							io.WriteString(c, response(1, okHead))
 						}
 					})
 					r := request(t, "POST", "")
 					r.Body, r.ContentLength = wrap(strings.NewReader(strings.Repeat("b", have))), length
 					c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1}
 					o := ask(t, c, r)
-					// The application may answer when it has its bytes, before one too many is found.
+					// The application may response when it has its bytes, before one too many is found.
 					early := name == "stream" && have > int(length)
 					if o.err == nil && !early || excess.Load() > 0 || c.Stats().Idle > 0 {
 						t.Errorf("length %d, body %d: %v, idle %d, excess %d", length, have, o.err, c.Stats().Idle, excess.Load())
@@ -150,7 +150,7 @@ func TestClientConformance(t *testing.T) {
 		c := &fastcgi.Client{}
 		addr := script(t, func(conn net.Conn) {
 			req, body, _ := readRequest(fastcgi.NewReader(conn))
-			fmt.Fprint(conn, answer(1, okHead+req.Params.Get("CONTENT_LENGTH")+string(body)))
+			fmt.Fprint(conn, response(1, okHead+req.Params.Get("CONTENT_LENGTH")+string(body)))
 		})
 		c.Addr = addr
 		res := new(gateway.Response)
@@ -168,7 +168,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("sent %q", got)
 		}
 	})
-	t.Run("an answer before the body is read [082 F34]", func(t *testing.T) {
+	t.Run("a response before the body is read [082 F34]", func(t *testing.T) {
 		const up, down = 8 << 20, 4 << 20
 		addr := script(t, func(c net.Conn) {
 			r := fastcgi.NewReader(c)
@@ -180,14 +180,14 @@ func TestClientConformance(t *testing.T) {
 			w.WriteRecord(fastcgi.TypeStdout, 1, []byte(okHead))
 			w.WriteRecord(fastcgi.TypeStdout, 1, make([]byte, down))
 			n, _ := io.Copy(io.Discard, req.Body)
-			fmt.Fprint(c, answer(1, fmt.Sprint(n)))
+			fmt.Fprint(c, response(1, fmt.Sprint(n)))
 		})
 		o := ask(t, &fastcgi.Client{Addr: addr}, request(t, "POST", strings.Repeat("u", up)))
 		if o.err != nil || len(o.body) != down+len("8388608") {
 			t.Errorf("%d bytes, %v", len(o.body), o.err)
 		}
 	})
-	t.Run("an answer that ends before the body is sent [083]", func(t *testing.T) {
+	t.Run("a response that ends before the body is sent [083]", func(t *testing.T) {
 		var conns atomic.Int64
 		over := make(chan struct{})
 		defer close(over)
@@ -197,7 +197,7 @@ func TestClientConformance(t *testing.T) {
 			if fastcgi.NewReader(c).ReadRequest(&req) != nil {
 				return
 			}
-			io.WriteString(c, answer(1, "Status: 413 Too Large\r\n\r\nno"))
+			io.WriteString(c, response(1, "Status: 413 Too Large\r\n\r\nno"))
 			<-over // reads no more, so that the body cannot be sent whole
 		})
 		c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1}
@@ -211,15 +211,15 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("the connection was kept: %+v", s)
 		}
 	})
-	t.Run("an answer after a write error [084]", func(t *testing.T) {
+	t.Run("a response after a write error [084]", func(t *testing.T) {
 		addr := script(t, func(c net.Conn) {
 			var req gateway.Request
 			if fastcgi.NewReader(c).ReadRequest(&req) != nil {
 				return
 			}
-			io.WriteString(c, answer(1, "Status: 413 Too Large\r\n\r\nno"))
+			io.WriteString(c, response(1, "Status: 413 Too Large\r\n\r\nno"))
 			c.(*net.TCPConn).CloseWrite()
-			time.Sleep(50 * time.Millisecond) // long enough for the answer to be there when the reset comes
+			time.Sleep(50 * time.Millisecond) // long enough for the response to be there when the reset comes
 		})
 		r := request(t, "POST", "")
 		r.Body, r.ContentLength = iotest.OneByteReader(strings.NewReader(strings.Repeat("u", 1<<20))), 1<<20
@@ -233,7 +233,7 @@ func TestClientConformance(t *testing.T) {
 		}
 	})
 	t.Run("an empty STDOUT without END_REQUEST [086]", func(t *testing.T) {
-		c := &fastcgi.Client{Addr: answering(t, rec(fastcgi.TypeStdout, 1, okHead+"x")+rec(fastcgi.TypeStdout, 1, "")), MaxIdleConns: 1}
+		c := &fastcgi.Client{Addr: responding(t, rec(fastcgi.TypeStdout, 1, okHead+"x")+rec(fastcgi.TypeStdout, 1, "")), MaxIdleConns: 1}
 		if o := ask(t, c, request(t, "GET", "")); o.err != nil || o.body != "x" || c.Stats().Idle != 0 {
 			t.Errorf("%q, %v, %+v", o.body, o.err, c.Stats())
 		}
@@ -266,7 +266,7 @@ func TestClientConformance(t *testing.T) {
 			var stderr bytes.Buffer
 			r := request(t, "GET", "")
 			r.Stderr = &stderr
-			o := ask(t, &fastcgi.Client{Addr: answering(t, b+answer(1, "y"))}, r)
+			o := ask(t, &fastcgi.Client{Addr: responding(t, b+response(1, "y"))}, r)
 			if o.err != nil || o.body != "xy" || o.res.Status != 200 || o.res.Header.Get("Content-Type") != "text/plain" || stderr.String() != "e1e2" {
 				t.Fatalf("cut at %d: %q %q %v", i, o.body, stderr.String(), o.err)
 			}
@@ -277,8 +277,8 @@ func TestClientConformance(t *testing.T) {
 		want(t, received(t, b).err, gateway.ErrMalformed)
 	})
 	t.Run("a record of another request [092]", func(t *testing.T) {
-		for _, b := range []string{answer(2, okHead+"other"), rec(fastcgi.TypeStdout, 1, okHead+"x") + answer(2, "other"), end(2, 0, 0)} {
-			c := &fastcgi.Client{Addr: answering(t, b), MaxIdleConns: 1}
+		for _, b := range []string{response(2, okHead+"other"), rec(fastcgi.TypeStdout, 1, okHead+"x") + response(2, "other"), end(2, 0, 0)} {
+			c := &fastcgi.Client{Addr: responding(t, b), MaxIdleConns: 1}
 			o := ask(t, c, request(t, "GET", ""))
 			want(t, o.err, gateway.ErrMalformed)
 			if strings.Contains(o.body, "other") || c.Stats().Idle > 0 {
@@ -288,27 +288,27 @@ func TestClientConformance(t *testing.T) {
 	})
 	t.Run("ids and types that do not go together [093 F6]", func(t *testing.T) {
 		for _, b := range []string{rec(fastcgi.TypeStdout, 0, okHead), rec(fastcgi.TypeEnd, 0, "12345678"), rec(fastcgi.TypeUnknown, 1, "12345678"), rec(fastcgi.TypeGetValuesResult, 1, "")} {
-			want(t, received(t, b+answer(1, okHead)).err, gateway.ErrMalformed)
+			want(t, received(t, b+response(1, okHead)).err, gateway.ErrMalformed)
 		}
 	})
 	t.Run("management records [094]", func(t *testing.T) {
 		b := rec(fastcgi.TypeUnknown, 0, "\x09\x00\x00\x00\x00\x00\x00\x00") + rec(fastcgi.TypeGetValuesResult, 0, pairs("FCGI_MPXS_CONNS", "0")) +
-			rec(200, 0, "future") + answer(1, okHead+"x")
+			rec(200, 0, "future") + response(1, okHead+"x")
 		if o := received(t, b); o.err != nil || o.body != "x" {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
 	})
 	t.Run("unknown types [095]", func(t *testing.T) {
-		if o := received(t, rec(99, 1, "future")+answer(1, okHead+"x")); o.err != nil || o.body != "x" {
+		if o := received(t, rec(99, 1, "future")+response(1, okHead+"x")); o.err != nil || o.body != "x" {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
-		want(t, received(t, strings.Repeat(rec(99, 1, strings.Repeat("f", 60000)), 2)+answer(1, okHead)).err, gateway.ErrMalformed)
-		want(t, received(t, rec(fastcgi.TypeStdin, 1, "x")+answer(1, okHead)).err, gateway.ErrMalformed)
+		want(t, received(t, strings.Repeat(rec(99, 1, strings.Repeat("f", 60000)), 2)+response(1, okHead)).err, gateway.ErrMalformed)
+		want(t, received(t, rec(fastcgi.TypeStdin, 1, "x")+response(1, okHead)).err, gateway.ErrMalformed)
 	})
 	t.Run("STDERR [096 F7]", func(t *testing.T) {
 		var lines []string
 		c := &fastcgi.Client{Stderr: func(_ context.Context, line []byte) { lines = append(lines, string(line)) }}
-		c.Addr = answering(t, rec(fastcgi.TypeStderr, 1, "x\r\nFA")+rec(fastcgi.TypeStderr, 1, "KE \x1b[31m\x00\nlast")+answer(1, okHead+"body"))
+		c.Addr = responding(t, rec(fastcgi.TypeStderr, 1, "x\r\nFA")+rec(fastcgi.TypeStderr, 1, "KE \x1b[31m\x00\nlast")+response(1, okHead+"body"))
 		if o := ask(t, c, request(t, "GET", "")); o.err != nil || o.body != "body" {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
@@ -319,7 +319,7 @@ func TestClientConformance(t *testing.T) {
 		r := request(t, "GET", "")
 		r.Stderr = &all
 		flood := strings.Repeat(rec(fastcgi.TypeStderr, 1, strings.Repeat("e", 60000)), 3)
-		if o := ask(t, &fastcgi.Client{Addr: answering(t, flood+answer(1, okHead+"body"))}, r); o.err != nil || o.body != "body" {
+		if o := ask(t, &fastcgi.Client{Addr: responding(t, flood+response(1, okHead+"body"))}, r); o.err != nil || o.body != "body" {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
 		if all.Len() != 64<<10 {
@@ -359,7 +359,7 @@ func TestClientConformance(t *testing.T) {
 	})
 	t.Run("bytes after END_REQUEST [101 104 F2]", func(t *testing.T) {
 		for _, idle := range []int{0, 1} {
-			c := &fastcgi.Client{Addr: answering(t, answer(1, okHead+"x")+"excess"), MaxIdleConns: idle}
+			c := &fastcgi.Client{Addr: responding(t, response(1, okHead+"x")+"excess"), MaxIdleConns: idle}
 			for range 2 {
 				if o := ask(t, c, request(t, "GET", "")); o.err != nil || o.body != "x" {
 					t.Errorf("%q, %v", o.body, o.err)
@@ -379,7 +379,7 @@ func TestClientConformance(t *testing.T) {
 						return
 					}
 					id, _ := r.Begin()
-					io.WriteString(c, answer(id, okHead+"x"))
+					io.WriteString(c, response(id, okHead+"x"))
 				}
 			})
 			c.MaxIdleConns, c.IdleConnTimeout = 2, time.Minute
@@ -411,7 +411,7 @@ func TestClientConformance(t *testing.T) {
 		addr := script(t, func(c net.Conn) {
 			r := fastcgi.NewReader(c)
 			readRequest(r)
-			io.WriteString(c, answer(1, okHead))
+			io.WriteString(c, response(1, okHead))
 			var err error
 			for err == nil {
 				_, err = r.Next() // the empty STDIN, then the end
@@ -428,7 +428,7 @@ func TestClientConformance(t *testing.T) {
 			t.Error("it is sent with a request")
 		}
 		junk := rec(fastcgi.TypeGetValuesResult, 0, "\xff\xff\xff\xff\x01junk")
-		if o := received(t, junk+answer(1, okHead+"x")); o.err != nil || o.body != "x" {
+		if o := received(t, junk+response(1, okHead+"x")); o.err != nil || o.body != "x" {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
 	})
@@ -446,15 +446,15 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("sent %q", got)
 		}
 	})
-	t.Run("an authorizer's answer without Status [115]", func(t *testing.T) {
+	t.Run("an authorizer's response without Status [115]", func(t *testing.T) {
 		r := request(t, "GET", "")
 		r.Role = gateway.RoleAuthorizer
-		o := ask(t, &fastcgi.Client{Addr: answering(t, answer(1, "Variable-A: 1\r\n\r\n"))}, r)
+		o := ask(t, &fastcgi.Client{Addr: responding(t, response(1, "Variable-A: 1\r\n\r\n"))}, r)
 		if o.err != nil || o.res.Status != 200 || o.res.Header.Get("Variable-A") != "1" {
 			t.Errorf("%d, %v", o.res.Status, o.err)
 		}
-		if o := ask(t, &fastcgi.Client{Addr: answering(t, rec(fastcgi.TypeStdout, 1, "Variable-A: 1\r\n\r\n"))}, r); o.err == nil {
-			t.Error("an answer that broke off lets in")
+		if o := ask(t, &fastcgi.Client{Addr: responding(t, rec(fastcgi.TypeStdout, 1, "Variable-A: 1\r\n\r\n"))}, r); o.err == nil {
+			t.Error("a response that broke off lets in")
 		}
 	})
 	t.Run("Filter [116]", func(t *testing.T) {
@@ -484,7 +484,7 @@ func TestClientConformance(t *testing.T) {
 			body, _ := io.ReadAll(req.Body)
 			data, err := io.ReadAll(req.Data)
 			if err == nil {
-				io.WriteString(c, answer(1, okHead+string(body)+string(data)))
+				io.WriteString(c, response(1, okHead+string(body)+string(data)))
 			}
 		})
 		if o := ask(t, &fastcgi.Client{Addr: addr}, r); o.err == nil {
@@ -568,14 +568,14 @@ func retries(t *testing.T) {
 	for _, c := range []struct {
 		name, method, body string
 		replay, again      bool
-		partial            bool // the application answers a part before it closes
+		partial            bool // the application responds a part before it closes
 	}{
 		{"GET", "GET", "", true, true, false},
 		{"HEAD", "HEAD", "", true, true, false},
 		{"OPTIONS with a body", "OPTIONS", "body", true, true, false},
 		{"GET with a body that is gone", "GET", "body", false, false, false},
 		{"POST", "POST", "body", true, false, false},
-		{"GET with part of an answer", "GET", "", true, false, true},
+		{"GET with part of a response", "GET", "", true, false, true},
 	} {
 		var conns atomic.Int64
 		addr := script(t, func(conn net.Conn) {
@@ -591,7 +591,7 @@ func retries(t *testing.T) {
 					}
 					return
 				}
-				io.WriteString(conn, answer(i, okHead))
+				io.WriteString(conn, response(i, okHead))
 			}
 		})
 		client := &fastcgi.Client{Addr: addr, MaxIdleConns: 1}
@@ -612,7 +612,7 @@ func retries(t *testing.T) {
 	closed := make(chan struct{})
 	addr := script(t, func(conn net.Conn) {
 		readRequest(fastcgi.NewReader(conn))
-		io.WriteString(conn, answer(1, okHead))
+		io.WriteString(conn, response(1, okHead))
 		conn.Close()
 		closed <- struct{}{}
 	})
@@ -682,7 +682,7 @@ func TestPool(t *testing.T) {
 				}
 				time.Sleep(time.Second)
 				id, _ := r.Begin()
-				io.WriteString(c, answer(id, okHead+"x"))
+				io.WriteString(c, response(id, okHead+"x"))
 			}
 		})
 		c.MaxConns, c.MaxIdleConns = 2, 2
@@ -760,7 +760,7 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// TestStaleBody: what is kept of an answer after its end cannot touch the next.
+// TestStaleBody: what is kept of a response after its end cannot touch the next.
 func TestStaleBody(t *testing.T) {
 	c := &fastcgi.Client{Addr: gatewaytest.Start(t, &fastcgi.Server{Handler: echo, Logger: quiet}), MaxIdleConns: 1}
 	defer c.Close()

@@ -21,7 +21,7 @@ import (
 // The tests here hold single lines of the client and the codec: each was written because the line could be taken out and
 // nothing failed.
 
-// recorded starts an application that keeps every byte it is sent and answers nothing.
+// recorded starts an application that keeps every byte it is sent and responds nothing.
 func recorded(t *testing.T) (addr string, sent func() string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -116,7 +116,7 @@ func TestClientEdges(t *testing.T) {
 			"excess beyond Content-Length": stdout(okHead[:len(okHead)-2]+"Content-Length: 1\r\n\r\nxy") + stdout("") + end(1, 0, 0),
 			"END with a refusal":           stdout(okHead+"x") + stdout("") + end(1, 0, fastcgi.StatusOverloaded),
 			"padding that is missing":      stdout(okHead+"x") + stdout("") + padded(fastcgi.TypeEnd, 1, "\x00\x00\x00\x00\x00\x00\x00\x00", 8)[:20],
-			"bytes after END":              answer(1, okHead+"x") + "\x01",
+			"bytes after END":              response(1, okHead+"x") + "\x01",
 		} {
 			t.Run(name, func(t *testing.T) {
 				addr := script(t, func(c net.Conn) {
@@ -146,19 +146,19 @@ func TestClientEdges(t *testing.T) {
 				t.Errorf("%q, %v, %+v", o.body, o.err, c.Stats())
 			}
 		})
-		t.Run("a body found too long after the answer", func(t *testing.T) {
-			answered := make(chan struct{})
+		t.Run("a body found too long after the response", func(t *testing.T) {
+			responded := make(chan struct{})
 			addr := script(t, func(c net.Conn) {
 				var req gateway.Request
 				r := fastcgi.NewReader(c)
 				r.ReadRequest(&req)
 				io.ReadFull(req.Body, make([]byte, 20000))
-				io.WriteString(c, answer(1, okHead+"x"))
-				close(answered)
+				io.WriteString(c, response(1, okHead+"x"))
+				close(responded)
 				hold(c)
 			})
 			r := request(t, "POST", "")
-			r.Body = io.MultiReader(bytes.NewReader(make([]byte, 20000)), &waiting{answered, strings.NewReader("!")})
+			r.Body = io.MultiReader(bytes.NewReader(make([]byte, 20000)), &waiting{responded, strings.NewReader("!")})
 			r.ContentLength, r.GetBody = 20000, nil
 			c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1, Logger: quiet}
 			ask(t, c, r)
@@ -169,7 +169,7 @@ func TestClientEdges(t *testing.T) {
 	})
 	t.Run("lengths of bodies that do not come [118 119]", func(t *testing.T) {
 		for _, c := range []struct{ method, status string }{{"HEAD", "200 OK"}, {"GET", "304 Not Modified"}} {
-			addr := answering(t, answer(1, "Status: "+c.status+"\r\nContent-Length: 5\r\n\r\n"))
+			addr := responding(t, response(1, "Status: "+c.status+"\r\nContent-Length: 5\r\n\r\n"))
 			if o := ask(t, &fastcgi.Client{Addr: addr}, request(t, c.method, "")); o.err != nil || o.res.ContentLength != 5 {
 				t.Errorf("%s: %d, %v", c.method, o.res.ContentLength, o.err)
 			}
@@ -181,13 +181,13 @@ func TestClientEdges(t *testing.T) {
 			t.Errorf("interim %d", status)
 			return nil
 		}
-		o := ask(t, &fastcgi.Client{Addr: answering(t, answer(1, "Status: 101 Switching Protocols\r\n\r\n"+okHead))}, r)
+		o := ask(t, &fastcgi.Client{Addr: responding(t, response(1, "Status: 101 Switching Protocols\r\n\r\n"+okHead))}, r)
 		want(t, o.err, gateway.ErrMalformed)
 	})
-	t.Run("more interim answers than anybody sends [249 F30]", func(t *testing.T) {
-		o := received(t, answer(1, strings.Repeat("Status: 103 Early Hints\r\n\r\n", 17)+okHead))
+	t.Run("more interim responses than anybody sends [249 F30]", func(t *testing.T) {
+		o := received(t, response(1, strings.Repeat("Status: 103 Early Hints\r\n\r\n", 17)+okHead))
 		want(t, o.err, gateway.ErrMalformed)
-		if o := received(t, answer(1, strings.Repeat("Status: 103 Early Hints\r\n\r\n", 15)+okHead)); o.err != nil {
+		if o := received(t, response(1, strings.Repeat("Status: 103 Early Hints\r\n\r\n", 15)+okHead)); o.err != nil {
 			t.Error(o.err)
 		}
 	})
@@ -198,18 +198,18 @@ func TestClientEdges(t *testing.T) {
 			return head + strings.Repeat("v", n-len(head)-4) + "\r\n\r\n"
 		}
 		for name, cut := range map[string]func(b string) string{
-			"one record":  func(b string) string { return answer(1, b) },
-			"two records": func(b string) string { return rec(fastcgi.TypeStdout, 1, b[:500]) + answer(1, b[500:]) },
+			"one record":  func(b string) string { return response(1, b) },
+			"two records": func(b string) string { return rec(fastcgi.TypeStdout, 1, b[:500]) + response(1, b[500:]) },
 		} {
 			ask := func(n int) error {
-				return ask(t, &fastcgi.Client{Addr: answering(t, cut(make(n))), MaxHeadBytes: limit}, request(t, "GET", "")).err
+				return ask(t, &fastcgi.Client{Addr: responding(t, cut(make(n))), MaxHeadBytes: limit}, request(t, "GET", "")).err
 			}
 			if err := ask(limit); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			want(t, ask(limit+1), gateway.ErrTooLarge)
 		}
-		want(t, received(t, rec(fastcgi.TypeStdout, 1, make(40000)[:30000])+answer(1, strings.Repeat("X: v\r\n", 6000)+"\r\n")).err, gateway.ErrTooLarge)
+		want(t, received(t, rec(fastcgi.TypeStdout, 1, make(40000)[:30000])+response(1, strings.Repeat("X: v\r\n", 6000)+"\r\n")).err, gateway.ErrTooLarge)
 	})
 	t.Run("END_REQUEST inside the head [115]", func(t *testing.T) {
 		want(t, received(t, rec(fastcgi.TypeStdout, 1, "Status: 200 OK\r\n")+end(1, 0, 0)).err, gateway.ErrTruncated)
@@ -217,7 +217,7 @@ func TestClientEdges(t *testing.T) {
 	t.Run("long lines and DEL [096 F7]", func(t *testing.T) {
 		var lines []string
 		c := &fastcgi.Client{
-			Addr:   answering(t, rec(fastcgi.TypeStderr, 1, strings.Repeat("e", 5000)+"\na\x7fb\n")+answer(1, okHead)),
+			Addr:   responding(t, rec(fastcgi.TypeStderr, 1, strings.Repeat("e", 5000)+"\na\x7fb\n")+response(1, okHead)),
 			Stderr: func(_ context.Context, line []byte) { lines = append(lines, string(line)) },
 		}
 		ask(t, c, request(t, "GET", ""))
@@ -245,7 +245,7 @@ func TestClientEdges(t *testing.T) {
 			t.Errorf("got %v", e)
 		}
 	})
-	t.Run("a reset in mid-answer [087]", func(t *testing.T) {
+	t.Run("a reset in mid-response [087]", func(t *testing.T) {
 		addr := script(t, func(c net.Conn) {
 			var req gateway.Request
 			fastcgi.NewReader(c).ReadRequest(&req)
@@ -264,7 +264,7 @@ func TestClientEdges(t *testing.T) {
 				if _, _, err := readRequest(r); err != nil {
 					return
 				}
-				io.WriteString(c, answer(1, okHead))
+				io.WriteString(c, response(1, okHead))
 				readRequest(r) // and close without a word
 			})
 			c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1}
@@ -282,7 +282,7 @@ func TestClientEdges(t *testing.T) {
 			if _, _, err := readRequest(r); err != nil {
 				return
 			}
-			io.WriteString(c, answer(1, okHead))
+			io.WriteString(c, response(1, okHead))
 			for rec, err := r.Next(); err == nil && rec.Type != fastcgi.TypeBegin; rec, err = r.Next() {
 			}
 		})
@@ -426,7 +426,7 @@ func TestRetryKeepsItsPlace(t *testing.T) {
 			if err != nil || i > 1 && req.Path() == "/die" {
 				return
 			}
-			io.WriteString(conn, answer(i, okHead))
+			io.WriteString(conn, response(i, okHead))
 		}
 	})
 	client := &fastcgi.Client{Addr: addr, MaxConns: most, MaxIdleConns: most, Logger: quiet}
@@ -474,5 +474,5 @@ func TestRetryKeepsItsPlace(t *testing.T) {
 func TestSendTimeout(t *testing.T) {
 	conformance.SendTimeout(t, func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper {
 		return &fastcgi.Client{Dial: dial, SendTimeout: timeout, Logger: quiet}
-	}, func(w io.Writer) { io.WriteString(w, answer(1, okHead+"early")) })
+	}, func(w io.Writer) { io.WriteString(w, response(1, okHead+"early")) })
 }

@@ -91,7 +91,7 @@ func TestCodecConformance(t *testing.T) {
 			s := serve(t, &fastcgi.Server{Handler: echo})
 			s.send(string(b))
 			s.closed()
-			a := []byte(answer(1, okHead))
+			a := []byte(response(1, okHead))
 			a[0] = version
 			want(t, received(t, string(a)).err, gateway.ErrMalformed)
 		}
@@ -106,7 +106,7 @@ func TestCodecConformance(t *testing.T) {
 		}
 	})
 	t.Run("reserved bytes of contents [060]", func(t *testing.T) {
-		e := []byte(answer(1, okHead+"x"))
+		e := []byte(response(1, okHead+"x"))
 		copy(e[len(e)-3:], "\xff\xee\xdd")
 		if o := received(t, string(e)); o.err != nil || o.body != "x" {
 			t.Errorf("%q, %v", o.body, o.err)
@@ -281,8 +281,8 @@ func TestPrefixes(t *testing.T) {
 			t.Errorf("%d of %d bytes: %v", n, len(req), err)
 		}
 	}
-	res := rec(fastcgi.TypeStderr, 1, "err") + rec(fastcgi.TypeStdout, 1, okHead) + answer(1, "body")
-	closed := len(res) - 16 // all but END_REQUEST is an answer of applications that close
+	res := rec(fastcgi.TypeStderr, 1, "err") + rec(fastcgi.TypeStdout, 1, okHead) + response(1, "body")
+	closed := len(res) - 16 // all but END_REQUEST is a response of applications that close
 	for n := range len(res) {
 		_, _, err := responseFrom(res[:n])
 		switch {
@@ -343,7 +343,7 @@ func TestChunking(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got.String(), golden)
 		}
 	}
-	out := rec(fastcgi.TypeStdout, 1, okHead[:10]) + rec(fastcgi.TypeStdout, 1, okHead[10:]+"x") + answer(1, strings.Repeat("y", 60000))
+	out := rec(fastcgi.TypeStdout, 1, okHead[:10]) + rec(fastcgi.TypeStdout, 1, okHead[10:]+"x") + response(1, strings.Repeat("y", 60000))
 	for name, src := range map[string]io.Reader{
 		"whole": strings.NewReader(out),
 		"byte":  iotest.OneByteReader(strings.NewReader(out)),

@@ -287,7 +287,7 @@ func setIDs(b []byte, id uint16) {
 }
 
 func (cc *clientConn) readHead(x *attempt) error {
-	err := cc.response.readHead(&cc.rec, x.res, orDefault(cc.client.MaxHeadBytes, defaultAnswerHead))
+	err := cc.response.readHead(&cc.rec, x.res, orDefault(cc.client.MaxHeadBytes, defaultResponseHead))
 	cc.up.HeadDone()
 	return cc.cause(err)
 }

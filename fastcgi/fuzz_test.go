@@ -191,7 +191,7 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
-// FuzzClient answers a client with bytes: it must come to an end, and keep no connection that anything was wrong with.
+// FuzzClient responses a client with bytes: it must come to an end, and keep no connection that anything was wrong with.
 func FuzzClient(f *testing.F) {
 	seed(f, "response")
 	f.Fuzz(func(t *testing.T, b []byte) {

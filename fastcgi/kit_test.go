@@ -20,7 +20,7 @@ import (
 )
 
 // This file is what the other tests are written with: records as bytes, a server that is played bytes, and a client
-// that is answered bytes.
+// that is responded bytes.
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -77,12 +77,12 @@ func get(id uint16, keep bool) string {
 
 const okHead = "Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n"
 
-// answer is a whole answer.
-func answer(id uint16, content string) string {
+// response is a whole response.
+func response(id uint16, content string) string {
 	return rec(fastcgi.TypeStdout, id, content) + rec(fastcgi.TypeStdout, id, "") + end(id, 0, fastcgi.StatusComplete)
 }
 
-// echo answers with the method, the length it was told, the body and the error that ended it.
+// echo responds with the method, the length it was told, the body and the error that ended it.
 var echo = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 	var body []byte
 	var err error
@@ -226,21 +226,21 @@ func (s *session) closed() {
 	}
 }
 
-// must checks that the connection still answers a request.
+// must checks that the connection still responses a request.
 func (s *session) must(id uint16) {
 	s.t.Helper()
 	s.send(get(id, true))
 	if r := s.reply(id); r.status() != "200 OK" {
-		s.t.Errorf("the connection answers %+v", r)
+		s.t.Errorf("the connection responses %+v", r)
 	}
 }
 
-// alive checks that the connection still answers at all.
+// alive checks that the connection still responses at all.
 func (s *session) alive() {
 	s.t.Helper()
 	s.send(rec(fastcgi.TypeGetValues, 0, ""))
 	if rec, _ := s.next(); rec.Type != fastcgi.TypeGetValuesResult {
-		s.t.Errorf("the connection answers %v", rec.Type)
+		s.t.Errorf("the connection responses %v", rec.Type)
 	}
 }
 
@@ -260,8 +260,8 @@ func readRequest(r *fastcgi.Reader) (*gateway.Request, []byte, error) {
 	return req, body, err
 }
 
-// answering starts an application that answers the first request of each connection with those bytes, and closes.
-func answering(t testing.TB, b string) (addr string) {
+// responding starts an application that responds the first request of each connection with those bytes, and closes.
+func responding(t testing.TB, b string) (addr string) {
 	return script(t, func(c net.Conn) {
 		if _, _, err := readRequest(fastcgi.NewReader(c)); err != nil {
 			return
@@ -277,7 +277,7 @@ type outcome struct {
 	err  error // of RoundTrip or of the body
 }
 
-// ask sends r and reads the whole answer.
+// ask sends r and reads the whole response.
 func ask(t testing.TB, c *fastcgi.Client, r *gateway.Request) *outcome {
 	t.Helper()
 	if c.Logger == nil {
@@ -307,10 +307,10 @@ func request(t testing.TB, method, body string) *gateway.Request {
 	return r
 }
 
-// received asks an application that answers with those bytes.
+// received asks an application that responds with those bytes.
 func received(t testing.TB, b string) *outcome {
 	t.Helper()
-	return ask(t, &fastcgi.Client{Addr: answering(t, b)}, request(t, "GET", ""))
+	return ask(t, &fastcgi.Client{Addr: responding(t, b)}, request(t, "GET", ""))
 }
 
 // want checks that err is target.
@@ -328,7 +328,7 @@ func fromBytes(b string) (*gateway.Request, error) {
 	return req, err
 }
 
-// responseFrom reads one answer from b.
+// responseFrom reads one response from b.
 func responseFrom(b string) (*gateway.Response, string, error) {
 	res := new(gateway.Response)
 	r := fastcgi.NewReader(strings.NewReader(b))

@@ -15,7 +15,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 )
 
-// TestCloseBody closes an answer's Body before its end.
+// TestCloseBody closes a response's Body before its end.
 func TestCloseBody(t *testing.T) {
 	more := make(chan struct{})
 	addr := script(t, func(c net.Conn) {
@@ -28,11 +28,11 @@ func TestCloseBody(t *testing.T) {
 			id, _ := r.Begin()
 			switch req.PathInfo() {
 			case "/whole":
-				io.WriteString(c, answer(id, okHead+strings.Repeat("x", 3000)))
+				io.WriteString(c, response(id, okHead+strings.Repeat("x", 3000)))
 			case "/slow":
 				io.WriteString(c, rec(fastcgi.TypeStdout, id, okHead+"x"))
 				<-more
-				io.WriteString(c, answer(id, "y"))
+				io.WriteString(c, response(id, "y"))
 			}
 		}
 	})
@@ -52,7 +52,7 @@ func TestCloseBody(t *testing.T) {
 	if s := c.Stats(); s.Idle != 1 || s.InFlight != 0 {
 		t.Errorf("%+v", s)
 	}
-	// The rest has not come: nobody waits for it.
+	// The rest has not arrived, and is not waited for.
 	open("/slow")
 	res.Body.Close()
 	res.Body.Close()
@@ -101,7 +101,7 @@ func TestBesideABody(t *testing.T) {
 
 // TestReaderOdds is what remains of Reader's surface.
 func TestReaderOdds(t *testing.T) {
-	in := answer(7, okHead+"first") + rec(fastcgi.TypeStdout, 8, okHead+"second") + rec(fastcgi.TypeStderr, 8, "err") + end(8, 9, 0) + "rest"
+	in := response(7, okHead+"first") + rec(fastcgi.TypeStdout, 8, okHead+"second") + rec(fastcgi.TypeStderr, 8, "err") + end(8, 9, 0) + "rest"
 	r := fastcgi.NewReader(strings.NewReader(in))
 	var stderr bytes.Buffer
 	r.Stderr = &stderr
@@ -174,7 +174,7 @@ func TestWriterOdds(t *testing.T) {
 	for name, err := range map[string]error{
 		"an id that is none":      w.WriteRecord(fastcgi.TypeStdout, 0, []byte("x")),
 		"and much for it":         w.WriteRecord(fastcgi.TypeStdout, 0, large),
-		"a field with a line end": w.WriteResponse(response("X", "a\nb")),
+		"a field with a line end": w.WriteResponse(withField("X", "a\nb")),
 	} {
 		want(t, err, gateway.ErrMalformed)
 		if out.Len() > 0 {
@@ -182,7 +182,7 @@ func TestWriterOdds(t *testing.T) {
 		}
 	}
 	want(t, w.WriteRecord(fastcgi.TypeEnd, 1, large), gateway.ErrTooLarge) // is no stream
-	want(t, w.WriteResponse(response("X", string(bytes.Repeat([]byte("x"), 70000)))), gateway.ErrTooLarge)
+	want(t, w.WriteResponse(withField("X", string(bytes.Repeat([]byte("x"), 70000)))), gateway.ErrTooLarge)
 	want(t, w.WriteRequest(&gateway.Request{ContentLength: 1}), io.ErrUnexpectedEOF)
 	if out.Len() > 0 {
 		t.Errorf("%d bytes", out.Len())
@@ -193,7 +193,7 @@ func TestWriterOdds(t *testing.T) {
 	want(t, w.WriteRecord(fastcgi.TypeStdout, 1, []byte("x")), failed)
 	r := gatewaytest.NewRequest("POST", "/", large)
 	want(t, w.WriteRequest(r), failed)
-	res := response("X", "1")
+	res := withField("X", "1")
 	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(large)), int64(len(large))
 	want(t, w.WriteResponse(res), failed)
 	// What failed is not in the way of what comes next.
@@ -203,7 +203,7 @@ func TestWriterOdds(t *testing.T) {
 	}
 }
 
-func response(name, value string) *gateway.Response {
+func withField(name, value string) *gateway.Response {
 	res := &gateway.Response{Status: 200, ContentLength: -1}
 	res.Header.Add(name, value)
 	return res

@@ -10,8 +10,8 @@ import (
 
 // Limits in bytes of a Reader whose MaxHeadBytes is not set.
 const (
-	defaultRequestHead = 1 << 20
-	defaultAnswerHead  = 64 << 10
+	defaultRequestHead  = 1 << 20
+	defaultResponseHead = 64 << 10
 )
 
 // Reader reads from one side of a connection: records, requests or responses, one after another. It

@@ -93,7 +93,7 @@ func TestReadLeftBehind(t *testing.T) {
 	}
 }
 
-// The last flush of an answer was once cut when the peer closed its sending side, or the server was shut down.
+// The last flush of a response was once cut when the peer closed its sending side, or the server was shut down.
 func TestLastFlush(t *testing.T) {
 	big := make([]byte, 8<<20)
 	for _, how := range []string{"half close", "shutdown"} {
@@ -159,12 +159,12 @@ func TestNothingAfterPartOfARecord(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	all, _ := io.ReadAll(s.c)
 	if bytes.Contains(all, []byte("SECRET")) {
-		t.Error("another request's answer lies inside a record")
+		t.Error("another request's response lies inside a record")
 	}
 }
 
-// ABORT_REQUEST after part of an answer once ended the connection and all its requests.
-func TestAbortInMidAnswer(t *testing.T) {
+// ABORT_REQUEST after part of a response once ended the connection and all its requests.
+func TestAbortInMidResponse(t *testing.T) {
 	s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 		io.WriteString(w, "part")
 		w.Flush()
@@ -287,7 +287,7 @@ func TestTimeOutIsNotRepeated(t *testing.T) {
 			if requests.Add(1) > 1 {
 				time.Sleep(300 * time.Millisecond)
 			}
-			io.WriteString(c, answer(i, okHead))
+			io.WriteString(c, response(i, okHead))
 		}
 	})
 	c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1, HeadTimeout: 100 * time.Millisecond}
@@ -304,7 +304,7 @@ func TestBodyThatDoesNotEnd(t *testing.T) {
 	addr := script(t, func(c net.Conn) {
 		_, body, _ := readRequest(fastcgi.NewReader(c))
 		got <- len(body)
-		io.WriteString(c, answer(1, okHead))
+		io.WriteString(c, response(1, okHead))
 	})
 	for _, n := range []int{100, 40000} {
 		pr, pw := io.Pipe()
@@ -395,12 +395,12 @@ func TestRefusedHeadsAreFreed(t *testing.T) {
 	s.reply(1)
 }
 
-// A small body that comes slowly was once read on when nobody wanted it any more.
+// A small body that arrives slowly is not read after its exchange is over.
 func TestBodyIsNotReadOn(t *testing.T) {
 	addr := script(t, func(c net.Conn) {
 		var req gateway.Request
 		fastcgi.NewReader(c).ReadRequest(&req)
-		io.WriteString(c, answer(1, "Status: 403 Forbidden\r\n\r\nno"))
+		io.WriteString(c, response(1, "Status: 403 Forbidden\r\n\r\nno"))
 		io.Copy(io.Discard, c)
 	})
 	var reads atomic.Int64
@@ -417,7 +417,7 @@ func TestBodyIsNotReadOn(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	if err := c.RoundTrip(ctx, r, new(gateway.Response)); err == nil {
-		t.Error("an answer to a request that has not left")
+		t.Error("a response to a request that has not left")
 	}
 	had := reads.Load()
 	time.Sleep(50 * time.Millisecond)

@@ -59,7 +59,7 @@ func (r *Reader) ReadResponse(res *gateway.Response) error {
 	if r.Stderr != nil {
 		r.response.stderr = func(p []byte) { r.Stderr.Write(p) }
 	}
-	if err := r.response.readHead(&r.rec, res, orDefault(r.MaxHeadBytes, defaultAnswerHead)); err != nil {
+	if err := r.response.readHead(&r.rec, res, orDefault(r.MaxHeadBytes, defaultResponseHead)); err != nil {
 		res.Reset()
 		return err
 	}
@@ -225,7 +225,7 @@ func (a *responseReader) readHead(rec *recordReader, res *gateway.Response, limi
 			}
 		}
 	}
-	return fmt.Errorf("fastcgi: more than %d interim answers: %w", maxInterim, gateway.ErrMalformed)
+	return fmt.Errorf("fastcgi: more than %d interim responses: %w", maxInterim, gateway.ErrMalformed)
 }
 
 // oneHead reads up to the end of one head. A head that is buffered completely is parsed in place.
@@ -249,7 +249,7 @@ func (a *responseReader) oneHead(rec *recordReader, res *gateway.Response, limit
 		}
 		switch {
 		case max(n, had) > limit || n == 0 && had+len(b) > limit:
-			return fmt.Errorf("fastcgi: answer's head over %d bytes: %w", limit, gateway.ErrTooLarge)
+			return fmt.Errorf("fastcgi: response head over %d bytes: %w", limit, gateway.ErrTooLarge)
 		case err != nil:
 			return fmt.Errorf("fastcgi: %w", err)
 		case n > 0:

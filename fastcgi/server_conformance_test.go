@@ -413,7 +413,7 @@ func TestServerConformance(t *testing.T) {
 			w.WriteHeader(413)
 			return nil
 		}))
-		// The body still arrives when the answer is there: closing at once would reset it away.
+		// The body still arrives when the response is there: closing at once would reset it away.
 		s.send(head(1, 1, false, "CONTENT_LENGTH", "200000"))
 		for range 3 {
 			s.send(stdin(1, strings.Repeat("b", 60000)))
@@ -425,7 +425,7 @@ func TestServerConformance(t *testing.T) {
 		s = serve(t, &fastcgi.Server{Handler: echo})
 		s.send(get(1, false) + get(2, true))
 		if all := s.rest(); len(all) != 1 {
-			t.Errorf("%d answers", len(all))
+			t.Errorf("%d responses", len(all))
 		}
 	})
 	t.Run("with FCGI_KEEP_CONN [144]", func(t *testing.T) {
@@ -521,7 +521,7 @@ func TestServerConformance(t *testing.T) {
 		s.c.SetLinger(0)
 		s.c.Close()
 		want(t, <-result, context.Canceled)
-		// One that has only closed its sending side gets its answer.
+		// One that has only closed its sending side gets its response.
 		s = serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			<-r.Context().Done()
 			_, err := io.WriteString(w, "still")
@@ -845,7 +845,7 @@ func timeouts(t *testing.T) {
 		{"a header byte by byte", "", begin(1, 1, true) + rec(fastcgi.TypeParams, 1, pairs("LONG", "PARAM")), 11 * time.Second},
 		{"params do not end", begin(1, 1, true) + rec(fastcgi.TypeParams, 1, pairs("A", "1")), "", 10 * time.Second},
 		{"params byte by byte", begin(1, 1, true) + rec(fastcgi.TypeParams, 1, strings.Repeat("x", 0xff))[:8], strings.Repeat("x", 100), 10 * time.Second},
-		{"nothing after an answer", get(1, true), "", 2 * time.Minute},
+		{"nothing after a response", get(1, true), "", 2 * time.Minute},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			conn, served := pipeServer(t.Context(), &fastcgi.Server{Handler: echo, Logger: quiet})
@@ -1172,7 +1172,7 @@ func TestFlowControl(t *testing.T) {
 	wg.Wait()
 }
 
-// TestInterim: 1xx answers go out where the server says the peer takes them.
+// TestInterim: 1xx responses go out where the server says the peer takes them.
 func TestInterim(t *testing.T) {
 	for _, interim := range []bool{false, true} {
 		srv := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
@@ -1183,7 +1183,7 @@ func TestInterim(t *testing.T) {
 				t.Errorf("interim %v: %v", interim, err)
 			}
 			if err := w.WriteInterim(101, nil); err == nil {
-				t.Error("101 is no interim answer")
+				t.Error("101 is no interim response")
 			}
 			var bad gateway.Header
 			bad.Add("X", "a\r\nb")

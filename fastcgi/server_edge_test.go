@@ -107,14 +107,14 @@ func TestServerEdges(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	t.Run("the end comes with the answer [143]", func(t *testing.T) {
+	t.Run("the end comes with the response [143]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo})
 		s.send(get(1, false))
 		s.reply(1)
 		s.c.SetReadDeadline(time.Now().Add(500 * time.Millisecond)) // before the drain is over
 		s.ending()
 	})
-	t.Run("a cut answer ends the connection under others [276]", func(t *testing.T) {
+	t.Run("a cut response ends the connection under others [276]", func(t *testing.T) {
 		held := make(chan struct{})
 		defer close(held)
 		s := serve(t, handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
@@ -177,7 +177,7 @@ func TestServerEdges(t *testing.T) {
 		s.send(stdin(1, ""))
 		s.must(2)
 	})
-	t.Run("answers to nothing that was asked [131 133]", func(t *testing.T) {
+	t.Run("responses to nothing that was asked [131 133]", func(t *testing.T) {
 		s := serve(t, &fastcgi.Server{Handler: echo, MaxRequests: 1000})
 		s.send(rec(fastcgi.TypeGetValuesResult, 0, "") + rec(fastcgi.TypeUnknown, 0, "\x09\x00\x00\x00\x00\x00\x00\x00"))
 		s.must(1)
@@ -369,7 +369,7 @@ func (p *pipe) Read(b []byte) (int, error) {
 
 func (p *pipe) CloseWrite() error { return nil }
 
-// TestServerBounds looks how much the server takes of what nobody reads.
+// TestServerBounds checks how much the server accepts of what its handlers do not read.
 func TestServerBounds(t *testing.T) {
 	play := func(t *testing.T, s *fastcgi.Server, input string) (taken int) {
 		synctest.Test(t, func(t *testing.T) {
@@ -439,7 +439,7 @@ func TestServerBounds(t *testing.T) {
 			t.Errorf("%d bytes taken", taken)
 		}
 	})
-	t.Run("the drain after an answer [143 145]", func(t *testing.T) {
+	t.Run("the drain after a response [143 145]", func(t *testing.T) {
 		srv := &fastcgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error { return nil })}
 		taken := play(t, srv, head(1, 1, false, "CONTENT_LENGTH", "600000")+many(fastcgi.TypeStdin))
 		if taken < 128<<10 || taken > 256<<10+64<<10 {

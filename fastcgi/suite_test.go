@@ -19,7 +19,7 @@ func TestConformance(t *testing.T) {
 			t.Cleanup(func() { c.Close() })
 			return c
 		},
-		Answer: func(t testing.TB, content string) gateway.RoundTripper {
+		Respond: func(t testing.TB, content string) gateway.RoundTripper {
 			b := rec(fastcgi.TypeStdout, 1, "") + end(1, 0, fastcgi.StatusComplete)
 			for rest := content; len(rest) > 0; { // from the end: the records before it are put in front
 				n := (len(rest)-1)%65000 + 1
@@ -29,7 +29,7 @@ func TestConformance(t *testing.T) {
 			if content == "" {
 				b = ""
 			}
-			return &fastcgi.Client{Addr: answering(t, b), Logger: quiet}
+			return &fastcgi.Client{Addr: responding(t, b), Logger: quiet}
 		},
 		Ask: func(t testing.TB, handler, body string, nv ...string) string {
 			s := serve(t, &fastcgi.Server{Handler: conformance.Handlers[handler]})

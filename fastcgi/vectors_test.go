@@ -40,7 +40,7 @@ func readRequests(src io.Reader) (read []string, err error) {
 	}
 }
 
-// readResponses describes every answer in src.
+// readResponses describes every response in src.
 func readResponses(src io.Reader) (read []string, err error) {
 	r := fastcgi.NewReader(src)
 	var res gateway.Response

@@ -88,7 +88,7 @@ func (w *Writer) WriteResponse(res *gateway.Response) error {
 		return err
 	}
 	if len(b) > headerSize+maxStream {
-		return fmt.Errorf("fastcgi: answer's head of %d bytes: %w", len(b)-headerSize, gateway.ErrTooLarge)
+		return fmt.Errorf("fastcgi: response head of %d bytes: %w", len(b)-headerSize, gateway.ErrTooLarge)
 	}
 	setLength(b, 0)
 	w.out.B = b

@@ -167,7 +167,7 @@ func agree(t *testing.T, r *gateway.Request, body []byte) {
 		return carry(t, p, r)
 	}
 	want, wantErr := send(fuzz.FastCGI)
-	// What cgi.Client drops, nobody is asked about.
+	// Params that cgi.Client drops are not compared.
 	skip := make(map[string]bool)
 	env, envErr := send(fuzz.CGI)
 	if wantErr == nil && envErr == nil {

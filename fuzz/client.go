@@ -20,22 +20,29 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Client answers a client with bytes and fails a test unless Call, and the reading of what it returns, are over in Wait;
-// there is an error if b is cut; and the body is that of b up to its Content-Length, if b is a whole answer and no error says
-// otherwise. Left to the client are bodies of 204, 205 and 304, which it may drop, redirects, which it may follow, and
-// interim answers, which it may take for the answer.
+// Client plays bytes to a client as the response to its request. It fails a test unless Call, and
+// the reading of what it returns, end within Wait; there is an error if b is truncated; and the
+// body is that of b up to its Content-Length, if b is a complete response and no error says
+// otherwise. A client may drop the bodies of 204, 205 and 304, follow redirects, and take an
+// interim response for the final one.
 //
-// Call sends a GET to addr, "host:port" on loopback, or of CGI the path of a program (in sh, so on Unix alone; it reads no
-// input), and returns the answer's body. An addr comes again after some hundred others. The application behind it reads a
-// request whole, as far as it can, answers b and closes. Of FastCGI the records of b get the id of the request; if they have
-// several ids, only the time is looked at.
+// Call sends a GET to addr and returns the body of the response. addr is "host:port" on loopback
+// or, for CGI, the path of a program, which runs in sh, on Unix only, and reads no input. An addr
+// is used again after some hundred others. The application behind it reads a request as far as it
+// can, responds with b and closes. The records of b get the id of a FastCGI request; if they have
+// several ids, only the time is checked.
 type Client struct {
+	// Protocol is the protocol of the client.
 	Protocol Protocol
-	Call     func(ctx context.Context, addr string) (io.ReadCloser, error)
-	Wait     time.Duration // 0 stands for 2 s
+
+	// Call sends a GET to addr with the client under test and returns the body of the response.
+	Call func(ctx context.Context, addr string) (io.ReadCloser, error)
+
+	// Wait limits the time of Call and of reading. A zero or negative value means 2 seconds.
+	Wait time.Duration
 }
 
-// Play answers one call with b, and each further connection that the call makes.
+// Play responds to one call with b, and to each further connection that the call makes.
 func (c *Client) Play(t testing.TB, b []byte) {
 	t.Helper()
 	wait := c.Wait
@@ -59,7 +66,7 @@ func (c *Client) Play(t testing.TB, b []byte) {
 	case r := <-over:
 		if ctx.Err() != nil {
 			t.Errorf("%s: the call was not over in time: %v\n%q", c.Protocol, r.err, clip(b))
-		} else if err := judgeAnswer(c.Protocol, b, r.body, r.err); err != nil {
+		} else if err := judgeResponse(c.Protocol, b, r.body, r.err); err != nil {
 			t.Errorf("%s: %v\n%q", c.Protocol, err, clip(b))
 		}
 	case <-time.After(wait + defaultWait):
@@ -79,37 +86,37 @@ func (c *Client) call(ctx context.Context, addr string) ([]byte, error) {
 	return b, err
 }
 
-// interim finds what may be an answer with a 1xx.
+// interim matches what may be a 1xx response.
 var interim = regexp.MustCompile(`(?i)(status[ \t]*:[ \t]*|http/\d\.\d +)1\d\d`)
 
-// judgeAnswer says what is wrong with what a client made of b.
-func judgeAnswer(p Protocol, b, body []byte, err error) error {
+// judgeResponse returns what is wrong with what a client made of b.
+func judgeResponse(p Protocol, b, body []byte, err error) error {
 	if err != nil || p == FastCGI && len(ids(b)) > 1 {
-		return nil // a client may refuse what it likes, and which of several answers is meant nobody can say
+		return nil // a client may refuse anything, and which of several responses is meant is undefined
 	}
 	var res gateway.Response
-	r := newAnswers(p, bytes.NewReader(b))
+	r := newResponses(p, bytes.NewReader(b))
 	want, readErr := []byte(nil), r.ReadResponse(&res)
 	if readErr == nil {
 		want, readErr = io.ReadAll(res.Body)
 	}
 	switch {
 	case readErr == io.EOF:
-		return errors.New("there was no answer, and it saw no error")
-	case res.Status == 204 || res.Status == 205 || res.Status == 304: // what follows the head is nobody's
+		return errors.New("there was no response, and it saw no error")
+	case res.Status == 204 || res.Status == 205 || res.Status == 304: // what follows the head is not part of the response
 	case res.Header.Get("Location") != "" || interim.Match(b):
-	case readErr == nil && len(want) == 0 && res.ContentLength > 0: // a Reader cannot know that it was no HEAD
-		return errors.New("the answer was cut behind its head, and it saw no error")
+	case readErr == nil && len(want) == 0 && res.ContentLength > 0: // a Reader cannot know that the request was not a HEAD
+		return errors.New("the response was cut behind its head, and it saw no error")
 	case errors.Is(readErr, io.ErrUnexpectedEOF):
-		return fmt.Errorf("the answer was cut (%w), and it saw no error", readErr)
+		return fmt.Errorf("the response was cut (%w), and it saw no error", readErr)
 	case readErr == nil && !bytes.Equal(want, body):
 		return fmt.Errorf("the body has %d bytes, and it gave %d that are not the same", len(want), len(body))
 	}
 	return nil
 }
 
-// newAnswers is a Reader of answers.
-func newAnswers(p Protocol, src io.Reader) reader {
+// newResponses returns a Reader of responses.
+func newResponses(p Protocol, src io.Reader) reader {
 	if r := newReader(p, src); r != nil {
 		return r
 	}
@@ -126,7 +133,7 @@ func (r *plainReader) ReadResponse(res *gateway.Response) error {
 	return r.Reader.ReadResponse(res, 0, "cgi")
 }
 
-// application starts what answers b.
+// application starts the application that responds with b.
 func application(t testing.TB, p Protocol, b []byte, wait time.Duration) (addr string, stop func()) {
 	t.Helper()
 	if p == CGI {
@@ -150,7 +157,7 @@ func application(t testing.TB, p Protocol, b []byte, wait time.Duration) (addr s
 			conn.SetDeadline(time.Now().Add(wait))
 			open.Go(func() {
 				defer context.AfterFunc(over, func() { conn.Close() })()
-				answerWith(p, conn.(*net.TCPConn), b)
+				respondWith(p, conn.(*net.TCPConn), b)
 			})
 		}
 	})
@@ -165,12 +172,13 @@ func application(t testing.TB, p Protocol, b []byte, wait time.Duration) (addr s
 	}
 }
 
-// addrs are those of applications that are over. Whoever closes a connection first keeps its port for a minute or so, and
-// a machine has some ten thousand: fuzzing with a new one each time would leave none for anybody. They come again in turn,
-// each after so many others that no client has still something to say to the last one there.
+// addrs holds the addresses of applications that have ended. The side that closes a connection
+// first keeps its port for about a minute, and a machine has some ten thousand: with a new port
+// each time fuzzing would use up all of them. An address is reused after so many others that no
+// client still sends to it.
 var addrs = make(chan string, 256)
 
-// listen takes an address of addrs once there are enough, else a new one.
+// listen listens at an address of addrs if there are enough, or at a new one.
 func listen() (net.Listener, error) {
 	if len(addrs) == cap(addrs) {
 		if l, err := net.Listen("tcp", <-addrs); err == nil {
@@ -180,8 +188,9 @@ func listen() (net.Listener, error) {
 	return net.Listen("tcp", "127.0.0.1:0")
 }
 
-// answerWith reads a request and answers b. It takes what the client still sends: a reset would destroy the answer.
-func answerWith(p Protocol, conn *net.TCPConn, b []byte) {
+// respondWith reads a request and responds with b. It reads what the client still sends, since a
+// reset would destroy the response.
+func respondWith(p Protocol, conn *net.TCPConn, b []byte) {
 	defer conn.Close()
 	var req gateway.Request
 	r := newReader(p, conn)
@@ -197,7 +206,7 @@ func answerWith(p Protocol, conn *net.TCPConn, b []byte) {
 	io.Copy(io.Discard, conn)
 }
 
-// ids are those of the records of b.
+// ids returns the ids of the records of b.
 func ids(b []byte) map[uint16]bool {
 	all := make(map[uint16]bool)
 	for {
@@ -212,7 +221,7 @@ func ids(b []byte) map[uint16]bool {
 	}
 }
 
-// withID gives the records of b, if all have the same id, another one.
+// withID sets the id of the records of b, if all have the same.
 func withID(b []byte, id uint16) []byte {
 	if len(ids(b)) != 1 || id == 0 {
 		return b
@@ -230,7 +239,7 @@ func withID(b []byte, id uint16) []byte {
 	}
 }
 
-// program writes a script that answers b.
+// program writes a script that responds with b.
 func program(t testing.TB, b []byte) (path string, remove func()) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "fuzz")
@@ -238,8 +247,8 @@ func program(t testing.TB, b []byte) (path string, remove func()) {
 		t.Fatal(err)
 	}
 	path = filepath.Join(dir, "script")
-	script := fmt.Sprintf("#!/bin/sh\nexec cat '%s/answer'\n", dir)
-	if err := errors.Join(os.WriteFile(filepath.Join(dir, "answer"), b, 0o600), os.WriteFile(path, []byte(script), 0o700)); err != nil {
+	script := fmt.Sprintf("#!/bin/sh\nexec cat '%s/response'\n", dir)
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "response"), b, 0o600), os.WriteFile(path, []byte(script), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	return path, func() { os.RemoveAll(dir) }

@@ -18,17 +18,19 @@ import (
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
 
-// Decode is your decoder of one request head: its params, and the bytes it used; n below 0: it does not say. A map is
-// enough: order is not compared, and of a name that comes twice any value will do, or all of them joined. An error that
-// is io.ErrUnexpectedEOF says that b ends inside the head, any other that the head is refused; a name of no bytes is to be.
-// b is yours.
+// Decode decodes one request head with the decoder under test. It returns the params and the number
+// of bytes used; a negative n means that the decoder does not say. A map suffices: the order is not
+// compared, and for a repeated name any value, or all of them joined, is accepted. An error that is
+// io.ErrUnexpectedEOF means that b ends inside the head, any other that the head is refused; a head
+// with an empty name must be refused. Decode may keep b.
 type Decode func(b []byte) (params map[string]string, n int, err error)
 
-// Decoder fails t where theirs and ours disagree about b: accepted, refused or cut; params; n. What is compared are the
-// rules of the wire. Left to each decoder are what it makes of HTTP_PROXY, whether it refuses what breaks a rule of params
-// (a NUL, a name that stands twice) or exceeds a limit of ours, how early it refuses a head that is not whole, and, of
-// FastCGI, input with records of several ids or of one that was not begun, a head that ABORT_REQUEST ends, which may be
-// refused or passed over, and whether n has the padding of the head's last record.
+// Decoder fails t if theirs and ours disagree about b: whether the head is accepted, refused or
+// truncated; its params; and n. Only the rules of the wire are compared. A decoder may treat
+// HTTP_PROXY in its own way, refuse a head that violates a rule of params (a NUL, a repeated name)
+// or exceeds a limit of this module, refuse a truncated head early, and, with FastCGI, refuse or
+// skip input with records of several ids or of a request that was not begun, refuse or skip a head
+// that ABORT_REQUEST ends, and count the padding of the head's last record or not.
 func Decoder(t testing.TB, p Protocol, b []byte, theirs Decode) {
 	t.Helper()
 	want := decode(p, b)
@@ -47,7 +49,7 @@ func Decoder(t testing.TB, p Protocol, b []byte, theirs Decode) {
 	}
 }
 
-// verdict is what becomes of a head.
+// A verdict is what a decoder decides about a head.
 type verdict string
 
 const (
@@ -66,17 +68,18 @@ func verdictOf(err error) verdict {
 	return refused
 }
 
-// head is what ours made of a request's head.
+// A head is the result of decoding a request's head with this module.
 type head struct {
 	params  gateway.Params
 	n       int
 	err     error
 	verdict verdict
-	slack   int  // bytes of n that say nothing, and may be left for later
-	free    bool // another decoder may refuse it, or accept it, for reasons of its own
+	slack   int  // bytes of n that carry nothing and may be left unread
+	free    bool // another decoder may refuse or accept it for reasons of its own
 }
 
-// decode reads the head at the start of b by the rules of the wire, and notes what the rules of params say of it.
+// decode reads the head at the start of b by the rules of the wire, and notes whether it violates a
+// rule of params.
 func decode(p Protocol, b []byte) *head {
 	h := new(head)
 	switch p {
@@ -104,7 +107,7 @@ func decode(p Protocol, b []byte) *head {
 	return h
 }
 
-// repeats reports whether a name stands twice.
+// repeats reports whether a name is repeated.
 func (h *head) repeats() bool {
 	seen := make(map[string]bool)
 	for name := range h.params.All() {
@@ -116,7 +119,7 @@ func (h *head) repeats() bool {
 	return false
 }
 
-// breaksRule reports whether a head that is right on the wire is refused for what its params are.
+// breaksRule reports whether a head that is valid on the wire is refused because of its params.
 func breaksRule(p Protocol, b []byte, read *gateway.Params) bool {
 	if r := newReader(p, bytes.NewReader(b)); r != nil {
 		return r.ReadRequest(new(gateway.Request)) != nil
@@ -127,8 +130,8 @@ func breaksRule(p Protocol, b []byte, read *gateway.Params) bool {
 	return err != nil
 }
 
-// wholeHead reports whether all of a head is there, by its framing alone: a decoder that wants to see it all before it
-// looks closer has no reason to wait.
+// wholeHead reports whether the whole head is there, by its framing alone: a decoder may wait for
+// it before it looks closer.
 func wholeHead(p Protocol, b []byte) bool {
 	switch p {
 	case SCGI:
@@ -159,7 +162,7 @@ type reader interface {
 	ReadResponse(res *gateway.Response) error
 }
 
-// newReader returns the Reader of p, nil if it has none.
+// newReader returns the Reader of p, or nil if it has none.
 func newReader(p Protocol, src io.Reader) reader {
 	switch p {
 	case FastCGI:
@@ -193,7 +196,7 @@ func consumeEnviron(b []byte, p *gateway.Params) (n int, err error) {
 	return n + 1, nil
 }
 
-// records reads a head of FastCGI. The padding of its last record may be missing.
+// records reads the head of a FastCGI request. The padding of its last record may be missing.
 func (h *head) records(b []byte) {
 	_, _, h.n, h.err = fastcgi.ConsumeRequest(b, &h.params)
 	var first uint16
@@ -211,7 +214,7 @@ func (h *head) records(b []byte) {
 	}
 }
 
-// compare fails t where theirs are not the params of ours.
+// compare fails t if theirs are not the params of ours.
 func compare(t testing.TB, p Protocol, b []byte, ours *gateway.Params, theirs map[string]string) {
 	t.Helper()
 	names := make(map[string]bool)
@@ -235,7 +238,7 @@ func compare(t testing.TB, p Protocol, b []byte, ours *gateway.Params, theirs ma
 	}
 }
 
-// oneOf reports whether value is one that name has, or all of them joined.
+// oneOf reports whether value is a value of name, or all of them joined.
 func oneOf(p *gateway.Params, name, value string) bool {
 	var all []string
 	for n, v := range p.All() {

@@ -1,5 +1,6 @@
-// Package fuzz lets another implementation borrow our seeds and rules: Seeds begin your fuzz targets, Decoder holds your
-// decoder against ours, Server plays bytes to your server and Client to your client. None needs your code to know ours.
+// Package fuzz gives other implementations the seeds and rules of this module. Seeds are seeds for
+// fuzz targets, Decoder compares a decoder with the one of this module, Server plays bytes to a
+// server, and Client to a client. The tested code need not know this module.
 //
 //	func FuzzServer(f *testing.F) {
 //		for name, b := range fuzz.Seeds(fuzz.FastCGI) {
@@ -7,14 +8,15 @@
 //				f.Add(b)
 //			}
 //		}
-//		s := &fuzz.Server{Protocol: fuzz.FastCGI, Dial: dial} // dial: a connection to your server
+//		s := &fuzz.Server{Protocol: fuzz.FastCGI, Dial: dial} // dial connects to your server
 //		f.Fuzz(func(t *testing.T, b []byte) { s.Play(t, b) })
 //	}
 //
-// A message of CGI is bytes as well, here: of a request, each "NAME=value" of the environment ended by a NUL, one more
-// NUL, and then standard input; of an answer, standard output.
+// Here a CGI message is bytes as well: a request is each "NAME=value" of the environment followed
+// by a NUL, one more NUL, and standard input; a response is standard output.
 //
-// README.md, beside this file, has a workflow for GitHub Actions and what the harness finds in net/http/fcgi.
+// README.md, beside this file, has a workflow for GitHub Actions and lists what the harness finds
+// in net/http/fcgi.
 package fuzz
 
 import (
@@ -34,14 +36,15 @@ const (
 	UWSGI   Protocol = "uwsgi"
 )
 
-// Seeds are named messages: from the specifications, from captures of real peers, and our own findings. A name begins
-// with "request/" or "response/", and ends in ".bad" if a receiver must refuse the message. The bytes are yours. A
-// protocol that is none of the constants has no seeds.
+// Seeds returns messages by their names: from the specifications, from captures of real peers, and
+// from findings of this module. A name begins with "request/" or "response/", and ends with ".bad"
+// if a receiver must refuse the message. The caller may change the bytes. An unknown protocol has
+// no seeds.
 func Seeds(p Protocol) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		all, err := vectors.All(string(p))
 		if err != nil {
-			panic(err) // the files are part of the program, and a test reads them all
+			panic(err) // the files are embedded, and a test reads all of them
 		}
 		for _, v := range all {
 			if !yield(seedName(v), bytes.Clone(v.Bytes)) {

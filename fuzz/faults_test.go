@@ -150,7 +150,7 @@ func traffic(ctx context.Context, t testing.TB, c gateway.RoundTripper, seed uin
 }
 
 // TestFaults puts a way on which things go wrong between the ends of each protocol, real sockets, and between a proxy and
-// both its sides, and scripts that do not come to their end. Whatever happens, nobody gets another's bytes, every failure
+// both its sides, and scripts that do not come to their end. Whatever happens, no client gets another's bytes, every failure
 // is typed, and nothing is left.
 func TestFaults(t *testing.T) {
 	temp := t.TempDir()

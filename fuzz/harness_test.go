@@ -55,7 +55,7 @@ func seeds(p fuzz.Protocol, side string) func(yield func([]byte) bool) {
 	}
 }
 
-// read is the Reader of a protocol as somebody else's decoder.
+// read uses the Reader of a protocol as the decoder under test.
 func read(p fuzz.Protocol) fuzz.Decode {
 	return func(b []byte) (map[string]string, int, error) {
 		var r gateway.Request
@@ -111,7 +111,7 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
-// call is a client of ours as somebody else's.
+// call uses a client of this module as the client under test.
 func call(p fuzz.Protocol) func(ctx context.Context, addr string) (io.ReadCloser, error) {
 	return func(ctx context.Context, addr string) (io.ReadCloser, error) {
 		var res gateway.Response
@@ -122,7 +122,7 @@ func call(p fuzz.Protocol) func(ctx context.Context, addr string) (io.ReadCloser
 	}
 }
 
-// FuzzClient answers each of our clients.
+// FuzzClient responses each of our clients.
 func FuzzClient(f *testing.F) {
 	for i, p := range protocols {
 		for b := range seeds(p, "response/") {
@@ -254,14 +254,14 @@ func TestServerFinds(t *testing.T) {
 		serve func(c net.Conn, first bool) // what it does, once it has read something
 	}{
 		{"", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, fine) }},
-		{"neither an answer nor an end in time", fuzz.FastCGI, whole, func(c net.Conn, first bool) {
+		{"neither a response nor an end in time", fuzz.FastCGI, whole, func(c net.Conn, first bool) {
 			if first {
 				time.Sleep(time.Second)
 				return
 			}
 			io.WriteString(c, fine)
 		}},
-		{"neither an answer nor an end in time", fuzz.UWSGI, "\x00\x06\x00\x00\x01\x00A\x01\x001", func(c net.Conn, _ bool) { time.Sleep(time.Second) }},
+		{"neither a response nor an end in time", fuzz.UWSGI, "\x00\x06\x00\x00\x01\x00A\x01\x001", func(c net.Conn, _ bool) { time.Sleep(time.Second) }},
 		{"keeps a connection whose input has ended", fuzz.FastCGI, whole, func(c net.Conn, _ bool) {
 			io.WriteString(c, fine)
 			time.Sleep(time.Second)
@@ -273,18 +273,18 @@ func TestServerFinds(t *testing.T) {
 		{"records of request 1, which was never begun or is over", fuzz.FastCGI, whole, func(c net.Conn, _ bool) {
 			io.WriteString(c, fine+fcgi(fastcgi.TypeStdout, 1, "late"))
 		}},
-		{"the answer is no FastCGI", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n") }},
+		{"the response is no FastCGI", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n") }},
 		{"a record of type", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, fcgi(fastcgi.TypeBegin, 1, keep)+fine) }},
-		{"whose params are malformed, is answered with status 200", fuzz.FastCGI, begin + fcgi(fastcgi.TypeParams, 1, "\x05\x05A", fastcgi.TypeParams, 1, "", fastcgi.TypeStdin, 1, ""),
+		{"whose params are malformed, is responded with status 200", fuzz.FastCGI, begin + fcgi(fastcgi.TypeParams, 1, "\x05\x05A", fastcgi.TypeParams, 1, "", fastcgi.TypeStdin, 1, ""),
 			func(c net.Conn, _ bool) { io.WriteString(c, fine) }},
-		{"a malformed request is answered with status 204", fuzz.SCGI, "+1:A,", func(c net.Conn, _ bool) { io.WriteString(c, "Status: 204\n\n") }},
-		{"does not answer a GET any more", fuzz.FastCGI, whole, func(c net.Conn, first bool) {
+		{"a malformed request is responded with status 204", fuzz.SCGI, "+1:A,", func(c net.Conn, _ bool) { io.WriteString(c, "Status: 204\n\n") }},
+		{"does not response a GET any more", fuzz.FastCGI, whole, func(c net.Conn, first bool) {
 			if first {
 				io.WriteString(c, fine)
 			}
 		}},
-		{"does not answer a GET any more", fuzz.SCGI, "24:CONTENT_LENGTH\x000\x00SCGI\x001\x00,", func(c net.Conn, _ bool) { io.WriteString(c, "x") }},
-		{"does not answer a GET any more", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, fine[:len(fine)-3]) }},
+		{"does not response a GET any more", fuzz.SCGI, "24:CONTENT_LENGTH\x000\x00SCGI\x001\x00,", func(c net.Conn, _ bool) { io.WriteString(c, "x") }},
+		{"does not response a GET any more", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, fine[:len(fine)-3]) }},
 		{"", fuzz.FastCGI, fcgi(fastcgi.TypeBegin, 1, "\x00\x03\x01\x00\x00\x00\x00\x00", fastcgi.TypeParams, 1, "", fastcgi.TypeStdin, 1, ""), func(c net.Conn, first bool) {
 			if !first { // a Filter waits for DATA
 				io.WriteString(c, fine)
@@ -394,7 +394,7 @@ func faultyRead(t *testing.T, serve func(c net.Conn, in string)) func(context.Co
 	return dialer(l.Addr().String())
 }
 
-// TestClientFinds answers clients with a fault each.
+// TestClientFinds responses clients with a fault each.
 func TestClientFinds(t *testing.T) {
 	// raw sends a GET of SCGI and gives all that follows the head.
 	raw := func(ctx context.Context, addr string) (io.ReadCloser, error) {
@@ -408,17 +408,17 @@ func TestClientFinds(t *testing.T) {
 		_, body, _ := bytes.Cut(b, []byte("\n\n"))
 		return io.NopCloser(bytes.NewReader(body)), nil
 	}
-	play := func(call func(ctx context.Context, addr string) (io.ReadCloser, error), answer string) func(t testing.TB) {
+	play := func(call func(ctx context.Context, addr string) (io.ReadCloser, error), response string) func(t testing.TB) {
 		c := &fuzz.Client{Protocol: fuzz.SCGI, Call: call, Wait: 200 * time.Millisecond}
-		return func(t testing.TB) { c.Play(t, []byte(answer)) }
+		return func(t testing.TB) { c.Play(t, []byte(response)) }
 	}
 	if said := failures(t, play(raw, "Status: 200\n\nbody")); said != "" {
 		t.Error(said)
 	}
-	expect(t, "there was no answer", play(raw, ""))
-	expect(t, "the answer was cut", play(raw, "Content-Length: 9\n\nbody"))
-	expect(t, "the answer was cut", play(raw, "Content-Len"))
-	expect(t, "the answer was cut behind its head", play(raw, "Content-Length: 9\n\n"))
+	expect(t, "there was no response", play(raw, ""))
+	expect(t, "the response was cut", play(raw, "Content-Length: 9\n\nbody"))
+	expect(t, "the response was cut", play(raw, "Content-Len"))
+	expect(t, "the response was cut behind its head", play(raw, "Content-Length: 9\n\n"))
 	expect(t, "the body has 4 bytes, and it gave 0", play(func(ctx context.Context, addr string) (io.ReadCloser, error) {
 		raw(ctx, addr)
 		return nil, nil

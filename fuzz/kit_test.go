@@ -61,7 +61,7 @@ func client(p fuzz.Protocol, addr string) gateway.RoundTripper {
 	panic(p)
 }
 
-// echo answers with what it was sent: params, and body.
+// echo responds with what it was sent: params, and body.
 var echo = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 	for name, value := range r.Params.All() {
 		fmt.Fprintf(w, "%s=%s\n", name, value)
@@ -83,7 +83,7 @@ func dialer(addr string) func(context.Context) (net.Conn, error) {
 	}
 }
 
-// record keeps what a test of somebody else says.
+// A record keeps what a test under test reports.
 type record struct {
 	testing.TB
 	said []string

@@ -48,7 +48,7 @@ func ours(params map[string]string) (seen, error) {
 }
 
 // seen is what both make of params. Left out is what differs always: the URL of the standard library has the host and the
-// scheme, as a client's; ours is a server's, and has RequestURI. Its Close is true, since CGI answers once; ours is false.
+// scheme, as a client's; ours is a server's, and has RequestURI. Its Close is true, since CGI responses once; ours is false.
 type seen struct {
 	Method, Proto, Path, RawPath, RawQuery, Host, RemoteAddr string
 	Header                                                   http.Header

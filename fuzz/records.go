@@ -8,25 +8,25 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// records is what a FastCGI server was sent: which requests were begun, and which of them are whole.
+// records is what was sent to a FastCGI server: which requests were begun, and which are complete.
 type records struct {
-	b        []byte
-	begun    map[uint16]int      // BEGIN_REQUESTs, whole or not
-	requests map[uint16]*request // those that follow the rules
-	answers  answers
+	b         []byte
+	begun     map[uint16]int      // BEGIN_REQUESTs, complete or not
+	requests  map[uint16]*request // those that follow the rules
+	responses responses
 }
 
-// request is one that was begun once.
+// A request is one that was begun once.
 type request struct {
 	begin     fastcgi.Begin
 	params    []byte
 	head      bool // PARAMS have ended
 	stdin     bool // STDIN has ended
-	done      bool // all has, DATA of a Filter too, or ABORT_REQUEST came
-	malformed bool // PARAMS are no pairs
+	done      bool // the end of all streams, including DATA of a Filter, or ABORT_REQUEST
+	malformed bool // the content of PARAMS is malformed
 }
 
-// newRecords takes the records of b apart, up to the first that breaks the protocol.
+// newRecords splits b into records, up to the first that violates the protocol.
 func newRecords(b []byte) *records {
 	r := &records{b: b, begun: beginnings(b), requests: make(map[uint16]*request)}
 	for rest := b; ; {
@@ -38,7 +38,8 @@ func newRecords(b []byte) *records {
 	}
 }
 
-// beginnings counts each BEGIN_REQUEST in b: also one that is not whole, or out of place, may be answered.
+// beginnings counts the BEGIN_REQUESTs in b. Even one that is incomplete or out of place may get a
+// response.
 func beginnings(b []byte) map[uint16]int {
 	begun := make(map[uint16]int)
 	for {
@@ -53,10 +54,10 @@ func beginnings(b []byte) map[uint16]int {
 	}
 }
 
-// closes is never sure: a connection may be kept, and be waited on for the next request.
+// closes returns false: a connection may be kept, and wait for the next request.
 func (r *records) closes() bool { return false }
 
-// record takes one record; it reports whether those that follow it still mean something.
+// record handles one record. It reports whether later records are still meaningful.
 func (r *records) record(rec fastcgi.Record) bool {
 	if rec.ID == 0 {
 		return true
@@ -103,35 +104,35 @@ func (q *request) addParams(content []byte) {
 
 func (r *records) bytes() []byte { return r.b }
 
-// answered is true when every whole request has its END.
-func (r *records) answered(answer []byte) bool {
-	r.answers.read(answer)
+// responded returns true when every complete request has its END.
+func (r *records) responded(response []byte) bool {
+	r.responses.read(response)
 	for id, q := range r.requests {
-		if q.done && r.answers.ends[id] == 0 {
+		if q.done && r.responses.ends[id] == 0 {
 			return false
 		}
 	}
 	return true
 }
 
-func (r *records) served(answer []byte) bool {
-	r.answers.read(answer)
-	return r.answers.ends[1] == 1 && r.answers.status(1) > 0
+func (r *records) served(response []byte) bool {
+	r.responses.read(response)
+	return r.responses.ends[1] == 1 && r.responses.status(1) > 0
 }
 
-func (r *records) holds(answer []byte, secret string) bool {
-	r.answers.read(answer)
-	for _, stdout := range r.answers.stdout {
+func (r *records) holds(response []byte, secret string) bool {
+	r.responses.read(response)
+	for _, stdout := range r.responses.stdout {
 		if pieces(stdout, secret) {
 			return true
 		}
 	}
-	return pieces(answer, secret)
+	return pieces(response, secret)
 }
 
-func (r *records) judge(answer []byte) error {
-	a := &r.answers
-	a.read(answer)
+func (r *records) judge(response []byte) error {
+	a := &r.responses
+	a.read(response)
 	if a.err != nil {
 		return a.err
 	}
@@ -147,40 +148,40 @@ func (r *records) judge(answer []byte) error {
 	}
 	for id, q := range r.requests {
 		if q.malformed && r.begun[id] == 1 && a.status(id) > 0 && a.status(id) < 400 {
-			return fmt.Errorf("request %d, whose params are malformed, is answered with status %d", id, a.status(id))
+			return fmt.Errorf("request %d, whose params are malformed, is responded with status %d", id, a.status(id))
 		}
 	}
 	return nil
 }
 
-// answers is what a FastCGI server said.
-type answers struct {
+// responses is what a FastCGI server sent.
+type responses struct {
 	at     int // bytes that were looked at
 	ends   map[uint16]int
-	after  map[uint16]bool   // output came, and no END behind it
-	stdout map[uint16][]byte // the first of it
+	after  map[uint16]bool   // output without END
+	stdout map[uint16][]byte // the beginning of it
 	err    error
 }
 
-// maxStdout is how much of a request's output is kept.
+// maxStdout limits the output of a request that is kept.
 const maxStdout = 256 << 10
 
-// read looks at what has been added to b, an answer.
-func (a *answers) read(b []byte) {
+// read handles what was added to b, a response.
+func (a *responses) read(b []byte) {
 	if a.ends == nil {
 		a.ends, a.after, a.stdout = make(map[uint16]int), make(map[uint16]bool), make(map[uint16][]byte)
 	}
 	for a.err == nil {
 		rec, n := fastcgi.ConsumeRecord(b[a.at:])
 		if n < 0 {
-			a.err = errors.New("the answer is no FastCGI")
+			a.err = errors.New("the response is no FastCGI")
 		}
 		if n <= 0 {
 			return
 		}
 		a.at += n
 		switch {
-		case rec.ID == 0: // of the application as such
+		case rec.ID == 0: // of the application itself
 		case rec.Type == fastcgi.TypeEnd:
 			a.ends[rec.ID]++
 			a.after[rec.ID] = false
@@ -190,13 +191,13 @@ func (a *answers) read(b []byte) {
 				a.stdout[rec.ID] = append(a.stdout[rec.ID], rec.Content...)
 			}
 		default:
-			a.err = fmt.Errorf("the answer has a record of type %v", rec.Type)
+			a.err = fmt.Errorf("the response has a record of type %v", rec.Type)
 		}
 	}
 }
 
-// status is that of the first answer to a request, 0 if it has no head.
-func (a *answers) status(id uint16) int {
+// status returns the status of the first response to a request, or 0 if it has no head.
+func (a *responses) status(id uint16) int {
 	var res gateway.Response
 	if n, err := gateway.ConsumeResponse(a.stdout[id], &res); n <= 0 || err != nil {
 		return 0

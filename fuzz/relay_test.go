@@ -30,7 +30,7 @@ const (
 	cut         // both ends are closed
 	reset       // the same, and the peers are told so
 	half        // nothing more comes, and the other direction goes on
-	still       // nothing more comes, and nobody is told
+	still       // nothing more arrives, and no end is signalled
 	faults
 )
 

@@ -22,40 +22,50 @@ import (
 
 const (
 	defaultWait = 2 * time.Second
-	grace       = 10 * time.Millisecond // for what a server says too much
-	maxAnswer   = 4 << 20               // bytes of an answer that are looked at
+	grace       = 10 * time.Millisecond // for unexpected output of the server
+	maxResponse = 4 << 20               // bytes of a response that are looked at
 	allowance   = 64 << 20              // bytes that may be allocated for any input
 	perByte     = 4 << 10               // and for each byte of it
 )
 
-// Server plays bytes to a live server and fails a test if an invariant breaks:
+// Server plays bytes to a running server and fails a test if an invariant is violated:
 //
-//   - once b is sent, it answers or closes in Wait, and when the end of the input follows, it closes;
-//   - an answer of FastCGI is records of version 1, of requests that were begun, with no more than one END for each, and nothing of it
-//     behind that (an answer that is cut is not held against it: that is how a server shows that a handler failed);
-//   - a request that is malformed on the wire gets no answer with a status below 400;
-//   - it still serves afterwards: a GET gets a whole head, and of FastCGI its END, in Wait;
-//   - no twelve bytes in a row of that GET's query are in the answer to the next b. A handler that echoes its params makes
-//     this a test;
-//   - in this process no more than 64 MiB, and 4 KiB for each byte of b, are allocated meanwhile: run nothing else that
-//     allocates as much at the same time.
+//   - after b was sent, the server responds or closes within Wait, and closes after the end of the
+//     input;
+//   - a FastCGI response consists of records of version 1, of requests that were begun, with at
+//     most one END for each and nothing after it; a response that is cut is accepted, since a
+//     server shows in that way that a handler failed;
+//   - a request that is malformed on the wire gets no response with a status below 400;
+//   - the server still serves afterwards: a GET gets a complete head and, with FastCGI, its END,
+//     within Wait;
+//   - no twelve consecutive bytes of that GET's query are in the response to the next b; a handler
+//     that echoes its params makes this a test;
+//   - this process allocates at most 64 MiB, and 4 KiB for each byte of b; nothing else that
+//     allocates as much may run meanwhile.
 //
-// One Play runs at a time, whatever their servers. A request of CGI does not come over a connection: Play fails t at once.
+// One Play runs at a time in the process. A CGI request does not arrive over a connection: Play
+// then fails t at once.
 type Server struct {
+	// Protocol is the protocol of the server.
 	Protocol Protocol
-	Dial     func(context.Context) (net.Conn, error)
-	Wait     time.Duration // 0 stands for 2 s
 
-	secret string // that no answer may contain: of the last GET; guarded by playing
+	// Dial connects to the server under test.
+	Dial func(context.Context) (net.Conn, error)
+
+	// Wait limits the time of a response. A zero or negative value means 2 seconds.
+	Wait time.Duration
+
+	secret string // the last GET's, which no response may contain; guarded by playing
 }
 
-// playing is held while a server is played to: what this process allocates is counted.
+// playing is held during a Play, which counts the allocations of the process.
 var playing sync.Mutex
 
-// Play sends b on a connection of its own. If that has a CloseWrite method, as *net.TCPConn and *net.UnixConn have, the
-// server sees the end of the input when it has answered what is whole in b, or said nothing for a while; if not, of what it
-// says to requests that are not whole, and of FastCGI behind its answers, only the next 10 ms are seen. A server may take
-// the end of the input for a client that left, but not before it has sent the head of an answer to a whole request.
+// Play sends b on its own connection. If the connection has a CloseWrite method, like *net.TCPConn
+// and *net.UnixConn, the server sees the end of the input when it has responded to the complete
+// requests in b, or was silent for a while. If not, output for incomplete requests, and output
+// after a FastCGI response, is seen for the next 10 ms only. A server may take the end of the input
+// for a client that left, but must first send the head of the response to a complete request.
 func (s *Server) Play(t testing.TB, b []byte) {
 	t.Helper()
 	playing.Lock()
@@ -69,19 +79,19 @@ func (s *Server) Play(t testing.TB, b []byte) {
 		t.Errorf("%s: %d bytes of input made it allocate %d\n%q", s.Protocol, len(b), used, clip(b))
 	}
 	x.check(t)
-	if s.secret != "" && x.sent.holds(x.answer, s.secret) {
-		t.Errorf("%s: the answer has bytes of another request\n%q", s.Protocol, clip(b))
+	if s.secret != "" && x.sent.holds(x.response, s.secret) {
+		t.Errorf("%s: the response has bytes of another request\n%q", s.Protocol, clip(b))
 	}
 	s.serves(t, b)
 }
 
-// serves asks for something that must be answered.
+// serves sends a request that must get a response.
 func (s *Server) serves(t testing.TB, b []byte) {
 	t.Helper()
 	s.secret = rand.Text()
 	x := s.exchange(t, get(s.Protocol, s.secret))
-	if !x.sent.served(x.answer) {
-		t.Errorf("%s: it does not answer a GET any more (%v)\nafter %q\ngot %q", s.Protocol, x.err, clip(b), clip(x.answer))
+	if !x.sent.served(x.response) {
+		t.Errorf("%s: it does not response a GET any more (%v)\nafter %q\ngot %q", s.Protocol, x.err, clip(b), clip(x.response))
 	}
 	x.check(t)
 }
@@ -93,17 +103,17 @@ func (s *Server) wait() time.Duration {
 	return s.Wait
 }
 
-// exchange is what was sent to a server, and what it said.
+// An exchange is what was sent to a server, and what the server sent.
 type exchange struct {
 	protocol  Protocol
 	sent      session
-	answer    []byte
-	err       error // of the connection; nil: the server closed it in time
-	late      bool  // Wait was over before everything was answered
+	response  []byte
+	err       error // of the connection; nil means that the server closed it in time
+	late      bool  // Wait was over before every response arrived
 	lingering bool  // the server saw the end of the input and did not close
 }
 
-// exchange plays b: first until everything is answered, then to the end of the connection.
+// exchange plays b: first until every response has arrived, then to the end of the connection.
 func (s *Server) exchange(t testing.TB, b []byte) *exchange {
 	t.Helper()
 	x := &exchange{protocol: s.Protocol, sent: newSession(s.Protocol, b)}
@@ -123,8 +133,8 @@ func (s *Server) exchange(t testing.TB, b []byte) *exchange {
 		defer close(written)
 		conn.Write(b) // a server may close before it has read everything
 	}()
-	x.read(conn, over, func() bool { return x.sent.answered(x.answer) })
-	if x.late = x.timedOut() && !x.sent.answered(x.answer); x.late || x.closed() {
+	x.read(conn, over, func() bool { return x.sent.responded(x.response) })
+	if x.late = x.timedOut() && !x.sent.responded(x.response); x.late || x.closed() {
 		return x
 	}
 	half, ok := conn.(interface{ CloseWrite() error })
@@ -142,7 +152,7 @@ func (s *Server) exchange(t testing.TB, b []byte) *exchange {
 	return x
 }
 
-// soon is grace from now on, but no later than over.
+// soon returns the time after grace from now, but at most over.
 func soon(over time.Time) time.Time {
 	if at := time.Now().Add(grace); at.Before(over) {
 		return at
@@ -150,16 +160,16 @@ func soon(over time.Time) time.Time {
 	return over
 }
 
-// read adds to the answer until enough says so, the connection ends, or the time is over.
+// read appends to the response until enough returns true, the connection ends, or the time is over.
 func (x *exchange) read(conn net.Conn, over time.Time, enough func() bool) {
 	conn.SetReadDeadline(over)
 	buf := make([]byte, 32<<10)
-	for x.err = nil; len(x.answer) < maxAnswer; {
+	for x.err = nil; len(x.response) < maxResponse; {
 		if enough != nil && enough() {
 			return
 		}
 		n, err := conn.Read(buf)
-		x.answer = append(x.answer, buf[:n]...)
+		x.response = append(x.response, buf[:n]...)
 		if err != nil {
 			x.err = err
 			return
@@ -169,34 +179,34 @@ func (x *exchange) read(conn net.Conn, over time.Time, enough func() bool) {
 
 func (x *exchange) timedOut() bool { return errors.Is(x.err, os.ErrDeadlineExceeded) }
 
-// closed reports whether the server ended the connection, in whatever way.
+// closed reports whether the server ended the connection, in any way.
 func (x *exchange) closed() bool { return x.err != nil && !x.timedOut() }
 
-// check fails t where the answer breaks an invariant.
+// check fails t if the response violates an invariant.
 func (x *exchange) check(t testing.TB) {
 	t.Helper()
 	if x.late {
-		t.Errorf("%s: neither an answer nor an end in time\n%q", x.protocol, clip(x.sent.bytes()))
+		t.Errorf("%s: neither a response nor an end in time\n%q", x.protocol, clip(x.sent.bytes()))
 	}
 	if x.lingering {
 		t.Errorf("%s: it keeps a connection whose input has ended\n%q", x.protocol, clip(x.sent.bytes()))
 	}
-	if err := x.sent.judge(x.answer); err != nil {
-		t.Errorf("%s: %v\nsent %q\ngot %q", x.protocol, err, clip(x.sent.bytes()), clip(x.answer))
+	if err := x.sent.judge(x.response); err != nil {
+		t.Errorf("%s: %v\nsent %q\ngot %q", x.protocol, err, clip(x.sent.bytes()), clip(x.response))
 	}
 }
 
-// session is what a server was sent, as far as it says what may be answered.
+// A session is what was sent to a server, and what follows from it for the responses.
 type session interface {
 	bytes() []byte
-	answered(answer []byte) bool // everything that is whole has its answer; called again and again as it grows
-	served(answer []byte) bool   // the one request, which is whole, is answered by more than a word
-	closes() bool                // the server has nothing to wait for behind its answer
-	judge(answer []byte) error   // what is wrong with it
-	holds(answer []byte, secret string) bool
+	responded(response []byte) bool // every complete request has its response; called repeatedly as the response grows
+	served(response []byte) bool    // the one request, which is complete, has a response that is more than a few bytes
+	closes() bool                   // the server has no reason to wait after its response
+	judge(response []byte) error    // what is wrong with the response
+	holds(response []byte, secret string) bool
 }
 
-// pieces reports whether b has twelve bytes in a row of secret.
+// pieces reports whether b has twelve consecutive bytes of secret.
 func pieces(b []byte, secret string) bool {
 	const long = 12
 	for i := range len(secret) - long + 1 {
@@ -214,11 +224,11 @@ func newSession(p Protocol, b []byte) session {
 	return newSingle(p, b)
 }
 
-// single is the one request that a connection of SCGI or uwsgi carries.
+// A single is the one request of an SCGI or uwsgi connection.
 type single struct {
 	b         []byte
 	protocol  Protocol
-	whole     bool // head and body are there
+	whole     bool // head and body are complete
 	malformed bool
 }
 
@@ -239,44 +249,44 @@ func newSingle(p Protocol, b []byte) *single {
 
 func (s *single) bytes() []byte { return s.b }
 
-// answered is true from the end of the head on: the end of an answer is that of the connection.
-func (s *single) answered(answer []byte) bool {
-	n, err := gateway.ConsumeResponse(answer, new(gateway.Response))
+// responded returns true after the head: the response ends with the connection.
+func (s *single) responded(response []byte) bool {
+	n, err := gateway.ConsumeResponse(response, new(gateway.Response))
 	return !s.whole || n > 0 || err != nil
 }
 
-func (s *single) served(answer []byte) bool {
-	n, err := gateway.ConsumeResponse(answer, new(gateway.Response))
+func (s *single) served(response []byte) bool {
+	n, err := gateway.ConsumeResponse(response, new(gateway.Response))
 	return n > 0 && err == nil
 }
 
-// closes is true where an answer comes: it is all that the connection carries.
+// closes returns true if there is a response, which is all that the connection carries.
 func (s *single) closes() bool { return s.whole }
 
-func (s *single) holds(answer []byte, secret string) bool { return pieces(answer, secret) }
+func (s *single) holds(response []byte, secret string) bool { return pieces(response, secret) }
 
-func (s *single) judge(answer []byte) error {
+func (s *single) judge(response []byte) error {
 	if !s.malformed {
 		return nil
 	}
 	var res gateway.Response
-	if n, err := gateway.ConsumeResponse(answer, &res); err == nil && n > 0 && res.Status < 400 {
-		return fmt.Errorf("a malformed request is answered with status %d", res.Status)
+	if n, err := gateway.ConsumeResponse(response, &res); err == nil && n > 0 && res.Status < 400 {
+		return fmt.Errorf("a malformed request is responded with status %d", res.Status)
 	}
 	return nil
 }
 
-// allocated is the number of bytes that this process has allocated so far.
+// allocated returns the number of bytes that this process has allocated.
 func allocated() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
 }
 
-// clip keeps what is printed short.
+// clip shortens what is printed.
 func clip(b []byte) []byte { return b[:min(len(b), 1<<10)] }
 
-// get is a whole GET with secret in its params.
+// get returns a whole GET with secret in its params.
 func get(p Protocol, secret string) []byte {
 	var r gateway.Request
 	for _, nv := range [][2]string{
@@ -299,7 +309,7 @@ func get(p Protocol, secret string) []byte {
 		b, err = uwsgi.AppendRequest(nil, &r)
 	}
 	if err != nil {
-		panic(err) // it is always the same request
+		panic(err) // the request is always the same
 	}
 	return b
 }

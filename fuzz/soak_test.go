@@ -30,7 +30,7 @@ type sample struct {
 }
 
 // TestSoak asks through every way, with and without faults, as fast as the machine goes: what the process holds must not
-// grow, and every answer must be right or end in a typed error. It runs for as long as -for says.
+// grow, and every response must be right or end in a typed error. It runs for as long as -for says.
 func TestSoak(t *testing.T) {
 	if !*soak {
 		t.Skip("it takes ten minutes: go test -run '^TestSoak$' -timeout 15m ./fuzz -soak")

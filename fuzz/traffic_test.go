@@ -33,7 +33,7 @@ func content(id string, size int) []byte {
 	return b
 }
 
-// signed answers with the id of a request and its body, as it comes.
+// signed responds with the id of a request and its body, as it comes.
 var signed = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 	id := r.Params.Get("HTTP_X_ID")
 	w.Header().Set("X-Id", id)
@@ -46,9 +46,9 @@ var signed = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Reque
 })
 
 // errCrossed says that a client got what was not meant for it, or lost something without an error.
-var errCrossed = errors.New("not the answer to this request")
+var errCrossed = errors.New("not the response to this request")
 
-// ask sends a request of that id and size. What it returns is nil if the answer is whole and right, errCrossed if it is
+// ask sends a request of that id and size. What it returns is nil if the response is whole and right, errCrossed if it is
 // wrong, and otherwise an error, which is typed.
 func ask(ctx context.Context, c gateway.RoundTripper, id string, size int) error {
 	method := "GET"

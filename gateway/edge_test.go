@@ -49,7 +49,7 @@ type closer struct {
 
 func (c *closer) Close() error { c.closed++; return nil }
 
-// backend answers with res and body, whatever it is asked.
+// backend responds with res and body, whatever it is asked.
 func backend(status int, body io.ReadCloser, fields ...string) gateway.RoundTripper {
 	return gateway.RoundTripperFunc(func(_ context.Context, _ *gateway.Request, res *gateway.Response) error {
 		res.Reset()
@@ -82,7 +82,7 @@ func TestSpoolLeavesNothing(t *testing.T) {
 			t.Errorf("%s: %v, %d files open", name, err, spooled(t))
 		}
 	}
-	body := &closer{Reader: strings.NewReader("answer")}
+	body := &closer{Reader: strings.NewReader("response")}
 	named := 0
 	b := gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
 		files, _ := os.ReadDir(dir)
@@ -107,7 +107,7 @@ func TestSpoolLeavesNothing(t *testing.T) {
 		t.Errorf("%d files with a name, %d open", named, spooled(t))
 	}
 	if res.Body.Close(); spooled(t) > 0 || body.closed != 1 {
-		t.Errorf("%d files open, the answer's body closed %d times", spooled(t), body.closed)
+		t.Errorf("%d files open, the response's body closed %d times", spooled(t), body.closed)
 	}
 }
 
@@ -145,7 +145,7 @@ func (ready) Close() error { return nil }
 
 func TestProxyEdges(t *testing.T) {
 	get := func() *gateway.Request { return gatewaytest.NewRequest("GET", "/", nil) }
-	t.Run("an answer that is cut [087 252]", func(t *testing.T) {
+	t.Run("a response that is cut [087 252]", func(t *testing.T) {
 		body := &closer{Reader: io.MultiReader(strings.NewReader("part"), iotest.ErrReader(gateway.ErrTruncated))}
 		w := new(front)
 		wantError(t, (&gateway.Proxy{Backend: backend(200, body)}).ServeGateway(w, get()), gateway.ErrTruncated)
@@ -154,7 +154,7 @@ func TestProxyEdges(t *testing.T) {
 		}
 	})
 	t.Run("a peer that takes no more", func(t *testing.T) {
-		body := &closer{Reader: strings.NewReader("answer")}
+		body := &closer{Reader: strings.NewReader("response")}
 		w := &front{fail: io.ErrClosedPipe}
 		wantError(t, (&gateway.Proxy{Backend: backend(200, body)}).ServeGateway(w, get()), io.ErrClosedPipe)
 		if body.closed != 1 {
@@ -177,7 +177,7 @@ func TestProxyEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("interim answers [249]", func(t *testing.T) {
+	t.Run("interim responses [249]", func(t *testing.T) {
 		b := gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
 			if err := r.Interim(103, &res.Header); err != nil {
 				return err
@@ -328,13 +328,13 @@ func TestDirectEdges(t *testing.T) {
 			t.Errorf("%+v", out)
 		}
 	})
-	t.Run("a context that ends in mid-answer", func(t *testing.T) {
+	t.Run("a context that ends in mid-response", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var res gateway.Response
 		seen := make(chan error, 1)
 		err := gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			io.WriteString(w, "part")
-			_, err := io.WriteString(w, "what nobody reads")
+			_, err := io.WriteString(w, "what is not read")
 			seen <- err
 			return err
 		})).RoundTrip(ctx, gatewaytest.NewRequest("GET", "/", nil), &res)
@@ -352,7 +352,7 @@ func TestDirectEdges(t *testing.T) {
 			t.Errorf("the reader saw %v", err)
 		}
 	})
-	t.Run("an answer of another length [268]", func(t *testing.T) {
+	t.Run("a response of another length [268]", func(t *testing.T) {
 		for _, c := range []struct {
 			method, length, body string
 			status               int
@@ -417,7 +417,7 @@ func TestDirectEdges(t *testing.T) {
 				return nil
 			}
 			if _, err := io.WriteString(w, strings.Repeat("x", 1000)); err == nil {
-				ended <- errors.New("wrote to nobody")
+				ended <- errors.New("wrote to a closed pipe")
 				return nil
 			}
 			ended <- nil
@@ -433,7 +433,7 @@ func TestDirectEdges(t *testing.T) {
 	})
 	t.Run("no STDERR", func(t *testing.T) {
 		out := ask(t, gatewaytest.NewRequest("GET", "/", nil), func(w gateway.ResponseWriter, r *gateway.Request) error {
-			_, err := io.WriteString(w.Stderr(), "nobody")
+			_, err := io.WriteString(w.Stderr(), "late")
 			return err
 		})
 		if out.err != nil {
@@ -569,7 +569,7 @@ func TestHeadEdges(t *testing.T) {
 	})
 }
 
-// A panic in ModifyResponse once left the answer open, and a limit on bodies that has no next once let none through.
+// A panic in ModifyResponse once left the response open, and a limit on bodies that has no next once let none through.
 func TestPanicsAndLimits(t *testing.T) {
 	body := &closer{Reader: strings.NewReader("")}
 	func() {

@@ -194,7 +194,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// echoing answers with the length it was told and the body.
+// echoing responds with the length it was told and the body.
 var echoing = gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -275,7 +275,7 @@ func TestDirect(t *testing.T) {
 	var res gateway.Response
 	wantError(t, d.RoundTrip(t.Context(), gatewaytest.NewRequest("GET", "/early", nil), &res), gateway.ErrBodyTooLarge)
 	if err := d.RoundTrip(t.Context(), gatewaytest.NewRequest("GET", "/panic", nil), &res); err == nil {
-		t.Error("a panic is no answer")
+		t.Error("a panic is no response")
 	}
 	if err := d.RoundTrip(t.Context(), gatewaytest.NewRequest("GET", "/late", nil), &res); err != nil {
 		t.Fatal(err)

@@ -228,7 +228,7 @@ func TestServerConformance(t *testing.T) {
 	t.Run("a limit of one's own [202]", func(t *testing.T) {
 		got := play(t, &scgi.Server{Handler: called, MaxHeadBytes: 100}, head("A", strings.Repeat("v", 100)))
 		if !strings.HasPrefix(got, "Status: 431 ") {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 	})
 	t.Run("too many requests [129 F35]", func(t *testing.T) {
@@ -243,7 +243,7 @@ func TestServerConformance(t *testing.T) {
 		io.WriteString(first, head())
 		<-begun
 		if got := conformance.Play(t, dial(t, addr), head()); !strings.HasPrefix(got, "Status: 503 ") {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 		close(release)
 		if b, err := io.ReadAll(first); err != nil || !bytes.HasPrefix(b, []byte("Status: 200 ")) {
@@ -251,18 +251,18 @@ func TestServerConformance(t *testing.T) {
 		}
 		go func() { <-begun }()
 		if got := conformance.Play(t, dial(t, addr), head()); !strings.HasPrefix(got, "Status: 200 ") {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 	})
 	t.Run("no handler [127]", func(t *testing.T) {
 		if got := play(t, &scgi.Server{}, head()); !strings.HasPrefix(got, "Status: 501 ") {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 	})
-	t.Run("the whole of an answer [208 212 263 265]", func(t *testing.T) {
+	t.Run("the whole of a response [208 212 263 265]", func(t *testing.T) {
 		got := play(t, &scgi.Server{Handler: echo}, head("CONTENT_LENGTH", "5", "HTTP_X", "1", "HTTP_X", "2")+"hello")
 		if got != "Status: 200 OK\r\nContent-Type: application/octet-stream\r\nX-Length: 5\r\n\r\nhello" {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 	})
 	t.Run("what a handler keeps [136 F36]", func(t *testing.T) {
@@ -300,7 +300,7 @@ func TestServerConformance(t *testing.T) {
 		conformance.Play(t, dial(t, addr), head("PATH_INFO", "/first", "HTTP_SECRET", "first", "CONTENT_LENGTH", "5")+"first")
 		got := conformance.Play(t, dial(t, addr), head("PATH_INFO", "/second", "HTTP_SECRET", "second", "CONTENT_LENGTH", "6")+"second")
 		if got != "Status: 200 OK\r\n\r\nsecond <nil> second" {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 	})
 	t.Run("a peer that is gone [149]", func(t *testing.T) {
@@ -322,14 +322,14 @@ func TestServerConformance(t *testing.T) {
 			t.Error("the handler is told of nothing")
 		}
 	})
-	t.Run("a peer that closes its sending side gets its answer [149]", func(t *testing.T) {
+	t.Run("a peer that closes its sending side gets its response [149]", func(t *testing.T) {
 		s := &scgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			<-r.Context().Done()
 			_, err := io.WriteString(w, "still here")
 			return err
 		})}
 		if got := play(t, s, head()); !strings.HasSuffix(got, "still here") {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 	})
 	t.Run("bodies beside a watcher [148]", func(t *testing.T) {
@@ -341,7 +341,7 @@ func TestServerConformance(t *testing.T) {
 			return nil
 		})}
 		if got := play(t, s, head("CONTENT_LENGTH", "300000")+strings.Repeat("b", 300000)); !strings.HasSuffix(got, "\r\n\r\n300000 <nil>") {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 	})
 	t.Run("deadlines [151]", func(t *testing.T) {
@@ -383,10 +383,10 @@ func TestServerConformance(t *testing.T) {
 		refused := &scgi.Server{Handler: called, Peers: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
 		dropped(t, refused, head())
 		if got := play(t, &scgi.Server{Handler: echo, Peers: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, head()); got == "" {
-			t.Error("no answer")
+			t.Error("no response")
 		}
 	})
-	t.Run("a body that still comes does not cost the answer [143]", func(t *testing.T) {
+	t.Run("a body that still comes does not cost the response [143]", func(t *testing.T) {
 		s := &scgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			w.WriteHeader(413)
 			return nil
@@ -425,13 +425,13 @@ func TestLife(t *testing.T) {
 // TestClientConformance is what a client of SCGI does that is not in the shared suite.
 func TestClientConformance(t *testing.T) {
 	get := func() *gateway.Request { return gatewaytest.NewRequest("GET", "/", nil) }
-	t.Run("no answer [088 260]", func(t *testing.T) {
-		o := conformance.Ask(t, &scgi.Client{Addr: answering(t, "")}, get())
+	t.Run("no response [088 260]", func(t *testing.T) {
+		o := conformance.Ask(t, &scgi.Client{Addr: responding(t, "")}, get())
 		if !errors.Is(o.Err, gateway.ErrNoResponse) {
 			t.Errorf("got %v", o.Err)
 		}
 	})
-	t.Run("a reset in mid-answer [087]", func(t *testing.T) {
+	t.Run("a reset in mid-response [087]", func(t *testing.T) {
 		addr := script(t, func(c net.Conn) {
 			var r gateway.Request
 			scgi.NewReader(c).ReadRequest(&r)
@@ -444,14 +444,14 @@ func TestClientConformance(t *testing.T) {
 		}
 	})
 	t.Run("a head cut at every byte [090 169 214]", func(t *testing.T) {
-		for _, answer := range []string{"Status: 404 Not Found\r\nX: 1\r\n\r\nbody", "HTTP/1.1 404 Not Found\r\nX: 1\r\n\r\nbody"} {
-			for i := 1; i < len(answer); i++ {
+		for _, response := range []string{"Status: 404 Not Found\r\nX: 1\r\n\r\nbody", "HTTP/1.1 404 Not Found\r\nX: 1\r\n\r\nbody"} {
+			for i := 1; i < len(response); i++ {
 				addr := script(t, func(c net.Conn) {
 					var r gateway.Request
 					scgi.NewReader(c).ReadRequest(&r)
-					io.WriteString(c, answer[:i])
+					io.WriteString(c, response[:i])
 					time.Sleep(time.Millisecond)
-					io.WriteString(c, answer[i:])
+					io.WriteString(c, response[i:])
 				})
 				if o := conformance.Ask(t, &scgi.Client{Addr: addr}, get()); o.Err != nil || o.Res.Status != 404 || o.Body != "body" || o.Res.Header.Get("X") != "1" {
 					t.Errorf("cut at %d: %d %q, %v", i, o.Res.Status, o.Body, o.Err)
@@ -459,7 +459,7 @@ func TestClientConformance(t *testing.T) {
 			}
 		}
 	})
-	t.Run("an answer before the body is read [082 F34]", func(t *testing.T) {
+	t.Run("a response before the body is read [082 F34]", func(t *testing.T) {
 		const up, down = 8 << 20, 4 << 20
 		addr := script(t, func(c net.Conn) {
 			var r gateway.Request
@@ -476,7 +476,7 @@ func TestClientConformance(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(o.Body), o.Err)
 		}
 	})
-	t.Run("an answer that ends before the body is sent [083]", func(t *testing.T) {
+	t.Run("a response that ends before the body is sent [083]", func(t *testing.T) {
 		addr := script(t, func(c net.Conn) {
 			var r gateway.Request
 			scgi.NewReader(c).ReadRequest(&r)

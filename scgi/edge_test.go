@@ -54,7 +54,7 @@ func TestReaderEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("an error while an answer is dropped", func(t *testing.T) {
+	t.Run("an error while a response is dropped", func(t *testing.T) {
 		r := scgi.NewReader(io.MultiReader(strings.NewReader("Content-Length: 9\n\npart"), iotest.ErrReader(errFailed)))
 		var res gateway.Response
 		if err := r.ReadResponse(&res); err != nil {
@@ -66,7 +66,7 @@ func TestReaderEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("an answer that is cut while it is dropped", func(t *testing.T) {
+	t.Run("a response that is cut while it is dropped", func(t *testing.T) {
 		for body, want := range map[string]error{"": io.EOF, "part": gateway.ErrTruncated} {
 			r := scgi.NewReader(strings.NewReader("Content-Length: 9\n\n" + body))
 			var res gateway.Response
@@ -78,10 +78,10 @@ func TestReaderEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("an answer's head at its limit, there at once", func(t *testing.T) {
-		const answer = "X: 0123456789\n\nbody"
-		for limit, want := range map[int]error{len(answer) - 4: nil, len(answer) - 5: gateway.ErrTooLarge} {
-			r := scgi.NewReader(strings.NewReader(answer))
+	t.Run("a response's head at its limit, there at once", func(t *testing.T) {
+		const response = "X: 0123456789\n\nbody"
+		for limit, want := range map[int]error{len(response) - 4: nil, len(response) - 5: gateway.ErrTooLarge} {
+			r := scgi.NewReader(strings.NewReader(response))
 			r.MaxHeadBytes = limit
 			var res gateway.Response
 			if err := r.ReadResponse(&res); !errors.Is(err, want) || (err == nil) != (want == nil) {
@@ -89,7 +89,7 @@ func TestReaderEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the end of an answer comes with its last bytes", func(t *testing.T) { // so that a proxy can send both at once
+	t.Run("the end of a response comes with its last bytes", func(t *testing.T) { // so that a proxy can send both at once
 		r := scgi.NewReader(strings.NewReader("Content-Length: 4\n\nbody"))
 		var res gateway.Response
 		if err := r.ReadResponse(&res); err != nil {
@@ -99,7 +99,7 @@ func TestReaderEdges(t *testing.T) {
 			t.Errorf("%d, %v", n, err)
 		}
 	})
-	t.Run("an answer that is cut, or has no body for all we know", func(t *testing.T) {
+	t.Run("a response that is cut, or has no body for all we know", func(t *testing.T) {
 		for body, want := range map[string]error{"": nil, "p": gateway.ErrTruncated} {
 			r := scgi.NewReader(strings.NewReader("Content-Length: 9\n\n" + body))
 			var res gateway.Response

@@ -13,7 +13,7 @@ import (
 )
 
 // This file is what the other tests are written with: heads as bytes, a server that is played bytes, and a client that is
-// answered bytes.
+// responded bytes.
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -43,11 +43,11 @@ func dropped(t testing.TB, s *scgi.Server, input string) {
 		s.Logger = quiet
 	}
 	if got := conformance.PlayReset(t, dial(t, gatewaytest.Start(t, s)), input); got != "" {
-		t.Errorf("%q: answered %q", input, got)
+		t.Errorf("%q: responded %q", input, got)
 	}
 }
 
-// play sends input to a server and returns all that it answers.
+// play sends input to a server and returns all that it responds.
 func play(t testing.TB, s *scgi.Server, input string) string {
 	t.Helper()
 	if s.Logger == nil {
@@ -56,9 +56,9 @@ func play(t testing.TB, s *scgi.Server, input string) string {
 	return conformance.Play(t, dial(t, gatewaytest.Start(t, s)), input)
 }
 
-// answering starts an application that reads a request and answers with those bytes.
-func answering(t testing.TB, answer string) (addr string) {
-	return script(t, codec.Answering(answer))
+// responding starts an application that reads a request and responds with those bytes.
+func responding(t testing.TB, response string) (addr string) {
+	return script(t, codec.Responding(response))
 }
 
 func fromBytes(b string) (*gateway.Request, error) {
@@ -73,8 +73,8 @@ func TestConformance(t *testing.T) {
 		Serve: func(t testing.TB, handler string) gateway.RoundTripper {
 			return &scgi.Client{Addr: gatewaytest.Start(t, &scgi.Server{Handler: conformance.Handlers[handler], Logger: quiet})}
 		},
-		Answer: func(t testing.TB, answer string) gateway.RoundTripper {
-			return &scgi.Client{Addr: answering(t, answer)}
+		Respond: func(t testing.TB, response string) gateway.RoundTripper {
+			return &scgi.Client{Addr: responding(t, response)}
 		},
 		Ask: func(t testing.TB, handler, body string, nv ...string) string {
 			return play(t, &scgi.Server{Handler: conformance.Handlers[handler]}, head(nv...)+body)

@@ -21,7 +21,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/scgi"
 )
 
-// What was found by reviews, each with the test that would have found it. SCGI stands for uwsgi here: they share the code.
+// The tests here are for faults that reviews found. They hold for uwsgi as well, which shares the code.
 
 func handler(f func(w gateway.ResponseWriter, r *gateway.Request) error) *scgi.Server {
 	return &scgi.Server{Handler: gateway.HandlerFunc(f), Logger: quiet}
@@ -35,7 +35,7 @@ func TestReaderAfterClose(t *testing.T) {
 	var res gateway.Response
 	for i := range 2 {
 		if err := rd.ReadResponse(&res); err != nil {
-			t.Fatalf("answer %d: %v", i, err)
+			t.Fatalf("response %d: %v", i, err)
 		}
 		res.Body.Close()
 		if n, err := res.Body.Read(make([]byte, 1)); n != 0 || err == nil || err == io.EOF {
@@ -61,7 +61,7 @@ func TestWriterWithoutBody(t *testing.T) {
 	}
 }
 
-// What lies in the kernel behind the body must not reset the connection, and with it the answer.
+// What lies in the kernel behind the body must not reset the connection, and with it the response.
 func TestExcessIsDrained(t *testing.T) {
 	const size = 1 << 20
 	s := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
@@ -71,7 +71,7 @@ func TestExcessIsDrained(t *testing.T) {
 	})
 	c := dial(t, gatewaytest.Start(t, s))
 	io.WriteString(c, head("CONTENT_LENGTH", "100000")+strings.Repeat("b", 100000)+"\r\n")
-	time.Sleep(20 * time.Millisecond) // the answer fills the way before anybody reads
+	time.Sleep(20 * time.Millisecond) // the response fills the way before anybody reads
 	if b, err := io.ReadAll(c); len(b) < size || err != nil {
 		t.Errorf("183 186 210: %d bytes, %v", len(b), err)
 	}
@@ -147,7 +147,7 @@ func TestGoexitGivesItsPlaceBack(t *testing.T) {
 	}
 }
 
-// An answer that is cut must not look whole over TLS, where a close says goodbye.
+// A response that is cut must not look whole over TLS, where a close says goodbye.
 func TestCutOverTLS(t *testing.T) {
 	ts := httptest.NewUnstartedServer(nil)
 	ts.StartTLS()
@@ -318,8 +318,8 @@ func TestTransferEncodingIsNotSent(t *testing.T) {
 	}
 }
 
-// A file goes into an answer in whatever way it is copied.
-func TestFileIntoAnswer(t *testing.T) {
+// A file goes into a response in whatever way it is copied.
+func TestFileIntoResponse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	content := strings.Repeat("0123456789abcdef", 160<<10)
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

@@ -177,7 +177,7 @@ func readPong(r io.Reader) (warning string, err error) {
 	}
 	h, _ := ConsumeHeader(b[:])
 	if h.Modifier1 != ModifierPing || h.Modifier2 != 1 {
-		return "", fmt.Errorf("uwsgi: ping: answer %d, %d: %w", h.Modifier1, h.Modifier2, gateway.ErrMalformed)
+		return "", fmt.Errorf("uwsgi: ping: response has modifiers %d, %d: %w", h.Modifier1, h.Modifier2, gateway.ErrMalformed)
 	}
 	text, err := io.ReadAll(io.LimitReader(r, min(int64(h.Size), maxWarning)))
 	if err == nil && len(text) < min(int(h.Size), maxWarning) {

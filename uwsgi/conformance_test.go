@@ -211,12 +211,12 @@ func TestServerConformance(t *testing.T) {
 	t.Run("modifiers [178 F49]", func(t *testing.T) {
 		for input, want := range map[string]string{packet(5, 2, vars("A", "v")): "", packet(0, 0, vars("A", "v")): "HTTP/1.1 200 OK\r\n\r\nm00"} {
 			if got := play(t, &uwsgi.Server{Handler: ok}, input); got != want {
-				t.Errorf("%q: answered %q", input, got)
+				t.Errorf("%q: responded %q", input, got)
 			}
 		}
 		s := &uwsgi.Server{Handler: ok, Modifiers: []uwsgi.Modifier{uwsgi.ModifierPSGI}}
 		if got := play(t, s, packet(5, 2, vars("A", "v"))); got != "HTTP/1.1 200 OK\r\n\r\nm52" {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 		s = &uwsgi.Server{Handler: called, Modifiers: []uwsgi.Modifier{uwsgi.ModifierPSGI}}
 		dropped(t, s, packet(0, 0, vars("A", "v")))
@@ -226,14 +226,14 @@ func TestServerConformance(t *testing.T) {
 			c := dial(t, gatewaytest.Start(t, &uwsgi.Server{Handler: called, Logger: quiet}))
 			io.WriteString(c, input) // and neither more nor an end
 			if b, _ := io.ReadAll(c); len(b) > 0 {
-				t.Errorf("%q: answered %q", input, b)
+				t.Errorf("%q: responded %q", input, b)
 			}
 		}
 	})
 	t.Run("pings [176 178]", func(t *testing.T) {
 		dropped(t, &uwsgi.Server{Handler: called}, packet(100, 0, ""))
 		if got := play(t, &uwsgi.Server{Handler: called, Ping: true}, packet(100, 0, "")); got != "\x64\x00\x00\x01" {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 		dropped(t, &uwsgi.Server{Handler: called, Ping: true}, packet(100, 1, ""))
 	})
@@ -243,9 +243,9 @@ func TestServerConformance(t *testing.T) {
 		}
 	})
 	t.Run("the status line [184 185 263 265 F13]", func(t *testing.T) {
-		got := play(t, &uwsgi.Server{Handler: conformance.Handlers["answers"]}, head("PATH_INFO", "/404", "SERVER_PROTOCOL", "HTTP/1.0"))
+		got := play(t, &uwsgi.Server{Handler: conformance.Handlers["responses"]}, head("PATH_INFO", "/404", "SERVER_PROTOCOL", "HTTP/1.0"))
 		if got != "HTTP/1.1 404 Not Found\r\n\r\nnot here" {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 	})
 	t.Run("who may connect [190 048 F14 F15]", func(t *testing.T) {
@@ -253,24 +253,24 @@ func TestServerConformance(t *testing.T) {
 			s := &uwsgi.Server{Handler: called, Logger: quiet, Peers: []netip.Prefix{netip.MustParsePrefix(prefix)}}
 			got := conformance.PlayReset(t, dial(t, gatewaytest.Start(t, s)), head("REQUEST_METHOD", "GET"))
 			if (got != "") != want {
-				t.Errorf("%s: answered %q", prefix, got)
+				t.Errorf("%s: responded %q", prefix, got)
 			}
 		}
 	})
 	t.Run("a second request [183 186]", func(t *testing.T) {
 		one := head("PATH_INFO", "/404")
-		if got := play(t, &uwsgi.Server{Handler: conformance.Handlers["answers"]}, one+one); strings.Count(got, "404 Not Found") != 1 {
-			t.Errorf("answered %q", got)
+		if got := play(t, &uwsgi.Server{Handler: conformance.Handlers["responses"]}, one+one); strings.Count(got, "404 Not Found") != 1 {
+			t.Errorf("responded %q", got)
 		}
 	})
 	t.Run("paths as nginx and Apache send them [188 189]", func(t *testing.T) {
 		s := func() *uwsgi.Server { return &uwsgi.Server{Handler: conformance.Handlers["params"]} }
 		if got := play(t, s(), head("REQUEST_METHOD", "GET", "REQUEST_URI", "/a%20b?q")); !strings.Contains(got, `path "/a b"`) {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 		got := play(t, s(), head("REQUEST_METHOD", "GET", "PATH_INFO", "/a b", "SCRIPT_NAME", "", "SCRIPT_FILENAME", "proxy:uwsgi://h:1/a b?q"))
 		if !strings.Contains(got, `path "/a b"`) {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 		r, err := fromBytes(head("SCRIPT_FILENAME", "proxy:uwsgi://h:1/a?q"))
 		if err != nil || r.ScriptFilename() != "/a" {
@@ -300,7 +300,7 @@ func TestServerConformance(t *testing.T) {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
-	t.Run("upgrades that nobody asked for [175 187 F31]", func(t *testing.T) {
+	t.Run("upgrades that were not asked for [175 187 F31]", func(t *testing.T) {
 		s := &uwsgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			w.Header().Set("Upgrade", "h2c")
 			_, err := w.Hijack()
@@ -309,7 +309,7 @@ func TestServerConformance(t *testing.T) {
 		for _, nv := range [][]string{nil, {"HTTP_UPGRADE", "h2c", "HTTP_CONNECTION", "Upgrade"}, {"HTTP_UPGRADE", "websocket"}, {"HTTP_UPGRADE", "websocket", "HTTP_CONNECTION", "upgrade"}} {
 			got := play(t, s, head(append([]string{"A", "v"}, nv...)...))
 			if !strings.HasPrefix(got, "HTTP/1.1 50") {
-				t.Errorf("%q: answered %q", nv, got)
+				t.Errorf("%q: responded %q", nv, got)
 			}
 			s = &uwsgi.Server{Handler: s.Handler}
 		}
@@ -327,7 +327,7 @@ func TestLife(t *testing.T) {
 func TestClientConformance(t *testing.T) {
 	get := func() *gateway.Request { return gatewaytest.NewRequest("GET", "/", nil) }
 	t.Run("a silent close [164 088]", func(t *testing.T) {
-		c := &uwsgi.Client{Addr: answering(t, "")}
+		c := &uwsgi.Client{Addr: responding(t, "")}
 		o := conformance.Ask(t, c, get())
 		if !errors.Is(o.Err, gateway.ErrNoResponse) || strings.Contains(o.Err.Error(), "4096") {
 			t.Errorf("got %v", o.Err)
@@ -364,9 +364,9 @@ func TestClientConformance(t *testing.T) {
 		}
 	})
 	for _, c := range []struct {
-		id, answer string
-		status     int
-		body       string
+		id, response string
+		status       int
+		body         string
 	}{
 		{"a status line [169]", "HTTP/1.0 404 NOT FOUND\r\nX: 1\r\n\r\nb", 404, "b"},
 		{"fields [169]", "Status: 404 x\r\nX: 1\r\n\r\nb", 404, "b"},
@@ -379,13 +379,13 @@ func TestClientConformance(t *testing.T) {
 		{"chunks and a length [173 F19]", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\nb", 0, ""},
 	} {
 		t.Run(c.id, func(t *testing.T) {
-			for i := 0; i <= len(c.answer); i++ {
+			for i := 0; i <= len(c.response); i++ {
 				addr := script(t, func(conn net.Conn) {
 					var r gateway.Request
 					uwsgi.NewReader(conn).ReadRequest(&r)
-					io.WriteString(conn, c.answer[:i])
+					io.WriteString(conn, c.response[:i])
 					time.Sleep(time.Millisecond)
-					io.WriteString(conn, c.answer[i:])
+					io.WriteString(conn, c.response[i:])
 				})
 				o := conformance.Ask(t, &uwsgi.Client{Addr: addr}, get())
 				if (o.Err != nil) != (c.status == 0) || o.Res.Status != c.status || o.Body != c.body {
@@ -424,12 +424,12 @@ func TestClientConformance(t *testing.T) {
 		}
 	})
 	t.Run("a 101 to another token [175 F31]", func(t *testing.T) {
-		for asked, answered := range map[string]string{"": "websocket", "websocket": "h2c", "WebSocket": ""} {
-			answer := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: " + answered + "\r\n\r\n"
+		for asked, responded := range map[string]string{"": "websocket", "websocket": "h2c", "WebSocket": ""} {
+			response := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: " + responded + "\r\n\r\n"
 			r := get()
 			r.Upgrade = asked
-			if o := conformance.Ask(t, &uwsgi.Client{Addr: answering(t, answer)}, r); !errors.Is(o.Err, gateway.ErrMalformed) {
-				t.Errorf("%q, %q: %v", asked, answered, o.Err)
+			if o := conformance.Ask(t, &uwsgi.Client{Addr: responding(t, response)}, r); !errors.Is(o.Err, gateway.ErrMalformed) {
+				t.Errorf("%q, %q: %v", asked, responded, o.Err)
 			}
 		}
 	})
@@ -438,14 +438,14 @@ func TestClientConformance(t *testing.T) {
 		if warning, err := (&uwsgi.Client{Addr: gatewaytest.Start(t, s)}).Ping(t.Context()); warning != "" || err != nil {
 			t.Errorf("%q, %v", warning, err)
 		}
-		pong := func(answer string) *uwsgi.Client {
+		pong := func(response string) *uwsgi.Client {
 			return &uwsgi.Client{HeadTimeout: 50 * time.Millisecond, Addr: script(t, func(c net.Conn) {
 				b := make([]byte, 4)
 				if io.ReadFull(c, b); string(b) != "\x64\x00\x00\x00" {
 					t.Errorf("pinged with % x", b)
 				}
-				io.WriteString(c, answer)
-				if answer == "" {
+				io.WriteString(c, response)
+				if response == "" {
 					io.Copy(io.Discard, c)
 				}
 			})}
@@ -453,13 +453,13 @@ func TestClientConformance(t *testing.T) {
 		if warning, err := pong(packet(100, 1, "full")).Ping(t.Context()); warning != "full" || err != nil {
 			t.Errorf("%q, %v", warning, err)
 		}
-		for answer, want := range map[string]error{"\x64\x00\x00\x00": gateway.ErrMalformed, "\x64\x05\x00\x01ab": gateway.ErrTruncated, "\x64": io.ErrUnexpectedEOF} {
-			if _, err := pong(answer).Ping(t.Context()); !errors.Is(err, want) {
-				t.Errorf("%q: %v", answer, err)
+		for response, want := range map[string]error{"\x64\x00\x00\x00": gateway.ErrMalformed, "\x64\x05\x00\x01ab": gateway.ErrTruncated, "\x64": io.ErrUnexpectedEOF} {
+			if _, err := pong(response).Ping(t.Context()); !errors.Is(err, want) {
+				t.Errorf("%q: %v", response, err)
 			}
 		}
 		if e, _ := errors.AsType[*gateway.Error](second(pong("").Ping(t.Context()))); e == nil || !e.Timeout() {
-			t.Errorf("no answer: %v", e)
+			t.Errorf("no response: %v", e)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
@@ -499,11 +499,11 @@ func TestClientConformance(t *testing.T) {
 		if o := conformance.Ask(t, c, gatewaytest.NewRequest("POST", "/", []byte(body))); o.Err != nil || o.Body != body {
 			t.Errorf("%d bytes, %v", len(o.Body), o.Err)
 		}
-		// What was sent in the clear is no request and no answer.
+		// What was sent in the clear is no request and no response.
 		plain := dial(t, l.Addr().String())
 		io.WriteString(plain, head("A", "v"))
 		if b, _ := io.ReadAll(plain); bytes.Contains(b, []byte("HTTP")) {
-			t.Errorf("answered %q", b)
+			t.Errorf("responded %q", b)
 		}
 		clear := script(t, func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\ninjected")
@@ -511,7 +511,7 @@ func TestClientConformance(t *testing.T) {
 		})
 		c = &uwsgi.Client{Dial: func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", clear) }}
 		if o := conformance.Ask(t, c, get()); o.Err == nil {
-			t.Errorf("an answer in the clear: %q", o.Body)
+			t.Errorf("a response in the clear: %q", o.Body)
 		}
 	})
 }

@@ -184,7 +184,7 @@ func (s *Server) takes(h PacketHeader) bool {
 func isPing(h PacketHeader) bool { return h.Modifier1 == ModifierPing && h.Modifier2 == 0 }
 
 // pong returns the response to a ping.
-func (s *Server) pong(r *gateway.Request) (answer []byte, taken bool) {
+func (s *Server) pong(r *gateway.Request) (response []byte, taken bool) {
 	if !isPing(PacketHeader{Modifier1: Modifier(r.Modifier1), Modifier2: r.Modifier2}) {
 		return nil, false
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
 )
 
-// startDemo serves the demo application by every protocol, and puts HTTP before them: each below its own path, and
-// FastCGI at the root, too.
+// startDemo serves the demo application with every protocol and puts HTTP in front: each protocol
+// below its own path, and FastCGI at the root as well.
 func startDemo(ctx context.Context) (h http.Handler, stop func(), err error) {
 	dir, err := os.MkdirTemp("", "gatehouse-")
 	if err != nil {
@@ -65,12 +65,12 @@ func startDemo(ctx context.Context) (h http.Handler, stop func(), err error) {
 	return mux, stop, nil
 }
 
-// below is a protocol's demo at its path.
+// below mounts a protocol's demo at its path.
 func below(protocol string, client gateway.RoundTripper) http.Handler {
 	return &gatewayhttp.Proxy{Mapping: &gatewayhttp.Mapping{Prefix: "/" + protocol}, Backend: client}
 }
 
-// listen makes a server of a and a listener for it.
+// listen returns a server of a and a listener for it.
 func (a address) listen(h gateway.Handler) (server, net.Listener, error) {
 	s, err := a.server(h)
 	if err != nil {
@@ -80,7 +80,7 @@ func (a address) listen(h gateway.Handler) (server, net.Listener, error) {
 	return s, l, err
 }
 
-// runScript answers the request this program was started for as a CGI script of the demo.
+// runScript responds to the request for which this program was started as a CGI script of the demo.
 func runScript() int {
 	err := (&cgi.Server{Handler: gatewayhttp.Handler(demo("cgi"))}).Serve(context.Background())
 	if err != nil {
@@ -90,10 +90,10 @@ func runScript() int {
 	return exitOK
 }
 
-// maxEcho is the largest body that /echo holds in memory.
+// maxEcho limits the body that /echo holds in memory.
 const maxEcho = 256 << 20
 
-// demo is the application, which may be mounted anywhere.
+// demo returns the application, which may be mounted anywhere.
 func demo(protocol string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { showPage(w, r, protocol) })
@@ -122,7 +122,7 @@ th { white-space: nowrap }
 <p>This page came by way of {{.Protocol}}: from the proxy, an HTTP server, to an application of its own. The same by
 <a href="/fastcgi/">FastCGI</a>, <a href="/scgi/">SCGI</a>, <a href="/uwsgi/">uwsgi</a> and <a href="/cgi/">CGI</a>.</p>
 <ul>
-<li><a href="stream">An answer that arrives in pieces</a></li>
+<li><a href="stream">A response that arrives in pieces</a></li>
 <li><a href="missing">A 404</a> and <a href="error">a 500</a></li>
 </ul>
 <form action="upload" method="post" enctype="multipart/form-data">
@@ -153,7 +153,8 @@ func showPage(w http.ResponseWriter, r *http.Request, protocol string) {
 	}{protocol, params})
 }
 
-// echo reads all of the body before it sends a byte: a web server may stop sending once the answer begins.
+// echo reads the whole body before it sends a byte: a web server may stop sending once the response
+// begins.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxEcho))
 	if err != nil {
@@ -172,7 +173,7 @@ func upload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	var answer strings.Builder
+	var response strings.Builder
 	for part, err := parts.NextPart(); err != io.EOF; part, err = parts.NextPart() {
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -180,9 +181,9 @@ func upload(w http.ResponseWriter, r *http.Request) {
 		}
 		sum := sha256.New()
 		n, _ := io.Copy(sum, part)
-		fmt.Fprintf(&answer, "%s: %d bytes, SHA-256 %x\n", part.FileName(), n, sum.Sum(nil))
+		fmt.Fprintf(&response, "%s: %d bytes, SHA-256 %x\n", part.FileName(), n, sum.Sum(nil))
 	}
-	io.WriteString(w, answer.String())
+	io.WriteString(w, response.String())
 }
 
 func stream(w http.ResponseWriter, r *http.Request) {

@@ -1,5 +1,5 @@
-// Command gatehouse puts HTTP, or one gateway protocol, in front of an application that speaks another, and asks such
-// applications from the command line.
+// Command gatehouse puts HTTP, or one gateway protocol, in front of an application that uses
+// another, and sends requests to such applications from the command line.
 //
 //	gatehouse proxy --to fastcgi://unix:/run/php/php-fpm.sock --root /srv/www
 //	gatehouse proxy --listen scgi://127.0.0.1:4000 --to uwsgi://127.0.0.1:3031
@@ -20,13 +20,13 @@ import (
 	"time"
 )
 
-const usage = `gatehouse talks CGI, FastCGI, SCGI and uwsgi.
+const usage = `gatehouse is a tool for CGI, FastCGI, SCGI and uwsgi.
 
-  gatehouse proxy    HTTP, or one of the protocols, in front of an application
-  gatehouse request  one request to an application, as curl does for HTTP
-  gatehouse ping     is a uwsgi server alive?
+  gatehouse proxy    puts HTTP, or one of the protocols, in front of an application
+  gatehouse request  sends one request to an application, as curl does for HTTP
+  gatehouse ping     checks whether a uwsgi server is alive
 
-Each has --help. "gatehouse proxy" alone starts an application of its own to try.
+Each command has --help. Without arguments, "gatehouse proxy" starts a demo application.
 `
 
 // Exit statuses.
@@ -67,11 +67,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprint(stdout, usage)
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "gatehouse: there is no command %q; there are proxy, request and ping\n", args[0])
+	fmt.Fprintf(stderr, "gatehouse: unknown command %q; the commands are proxy, request and ping\n", args[0])
 	return exitUsage
 }
 
-// command is one of gatehouse's: its flags, its help, and where it speaks.
+// A command is one of gatehouse's commands: its flags, its help, and its output.
 type command struct {
 	*flag.FlagSet
 	help           string
@@ -80,25 +80,25 @@ type command struct {
 
 func newCommand(name, help string, stdout, stderr io.Writer) *command {
 	f := flag.NewFlagSet("gatehouse "+name, flag.ContinueOnError)
-	f.SetOutput(io.Discard) // what is wrong is said below, and help only to who asks
+	f.SetOutput(io.Discard) // errors are printed by wrong, and help only on request
 	f.Usage = func() {}
 	return &command{f, help, stdout, stderr}
 }
 
-// wrong says what is off with the command's words.
+// wrong reports a usage error.
 func (c *command) wrong(err error) (status int) {
 	fmt.Fprintf(c.stderr, "%s: %v; see %s --help\n", c.Name(), err, c.Name())
 	return exitUsage
 }
 
-// failed says why the command did not do what it should.
+// failed reports why the command failed.
 func (c *command) failed(err error, status int) int {
 	fmt.Fprintf(c.stderr, "%s: %v\n", c.Name(), err)
 	return status
 }
 
-// parse takes flags before, between and after the arguments that are none; status is below 0 unless there is nothing
-// more to do.
+// parse accepts flags before, between and after the other arguments. A negative status means that
+// the command goes on.
 func (c *command) parse(args []string) (rest []string, status int) {
 	f := c.FlagSet
 	for {
@@ -121,7 +121,7 @@ func (c *command) parse(args []string) (rest []string, status int) {
 	}
 }
 
-// list is a flag that may stand several times.
+// A list is a flag that may be repeated.
 type list []string
 
 func (l *list) String() string     { return strings.Join(*l, " ") }

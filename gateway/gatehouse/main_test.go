@@ -175,7 +175,7 @@ func TestAnyToAny(t *testing.T) {
 	}
 }
 
-// mirror answers with some params and what it was sent.
+// mirror responds with some params and what it was sent.
 var mirror = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 	var body []byte
 	if r.Body != nil {
@@ -297,9 +297,9 @@ func TestUsage(t *testing.T) {
 	}{
 		{nil, exitUsage, "gatehouse proxy"},
 		{[]string{"--help"}, exitOK, "gatehouse proxy"},
-		{[]string{"nonsense"}, exitUsage, "no command"},
+		{[]string{"nonsense"}, exitUsage, "unknown command"},
 		{[]string{"proxy", "--help"}, exitOK, "--root"},
-		{[]string{"proxy", "nonsense"}, exitUsage, "is no flag"},
+		{[]string{"proxy", "nonsense"}, exitUsage, "unexpected argument"},
 		{[]string{"proxy", "--listen", "nonsense"}, exitUsage, "want fastcgi://"},
 		{[]string{"proxy", "--listen", "scgi://127.0.0.1:1"}, exitUsage, "needs --to"},
 		{[]string{"proxy", "--to", "fastcgi://nohost"}, exitUsage, "want fastcgi://"},

@@ -18,9 +18,10 @@ import (
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
 
-// This file is where the four protocols meet: everything else in the tool knows a client or a server.
+// In this file the four protocols meet. Everything else in the command knows a client or a server.
 
-// address is "fastcgi://unix:/run/php.sock", "uwsgi://127.0.0.1:3031" or "cgi:/usr/lib/cgi-bin", taken apart.
+// An address is "fastcgi://unix:/run/php.sock", "uwsgi://127.0.0.1:3031" or "cgi:/usr/lib/cgi-bin",
+// split.
 type address struct{ protocol, addr string }
 
 const wantAddress = "want fastcgi://, scgi:// or uwsgi:// and host:port or unix:/path, or cgi:/path"
@@ -53,7 +54,7 @@ func hasAny(s string, prefixes ...string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
 }
 
-// clientOptions are what a client may be told; each protocol takes what it knows.
+// clientOptions configure a client. Each protocol uses those that it has.
 type clientOptions struct {
 	env            []string
 	keep, maxConns int
@@ -62,21 +63,22 @@ type clientOptions struct {
 	dial           func(ctx context.Context) (net.Conn, error)
 }
 
-// client is one of any protocol.
+// A client is a client of any protocol.
 type client interface {
 	gateway.RoundTripper
 	Stats() gateway.Stats
 	Close() error
 }
 
-// quit closes a client whose requests have been given up: handlers need a moment to see that, and programs one to end.
+// quit closes a client whose requests have been cancelled: handlers need a moment to notice, and
+// programs to end.
 func quit(c client) {
 	for end := time.Now().Add(time.Second); c.Stats().InFlight > 0 && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 	}
 	c.Close()
 }
 
-// client is that of a.
+// client returns the client of a.
 func (a address) client(o clientOptions) (client, error) {
 	switch a.protocol {
 	case "fastcgi":
@@ -99,7 +101,7 @@ func (a address) client(o clientOptions) (client, error) {
 	return c, nil
 }
 
-// server is one of any protocol.
+// A server is a server of any protocol.
 type server interface {
 	Run(ctx context.Context, addr string) error
 	Serve(l net.Listener) error
@@ -107,7 +109,7 @@ type server interface {
 	Close() error
 }
 
-// server answers with h.
+// server returns a server that calls h.
 func (a address) server(h gateway.Handler) (server, error) {
 	switch a.protocol {
 	case "fastcgi":
@@ -123,18 +125,19 @@ func (a address) server(h gateway.Handler) (server, error) {
 // isDemo tells the program that it was started as the CGI script of the demo.
 const isDemo = "GATEHOUSE_DEMO"
 
-const pingUsage = `gatehouse ping asks a uwsgi server whether it lives, and prints its warning if it has one.
+const pingUsage = `gatehouse ping checks whether a uwsgi server is alive, and prints its warning if it has one.
 
   gatehouse ping uwsgi://127.0.0.1:3031
 
-uWSGI answers where its ping plugin is loaded.
+uWSGI responds to pings if its ping plugin is loaded.
 
-Exit status: 0 it lives, 3 no connection, 1 no answer or another one; 2 the command's words are off.
+Exit status: 0 if the server is alive, 3 if there is no connection, 1 if there is no response or another one, 2 for a
+usage error.
 `
 
 func runPing(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := newCommand("ping", pingUsage, stdout, stderr)
-	timeout := c.Duration("timeout", defaultTimeout, "of the whole ping")
+	timeout := c.Duration("timeout", defaultTimeout, "the time limit of the whole ping")
 	rest, status := c.parse(args)
 	if status >= 0 {
 		return status

@@ -26,12 +26,12 @@ const proxyUsage = `gatehouse proxy puts HTTP, or one gateway protocol, in front
   gatehouse proxy --listen scgi://127.0.0.1:4000 --to fastcgi://127.0.0.1:9000
   gatehouse proxy
 
-With --root, paths that name a script (see --split) go to it, as PHP wants: SCRIPT_FILENAME is the root and the path.
-Scripts that are not there are a 404; what lies outside the root is not there. Without --root all of the path is
-PATH_INFO, as other applications want. cgi: takes a program, or a folder of them. Where another protocol than HTTP is
-listened for, the web server before it says what is what: --root and its like are not for that.
+With --root a path names a script (see --split), as PHP expects: SCRIPT_FILENAME is the root and the path. A script that
+does not exist, or is outside the root, is a 404. Without --root the whole path is PATH_INFO, as other applications
+expect. cgi: takes a program, or a folder of programs. If --listen is not HTTP, the web server in front sets these
+params, and --root and the flags that go with it cannot be used.
 
-Without --to an application of gatehouse's own is started four times, once for each protocol, on private Unix sockets.
+Without --to a demo application is started four times, once for each protocol, on private Unix sockets.
 `
 
 type proxyFlags struct {
@@ -47,19 +47,19 @@ func runProxy(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	f.StringVar(&o.listen, "listen", "http://127.0.0.1:8080", "where to listen: http://, fastcgi://, scgi:// or uwsgi:// and host:port or unix:/path")
 	f.StringVar(&o.to, "to", "", "the application: fastcgi://, scgi:// or uwsgi:// and host:port or unix:/path, or cgi:/path")
 	f.StringVar(&o.root, "root", "", "the document root as the application sees it")
-	f.StringVar(&o.files, "files", "", `where to look for scripts before the application is asked; "none" for not at all (default: the root)`)
+	f.StringVar(&o.files, "files", "", `where to look for scripts before a request is sent; "none" means nowhere (default: the root)`)
 	f.BoolVar(&o.followLinks, "follow-links", false, "follow links that lead out of the root")
 	f.StringVar(&o.index, "index", "index.php", "the script of a path that ends in /, with --root")
-	f.StringVar(&o.split, "split", ".php", "what a script's name ends with, several separated by commas, with --root; \"\" takes every path for a script")
-	f.IntVar(&o.keep, "keep", 0, "connections to keep, of FastCGI; each holds a worker of php-fpm")
-	f.IntVar(&o.maxConns, "max-conns", 0, "connections or programs at once; 0 for no bound (64 programs)")
-	f.Var(&o.env, "env", "NAME=VALUE to send with every request, PHP_VALUE for one; may stand several times")
+	f.StringVar(&o.split, "split", ".php", "the extensions of scripts, separated by commas, with --root; \"\" means that every path is a script")
+	f.IntVar(&o.keep, "keep", 0, "the FastCGI connections to keep; each occupies a worker of php-fpm")
+	f.IntVar(&o.maxConns, "max-conns", 0, "the connections or programs at once; 0 means no limit (64 programs)")
+	f.Var(&o.env, "env", "NAME=VALUE to send with every request, such as PHP_VALUE; may be repeated")
 	rest, status := f.parse(args)
 	if status >= 0 {
 		return status
 	}
 	if len(rest) > 0 {
-		return f.wrong(fmt.Errorf("%q is no flag", rest[0]))
+		return f.wrong(fmt.Errorf("unexpected argument %q", rest[0]))
 	}
 	if err := o.check(); err != nil {
 		return f.wrong(err)
@@ -70,7 +70,7 @@ func runProxy(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	return exitOK
 }
 
-// check looks at the words before anything is opened.
+// check checks the flags before anything is opened.
 func (o *proxyFlags) check() error {
 	if err := o.findRoot(); err != nil {
 		return err
@@ -108,7 +108,7 @@ func (o *proxyFlags) serve(ctx context.Context, stdout io.Writer) error {
 	return o.serveGateway(ctx, stdout)
 }
 
-// shutdownTimeout is how long requests may go on when the proxy is told to stop.
+// shutdownTimeout limits the time for which requests may continue when the proxy is told to stop.
 var shutdownTimeout = 10 * time.Second
 
 // until serves until ctx is done, lets requests finish, and ends those that do not.
@@ -181,7 +181,7 @@ func (o *proxyFlags) serveGateway(ctx context.Context, stdout io.Writer) error {
 	return until(ctx, l, srv)
 }
 
-// client is that of --to.
+// client returns the client of --to.
 func (o *proxyFlags) client() (client, error) {
 	a, err := parseAddress(o.to)
 	if err != nil {
@@ -190,7 +190,7 @@ func (o *proxyFlags) client() (client, error) {
 	return a.client(clientOptions{env: o.env, keep: o.keep, maxConns: o.maxConns, followLinks: o.followLinks})
 }
 
-// handler is what answers HTTP: --to, or applications of our own.
+// handler returns the handler of HTTP requests: --to, or the demo.
 func (o *proxyFlags) handler(ctx context.Context) (h http.Handler, stop func(), err error) {
 	if o.to == "" {
 		return startDemo(ctx)
@@ -206,7 +206,7 @@ func (o *proxyFlags) handler(ctx context.Context) (h http.Handler, stop func(), 
 	return proxy, func() { quit(client) }, nil
 }
 
-// findRoot makes the folders absolute and makes sure that the one that is looked into is there.
+// findRoot makes the folders absolute and checks that the one that is looked into exists.
 func (o *proxyFlags) findRoot() error {
 	if o.root == "" && o.files == "" {
 		return nil
@@ -246,8 +246,8 @@ func (o *proxyFlags) mapping() *gatewayhttp.Mapping {
 	return m
 }
 
-// confined is a folder out of which no link leads. It is opened for each look, so that a link to the current release
-// that is switched is followed.
+// A confined is a folder that no link leads out of. It is opened for each look, so that a switched
+// link to the current release is followed.
 type confined string
 
 func (dir confined) Open(name string) (fs.File, error) {

@@ -17,7 +17,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
 )
 
-const requestUsage = `gatehouse request sends one request to an application and prints the body of its answer.
+const requestUsage = `gatehouse request sends one request to an application and prints the body of the response.
 
   gatehouse request fastcgi://unix:/run/php/php-fpm.sock '/index.php?q=1' --root /srv/www
   gatehouse request fastcgi://127.0.0.1:9000 /status --param SCRIPT_NAME=/status --param SCRIPT_FILENAME=/status
@@ -26,10 +26,10 @@ const requestUsage = `gatehouse request sends one request to an application and 
   gatehouse request scgi://unix:/run/rtorrent.sock / -d @call.xml
   gatehouse request cgi:/usr/lib/git-core/git-http-backend /repo.git/info/refs --env GIT_PROJECT_ROOT=/srv/git
 
-What the application says on STDERR is printed on standard error, a line each, behind "stderr: ".
+The application's STDERR is printed on standard error, line by line, after "stderr: ".
 
-Exit status: 0 for an answer below 400, 4 for one of 400 and more; 3 no connection, 5 the application refused the
-request, 6 the answer broke off, 1 any other failure; 2 the command's words are off.
+Exit status: 0 if the status of the response is below 400, 4 if it is 400 or above, 3 if there is no connection, 5 if
+the application refused the request, 6 if the response is truncated, 1 for any other failure, 2 for a usage error.
 `
 
 type requestFlags struct {
@@ -47,13 +47,13 @@ func runRequest(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	f := newCommand("request", requestUsage, stdout, stderr)
 	f.StringVar(&o.method, "X", "", "the method (default GET, or POST with -d)")
 	f.StringVar(&o.data, "d", "", "the body; @FILE for a file's content, @- for standard input")
-	f.Var(&o.headers, "H", `a field, "Name: value"; may stand several times`)
-	f.Var(&o.env, "env", "NAME=VALUE for the application's configuration, GIT_PROJECT_ROOT or PHP_VALUE; may stand several times")
-	f.Var(&o.params, "param", "NAME=VALUE, sets a param; may stand several times")
-	f.StringVar(&o.root, "root", "", "the document root as the application sees it: makes the path that of a .php script")
-	f.BoolVar(&o.verbose, "v", false, "show the answer's head, and every record of FastCGI, on standard error")
-	f.BoolVar(&o.include, "i", false, "print the answer's head too")
-	f.DurationVar(&o.timeout, "timeout", defaultTimeout, "of the whole request")
+	f.Var(&o.headers, "H", `a header field, "Name: value"; may be repeated`)
+	f.Var(&o.env, "env", "NAME=VALUE, configures the application, such as GIT_PROJECT_ROOT or PHP_VALUE; may be repeated")
+	f.Var(&o.params, "param", "NAME=VALUE, sets a param; may be repeated")
+	f.StringVar(&o.root, "root", "", "the document root as the application sees it; the path then names a .php script")
+	f.BoolVar(&o.verbose, "v", false, "show the head of the response, and every FastCGI record, on standard error")
+	f.BoolVar(&o.include, "i", false, "print the head of the response too")
+	f.DurationVar(&o.timeout, "timeout", defaultTimeout, "the time limit of the whole request")
 	rest, status := f.parse(args)
 	if status >= 0 {
 		return status
@@ -75,7 +75,7 @@ func runRequest(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	return o.ask(ctx, f, r)
 }
 
-// request makes the request that the flags describe.
+// request returns the request that the flags describe.
 func (o *requestFlags) request(stdin io.Reader) (*gateway.Request, error) {
 	body, err := o.body(stdin)
 	if err != nil {
@@ -145,7 +145,7 @@ func (o *requestFlags) body(stdin io.Reader) ([]byte, error) {
 	}
 }
 
-// ask sends r and prints what comes.
+// ask sends r and prints the response.
 func (o *requestFlags) ask(ctx context.Context, f *command, r *gateway.Request) int {
 	c, err := o.client(f.stderr)
 	if err != nil {
@@ -170,7 +170,7 @@ func (o *requestFlags) ask(ctx context.Context, f *command, r *gateway.Request) 
 	return exitOK
 }
 
-// client is that of the address; what the application says on STDERR is printed.
+// client returns the client of the address. It prints the application's STDERR.
 func (o *requestFlags) client(stderr io.Writer) (client, error) {
 	opts := clientOptions{env: o.env, stderr: func(_ context.Context, line []byte) { fmt.Fprintf(stderr, "stderr: %s\n", line) }}
 	if o.verbose && o.to.protocol == "fastcgi" {
@@ -206,7 +206,7 @@ func exitOf(err error) int {
 	return exitFailed
 }
 
-// sniffed is a connection that prints the records on it.
+// A sniffed is a connection that prints the records on it.
 type sniffed struct {
 	net.Conn
 	in, out recordPrinter
@@ -237,7 +237,7 @@ func (s *sniffed) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// recordPrinter prints a line for each record of one direction.
+// A recordPrinter prints a line for each record of one direction.
 type recordPrinter struct {
 	w     io.Writer
 	arrow string

@@ -450,8 +450,8 @@ func serve(t testing.TB, h http.Handler) *fastcgi.Client {
 	return c
 }
 
-// answer is what h answers to r through FastCGI.
-func answer(t *testing.T, h http.HandlerFunc, r *gateway.Request) (status int, header map[string]string, body string, err error) {
+// response is what h responses to r through FastCGI.
+func response(t *testing.T, h http.HandlerFunc, r *gateway.Request) (status int, header map[string]string, body string, err error) {
 	t.Helper()
 	var res gateway.Response
 	if err := serve(t, h).RoundTrip(t.Context(), r, &res); err != nil {
@@ -470,7 +470,7 @@ func answer(t *testing.T, h http.HandlerFunc, r *gateway.Request) (status int, h
 func TestHandlerConformance(t *testing.T) {
 	req := func(method string) *gateway.Request { return gatewaytest.NewRequest(method, "/", nil) }
 	t.Run("fields that are not sent [264 F18 F28 266 274]", func(t *testing.T) {
-		status, header, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		status, header, _, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 			for _, name := range []string{"Status", "Transfer-Encoding", "Connection", "Keep-Alive", "Upgrade", "Trailer", "X-Accel-Redirect", "X-Sendfile", "X-LIGHTTPD-send-file", "Te"} {
 				w.Header().Set(name, "201 forged")
 			}
@@ -481,7 +481,7 @@ func TestHandlerConformance(t *testing.T) {
 		if diff := cmp.Diff(map[string]string{"X-Accel-Buffering": "no;"}, header); err != nil || status != 202 || diff != "" {
 			t.Errorf("%d, %v %s", status, err, diff)
 		}
-		status, header, _, err = answer(t, func(w http.ResponseWriter, r *http.Request) {
+		status, header, _, err = response(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X", "a\r\nInjected: 1")
 		}, req("GET"))
 		if err != nil || status != 500 || len(header) > 1 {
@@ -490,13 +490,13 @@ func TestHandlerConformance(t *testing.T) {
 	})
 	t.Run("the type of the content [267 F25]", func(t *testing.T) {
 		for body, expect := range map[string]string{"plain": "text/plain; charset=utf-8;", "\x00\x01": "application/octet-stream;", "": ""} {
-			_, header, got, err := answer(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) }, req("GET"))
+			_, header, got, err := response(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) }, req("GET"))
 			if err != nil || header["Content-Type"] != expect || got != body {
 				t.Errorf("%q: %v, %v", body, header, err)
 			}
 		}
 		for _, status := range []int{204, 304} {
-			_, header, got, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+			_, header, got, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 				w.WriteHeader(status)
 				if _, err := io.WriteString(w, "body"); !errors.Is(err, http.ErrBodyNotAllowed) {
 					t.Errorf("%v", err)
@@ -506,7 +506,7 @@ func TestHandlerConformance(t *testing.T) {
 				t.Errorf("%d: %v %q, %v", status, header, got, err)
 			}
 		}
-		_, header, _, _ := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, header, _, _ := response(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			io.WriteString(w, "x")
 		}, req("GET"))
@@ -516,7 +516,7 @@ func TestHandlerConformance(t *testing.T) {
 	})
 	t.Run("Content-Length [268]", func(t *testing.T) {
 		for _, bad := range []string{"", "abc", " 5", "-1"} {
-			status, header, body, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+			status, header, body, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Length", bad)
 				io.WriteString(w, "body")
 			}, req("GET"))
@@ -524,7 +524,7 @@ func TestHandlerConformance(t *testing.T) {
 				t.Errorf("%q: %d %q %v, %v", bad, status, body, header, err)
 			}
 		}
-		_, header, body, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, header, body, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "3")
 			if _, err := io.WriteString(w, "abcd"); !errors.Is(err, http.ErrContentLength) {
 				t.Errorf("%v", err)
@@ -534,7 +534,7 @@ func TestHandlerConformance(t *testing.T) {
 		if err != nil || body != "abc" || header["Content-Length"] != "3;" {
 			t.Errorf("%q %v, %v", body, header, err)
 		}
-		_, _, _, err = answer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _, _, err = response(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "3")
 			io.WriteString(w, "ab")
 			w.(http.Flusher).Flush()
@@ -550,7 +550,7 @@ func TestHandlerConformance(t *testing.T) {
 			interim = append(interim, status)
 			return nil
 		}
-		status, _, body, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		status, _, body, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 			for _, status := range []int{100, 101, 103} {
 				w.WriteHeader(status)
 			}
@@ -561,7 +561,7 @@ func TestHandlerConformance(t *testing.T) {
 		}
 	})
 	t.Run("WriteHeader [270]", func(t *testing.T) {
-		status, header, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		status, header, _, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(404)
 			w.Header().Set("X-Late", "1")
 			w.WriteHeader(200)
@@ -569,12 +569,12 @@ func TestHandlerConformance(t *testing.T) {
 		if err != nil || status != 404 || header["X-Late"] != "" {
 			t.Errorf("%d %v, %v", status, header, err)
 		}
-		if status, _, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(42) }, req("GET")); err != nil || status != 500 {
+		if status, _, _, err := response(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(42) }, req("GET")); err != nil || status != 500 {
 			t.Errorf("%d, %v", status, err)
 		}
 	})
 	t.Run("HEAD [271 261]", func(t *testing.T) {
-		status, header, body, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		status, header, body, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "5")
 			n, err := io.WriteString(w, "hello")
 			if n != 5 || err != nil {
@@ -587,7 +587,7 @@ func TestHandlerConformance(t *testing.T) {
 		}
 	})
 	t.Run("cookies [272]", func(t *testing.T) {
-		_, header, _, _ := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, header, _, _ := response(t, func(w http.ResponseWriter, r *http.Request) {
 			http.SetCookie(w, &http.Cookie{Name: "a", Value: "1"})
 			http.SetCookie(w, &http.Cookie{Name: "b", Value: "2"})
 		}, req("GET"))
@@ -629,7 +629,7 @@ func TestHandlerConformance(t *testing.T) {
 		}
 	})
 	t.Run("a handler that aborts [276]", func(t *testing.T) {
-		_, _, body, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _, body, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "part")
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
@@ -641,7 +641,7 @@ func TestHandlerConformance(t *testing.T) {
 	t.Run("the request's context, body and params", func(t *testing.T) {
 		var kept *http.Request
 		r := gatewaytest.NewRequest("POST", "/x", []byte("body"))
-		_, _, body, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _, body, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 			kept = r
 			b, err := io.ReadAll(r.Body)
 			fmt.Fprintf(w, "%s %v %s %v", b, err, gatewayhttp.Params(r).Get("PATH_INFO"), r.Context().Err())
@@ -686,7 +686,7 @@ func TestHandlerConformance(t *testing.T) {
 	})
 }
 
-// raw is a backend that answers with a head and body as they are, through a FastCGI connection.
+// raw is a backend that responds with a head and body as they are, through a FastCGI connection.
 func raw(t testing.TB, head, body string, whole bool) *fastcgi.Client {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -759,7 +759,7 @@ func through(t *testing.T, b gateway.RoundTripper, m *gatewayhttp.Mapping, metho
 
 // TestFrontConformance is items 238 to 262 as a browser sees them.
 func TestFrontConformance(t *testing.T) {
-	t.Run("answers without a body [118 119 261]", func(t *testing.T) {
+	t.Run("responses without a body [118 119 261]", func(t *testing.T) {
 		for _, c := range []struct{ method, head string }{
 			{"HEAD", "Content-Length: 4\r\n\r\n"}, {"GET", "Status: 204 x\r\n\r\n"}, {"GET", "Status: 304 x\r\n\r\n"},
 		} {
@@ -790,7 +790,7 @@ func TestFrontConformance(t *testing.T) {
 			}
 		})
 	})
-	t.Run("an answer that is cut [087 252 F19]", func(t *testing.T) {
+	t.Run("a response that is cut [087 252 F19]", func(t *testing.T) {
 		for _, head := range []string{"Content-Type: a/b\r\n\r\n", "Content-Length: 50\r\n\r\n"} {
 			through(t, raw(t, head, "part", false), nil, "GET", "/", func(t *testing.T, res *http.Response, body string, err error) {
 				if err == nil {
@@ -813,7 +813,7 @@ func TestFrontConformance(t *testing.T) {
 			})
 		}
 	})
-	t.Run("interim answers [249]", func(t *testing.T) {
+	t.Run("interim responses [249]", func(t *testing.T) {
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", "</a>")
 			w.WriteHeader(103)
@@ -894,7 +894,7 @@ func TestFrontConformance(t *testing.T) {
 			t.Errorf("%d", w.Code)
 		}
 	})
-	t.Run("answers while the body comes [082 083 F34]", func(t *testing.T) {
+	t.Run("responses while the body comes [082 083 F34]", func(t *testing.T) {
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/early" {
 				w.WriteHeader(413)

@@ -46,8 +46,8 @@ func rawHTTP(t *testing.T, h http.Handler, request string) string {
 	return string(b)
 }
 
-// answers is a backend that answers with a head and body that are parsed as they are.
-func answers(head, body string) gateway.RoundTripper {
+// responses is a backend that responds with a head and body that are parsed as they are.
+func responses(head, body string) gateway.RoundTripper {
 	return gateway.RoundTripperFunc(func(_ context.Context, _ *gateway.Request, res *gateway.Response) error {
 		_, err := gateway.ConsumeResponse([]byte(head), res)
 		res.Body = io.NopCloser(strings.NewReader(body))
@@ -65,7 +65,7 @@ func TestFrontEdges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the front end answers Expect [300]", func(t *testing.T) {
+	t.Run("the front end responses Expect [300]", func(t *testing.T) {
 		app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Expect") != "" {
 				t.Error("Expect was passed on")
@@ -88,7 +88,7 @@ func TestFrontEdges(t *testing.T) {
 			s.Close()
 		}
 	})
-	t.Run("a body that still comes when the answer is over [083]", func(t *testing.T) {
+	t.Run("a body that still comes when the response is over [083]", func(t *testing.T) {
 		app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", http.StatusForbidden) })
 		var mu sync.Mutex
 		var log bytes.Buffer
@@ -148,7 +148,7 @@ func TestFrontEdges(t *testing.T) {
 			io.Copy(io.Discard, res.Body)
 			io.WriteString(c, smuggled[sent:])
 			if b, _ := io.ReadAll(c); len(b) > 0 {
-				t.Errorf("another answer: %.60q", b)
+				t.Errorf("another response: %.60q", b)
 			}
 			c.Close()
 		}
@@ -159,7 +159,7 @@ func TestFrontEdges(t *testing.T) {
 		}
 	})
 	t.Run("fields that Connection names [254 F29]", func(t *testing.T) {
-		b := answers("Status: 200\r\nConnection: x-foo, content-length\r\nX-Foo: 1\r\nX-Bar: 2\r\nContent-Length: 1\r\n\r\n", "x")
+		b := responses("Status: 200\r\nConnection: x-foo, content-length\r\nX-Foo: 1\r\nX-Bar: 2\r\nContent-Length: 1\r\n\r\n", "x")
 		for name, h := range fronts(b, nil) {
 			got := rawHTTP(t, h, ask)
 			if strings.Contains(got, "X-Foo") || !strings.Contains(got, "X-Bar: 2") || !strings.Contains(got, "Content-Length: 1\r\n") {
@@ -178,7 +178,7 @@ func TestFrontEdges(t *testing.T) {
 		for _, name := range names {
 			head.WriteString(name + ": v\r\n")
 		}
-		for name, h := range fronts(answers(head.String()+"\r\n", "x"), nil) {
+		for name, h := range fronts(responses(head.String()+"\r\n", "x"), nil) {
 			got := strings.ToLower(rawHTTP(t, h, ask))
 			for _, n := range names {
 				if strings.Contains(got, strings.ToLower(n)) {
@@ -188,7 +188,7 @@ func TestFrontEdges(t *testing.T) {
 		}
 	})
 	t.Run("fields that repeat with others between [256]", func(t *testing.T) {
-		for name, h := range fronts(answers("Status: 200\r\nX: 1\r\nY: 2\r\nX: 3\r\nY: 4\r\n\r\n", ""), nil) {
+		for name, h := range fronts(responses("Status: 200\r\nX: 1\r\nY: 2\r\nX: 3\r\nY: 4\r\n\r\n", ""), nil) {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 			if x, y := w.Header()["X"], w.Header()["Y"]; fmt.Sprint(x, y) != "[1 3] [2 4]" {
@@ -208,7 +208,7 @@ func TestFrontEdges(t *testing.T) {
 			{"HEAD", "Status: 200\r\nContent-Length: 5\r\n\r\n", 5, "200 OK", false},
 			{"GET", "Status: 599\r\n\r\n", -1, "599 Unknown", true},
 		} {
-			tr.Backend = answers(c.head, "body")
+			tr.Backend = responses(c.head, "body")
 			res, err := tr.RoundTrip(httptest.NewRequest(c.method, "/", nil))
 			if err != nil || res.ContentLength != c.length || res.Status != c.status {
 				t.Errorf("%s %q: %v, %v", c.method, c.head, res, err)
@@ -221,14 +221,14 @@ func TestFrontEdges(t *testing.T) {
 			}
 		}
 		w := httptest.NewRecorder()
-		(&gatewayhttp.Proxy{Backend: answers("Status: 204\r\nContent-Length: 5\r\n\r\n", "")}).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		(&gatewayhttp.Proxy{Backend: responses("Status: 204\r\nContent-Length: 5\r\n\r\n", "")}).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		if _, ok := w.Header()["Content-Length"]; ok || w.Code != 204 {
 			t.Errorf("%d, %v", w.Code, w.Header())
 		}
 	})
 	t.Run("a ResponseWriter that cannot flush", func(t *testing.T) {
 		w := httptest.NewRecorder()
-		(&gatewayhttp.Proxy{Backend: answers("Status: 200\r\n\r\n", "body")}).ServeHTTP(struct{ http.ResponseWriter }{w}, httptest.NewRequest("GET", "/", nil))
+		(&gatewayhttp.Proxy{Backend: responses("Status: 200\r\n\r\n", "body")}).ServeHTTP(struct{ http.ResponseWriter }{w}, httptest.NewRequest("GET", "/", nil))
 		if w.Body.String() != "body" {
 			t.Errorf("%q", w.Body.String())
 		}
@@ -370,7 +370,7 @@ var onDefaultMux = sync.OnceFunc(func() {
 func TestHandlerEdges(t *testing.T) {
 	get := func(method string) *gateway.Request { return gatewaytest.NewRequest(method, "/", nil) }
 	t.Run("names that are not canonical [266 F28]", func(t *testing.T) {
-		_, header, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, header, _, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 			for _, name := range []string{"x-accel-redirect", "X-sendfile", "X-Sendfile2", "x-reproxy-url", "status", "transfer-encoding"} {
 				w.Header()[name] = []string{"v"}
 			}
@@ -386,7 +386,7 @@ func TestHandlerEdges(t *testing.T) {
 		}
 	})
 	t.Run("a type of the handler's own [267 F25]", func(t *testing.T) {
-		_, header, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, header, _, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/x-own")
 			io.WriteString(w, "<html>")
 		}, get("GET"))
@@ -399,7 +399,7 @@ func TestHandlerEdges(t *testing.T) {
 			method string
 			status int
 		}{{"HEAD", 200}, {"GET", 304}} {
-			status, header, body, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+			status, header, body, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Length", "10")
 				w.WriteHeader(c.status)
 			}, get(c.method))
@@ -407,7 +407,7 @@ func TestHandlerEdges(t *testing.T) {
 				t.Errorf("%s: %d %v %q, %v", c.method, status, header, body, err)
 			}
 		}
-		_, _, body, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _, body, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "one")
 			io.WriteString(w, "two")
 		}, get("HEAD"))
@@ -424,7 +424,7 @@ func TestHandlerEdges(t *testing.T) {
 		}
 	})
 	t.Run("a status, then Flush [275]", func(t *testing.T) {
-		status, _, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		status, _, _, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(404)
 			w.(http.Flusher).Flush()
 		}, get("GET"))
@@ -468,7 +468,7 @@ func TestHandlerEdges(t *testing.T) {
 	})
 	t.Run("context.AfterFunc", func(t *testing.T) {
 		fired := make(chan struct{})
-		if _, _, _, err := answer(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, _, _, err := response(t, func(w http.ResponseWriter, r *http.Request) {
 			ctx, cancel := context.WithCancel(r.Context())
 			context.AfterFunc(ctx, func() { close(fired) })
 			_ = cancel // the request's end is what fires
@@ -490,7 +490,7 @@ func TestHandlerEdges(t *testing.T) {
 	})
 }
 
-// TestCutToHTTP10: to a client of HTTP/1.0 only a reset tells a cut answer from a whole one.
+// TestCutToHTTP10: to a client of HTTP/1.0 only a reset tells a cut response from a whole one.
 func TestCutToHTTP10(t *testing.T) {
 	b := raw(t, "Status: 200 OK\r\n\r\n", "part", false)
 	s := httptest.NewUnstartedServer(&gatewayhttp.Proxy{Backend: b, Logger: quiet})

@@ -31,7 +31,7 @@ func http2Site(t *testing.T, app http.Handler, m *gatewayhttp.Mapping, f func(t 
 }
 
 // TestHTTP2 has HTTP/2 in front: what differs is the protocol's name, that a body needs no length, and that a stream
-// alone is cut when an answer breaks off.
+// alone is cut when a response breaks off.
 func TestHTTP2(t *testing.T) {
 	body := make([]byte, 1<<20)
 	rand.Read(body)
@@ -77,7 +77,7 @@ func TestHTTP2(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(b), err)
 		}
 		if _, b, err := ask("GET", "/cut", nil); err == nil || string(b) != "half" {
-			t.Errorf("an answer that broke off looked whole: %q", b)
+			t.Errorf("a response that broke off looked whole: %q", b)
 		}
 	})
 }

@@ -83,7 +83,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := tunnel.CopyBody(w, flusher(w), x.res.Body, x.buf); err != nil {
 		if r.Context().Err() == nil {
-			p.logger().Warn("answer cut", "error", err)
+			p.logger().Warn("response cut", "error", err)
 		}
 		x.endBody(w, r)
 		cut(w, r)
@@ -256,7 +256,7 @@ func (p *Proxy) handleError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	status := gateway.ErrorStatus(err)
 	if !errors.Is(err, context.Canceled) && status >= 500 {
-		p.logger().Warn("no answer", "status", status, "error", err)
+		p.logger().Warn("no response", "status", status, "error", err)
 	}
 	http.Error(w, http.StatusText(status), status)
 }

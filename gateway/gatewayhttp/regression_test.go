@@ -60,15 +60,15 @@ func TestPathsStayInTheRoot(t *testing.T) {
 	}
 }
 
-// A script that has answered without a body goes on to its end.
-func TestAnsweredScriptsFinish(t *testing.T) {
+// A script that has responded without a body goes on to its end.
+func TestScriptsFinishAfterTheirResponse(t *testing.T) {
 	dir := t.TempDir()
-	for name, c := range map[string]struct{ method, answer string }{
+	for name, c := range map[string]struct{ method, response string }{
 		"HEAD": {"HEAD", "Content-Type: text/plain"}, "204": {"POST", "Status: 204 No Content"}, "304": {"GET", "Status: 304 Not Modified"},
 	} {
 		for _, way := range []string{"Proxy", "Transport"} {
 			done := filepath.Join(dir, name+way)
-			_, client := scripts(t, map[string]string{"s": fmt.Sprintf("printf '%s\\n\\n'; exec >&-; sleep 0.1; touch %s\n", c.answer, done)})
+			_, client := scripts(t, map[string]string{"s": fmt.Sprintf("printf '%s\\n\\n'; exec >&-; sleep 0.1; touch %s\n", c.response, done)})
 			var h http.Handler = &gatewayhttp.Proxy{Backend: client}
 			if way == "Transport" {
 				h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -102,7 +102,7 @@ func TestAnsweredScriptsFinish(t *testing.T) {
 	}
 }
 
-// Prefix stands before the name of a script whoever has taken it off the path.
+// SCRIPT_NAME begins with Prefix, whether Mapping or http.StripPrefix has removed it from the path.
 func TestPrefixBehindStripPrefix(t *testing.T) {
 	app := gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
 		res.Reset()
@@ -187,7 +187,7 @@ func TestConnectionOfTheApplicationIsItsOwn(t *testing.T) {
 	h := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Strict-Transport-Security", "ours")
 		w.Header().Set("Content-Type", "text/ours")
-		(&gatewayhttp.Proxy{Backend: answers("Connection: Strict-Transport-Security, X-Hop\r\nX-Hop: 1\r\nX-Kept: 1\r\nContent-Type: text/theirs\r\n\r\n", "")}).ServeHTTP(w, r)
+		(&gatewayhttp.Proxy{Backend: responses("Connection: Strict-Transport-Security, X-Hop\r\nX-Hop: 1\r\nX-Kept: 1\r\nContent-Type: text/theirs\r\n\r\n", "")}).ServeHTTP(w, r)
 	}
 	w := httptest.NewRecorder()
 	h(w, httptest.NewRequest("GET", "/", nil))

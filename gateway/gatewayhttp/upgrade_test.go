@@ -109,12 +109,12 @@ func testSocket(t *testing.T, url string) {
 	if status, _ := ask("/silent", "websocket"); status != 500 {
 		t.Errorf("a connection that was taken and left: %d", status)
 	}
-	if status, _ := ask("/silent", "h2c"); status != 200 { // Hijack is refused, and the handler answers nothing
+	if status, _ := ask("/silent", "h2c"); status != 200 { // Hijack is refused, and the handler responds nothing
 		t.Errorf("F31 h2c: %d", status)
 	}
 }
 
-// TestUpgradeNotAsked: a 101 that nobody asked for is no answer (F31).
+// A 101 that was not asked for is not a response (F31).
 func TestUpgradeNotAsked(t *testing.T) {
 	h := gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 		_, err := w.Hijack()
@@ -144,8 +144,8 @@ func upgrading() *gateway.Request {
 	return r
 }
 
-// TestHijackAnswers writes to a connection that was taken over what need not be a 101.
-func TestHijackAnswers(t *testing.T) {
+// TestHijackResponses writes to a connection that was taken over what need not be a 101.
+func TestHijackResponses(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		writes []string
@@ -154,7 +154,7 @@ func TestHijackAnswers(t *testing.T) {
 		body   string
 		err    error // of the last Write
 	}{
-		{"an answer", []string{"HTTP/1.1 403 Forbidden\r\nX: 1\r\nConnection: close\r\n\r\nno"}, 403, "1", "no", nil},
+		{"a response", []string{"HTTP/1.1 403 Forbidden\r\nX: 1\r\nConnection: close\r\n\r\nno"}, 403, "1", "no", nil},
 		{"in pieces", []string{"HTTP/1.1 403 Forb", "idden\r\nX: 1\r\n\r", "\n", "n", "o"}, 403, "1", "no", nil},
 		{"after an interim one", []string{"HTTP/1.1 103 Early Hints\r\nX: early\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX: 1\r\n\r\nyes"}, 200, "1", "yes", nil},
 		{"without a body", []string{"HTTP/1.1 304 Not Modified\r\nX: 1\r\n\r\n", "late"}, 304, "1", "", http.ErrBodyNotAllowed},

@@ -32,7 +32,7 @@ func request() *gateway.Request {
 	return r
 }
 
-// echo answers with the body of the request, and with one line if there is none.
+// echo responds with the body of the request, and with one line if there is none.
 var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain")
 	if r.ContentLength == 0 {

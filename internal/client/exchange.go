@@ -36,10 +36,10 @@ type exchange struct {
 	length   int64     // of body
 	res      *gateway.Response
 
-	rmu    sync.Mutex // held while the response is read or closed
-	in     stream.Input
-	answer stream.Response
-	done   bool
+	rmu      sync.Mutex // held while the response is read or closed
+	in       stream.Input
+	response stream.Response
+	done     bool
 
 	out stream.Output
 	up  Upload
@@ -53,7 +53,7 @@ func (x *exchange) attach(conn Conn) {
 	x.up.Begin()
 	x.in.Reset(&x.up)
 	x.in.Borrow()
-	x.answer.Reset(&x.in)
+	x.response.Reset(&x.in)
 	if conn.Started() {
 		x.up.StartHead() // it may respond without reading its input
 	}
@@ -99,13 +99,13 @@ func (x *exchange) sentAll(err error) (failed bool) {
 
 // readHead reads the head of the response and sets its Body.
 func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
-	x.answer.Interim, x.answer.Upgrade = r.Interim, r.Upgrade
-	x.answer.Line = x.c.StatusLine()
+	x.response.Interim, x.response.Upgrade = r.Interim, r.Upgrade
+	x.response.Line = x.c.StatusLine()
 	limit := x.client.MaxHeadBytes
 	if limit <= 0 {
 		limit = stream.DefaultResponseHead
 	}
-	err := x.answer.ReadHead(res, limit)
+	err := x.response.ReadHead(res, limit)
 	x.up.HeadDone()
 	if err != nil {
 		return x.cause(err)
@@ -115,7 +115,7 @@ func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 		return x.switched(res)
 	}
 	method, _ := r.Params.Lookup("REQUEST_METHOD")
-	x.answer.Bare = string(method) == "HEAD" || res.Status == 204 || res.Status == 304
+	x.response.Bare = string(method) == "HEAD" || res.Status == 204 || res.Status == 304
 	x.res, res.Body = res, x
 	return nil
 }
@@ -166,7 +166,7 @@ func (x *exchange) received() bool { return x.in.Offset() > 0 || x.in.Len() > 0 
 func (x *exchange) Read(p []byte) (int, error) {
 	x.rmu.Lock()
 	defer x.rmu.Unlock()
-	n, err := x.answer.Read(p)
+	n, err := x.response.Read(p)
 	if x.done {
 		return n, err
 	}
@@ -185,7 +185,7 @@ func (x *exchange) Read(p []byte) (int, error) {
 func (x *exchange) Ready() bool {
 	x.rmu.Lock()
 	defer x.rmu.Unlock()
-	return x.done || x.answer.Ready()
+	return x.done || x.response.Ready()
 }
 
 // Close ends the exchange. The rest of the response is discarded.
@@ -228,7 +228,7 @@ func (x *exchange) finish(err error) error {
 	x.client.count.End()
 	x.observe(failure)
 	if err != io.EOF {
-		x.answer.Fail(err)
+		x.response.Fail(err)
 	}
 	return err
 }

@@ -29,7 +29,7 @@ import (
 
 var benchSizes = []int{0, 64 << 10}
 
-// hello answers with the body, or with a line.
+// hello responds with the body, or with a line.
 var hello = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 	w.Header().Set("Content-Type", "text/plain")
 	if r.Body != nil {
@@ -40,7 +40,7 @@ var hello = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Reques
 	return err
 })
 
-// helloHTTP is the same in net/http. It reads all of the body first: net/http/fcgi's answers are better not begun before.
+// helloHTTP is the same in net/http. It reads all of the body first: net/http/fcgi's responses are better not begun before.
 var helloHTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain")
 	if r.ContentLength == 0 {
@@ -54,10 +54,10 @@ var helloHTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	w.Write(body)
 })
 
-// libraries are what answers, by name: handlers of ours, and the standard library, which has CGI and FastCGI.
+// libraries are what responses, by name: handlers of ours, and the standard library, which has CGI and FastCGI.
 var libraries = map[string]gateway.Handler{"gateway": hello, "gatehouse": gatewayhttp.Handler(helloHTTP), "std": nil}
 
-// script answers one request by a library, as a CGI script.
+// script responds one request by a library, as a CGI script.
 func script(lib string) error {
 	if lib == "std" {
 		return nethttpcgi.Serve(helloHTTP)

@@ -1,5 +1,6 @@
-// Package conformance is the suite that the four protocols run, so that they stay siblings: what holds for all of them is
-// tested once, here, and what one has alone beside its code.
+// Package conformance is the suite that the four protocols run, so that they stay siblings. Rules
+// that hold for all protocols are tested once, here; rules of one protocol are tested beside its
+// code.
 package conformance
 
 import (
@@ -17,40 +18,40 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 )
 
-// Protocol is one of the four, as the suite uses it.
+// A Protocol is one of the four, as the suite uses it.
 type Protocol struct {
 	Name string
 
 	// Serve starts a server with the named handler of Handlers and returns a client of it.
 	Serve func(t testing.TB, handler string) gateway.RoundTripper
 
-	// Answer returns a client of an application that takes a request and answers it with those bytes, a head and a
-	// body, and ends.
-	Answer func(t testing.TB, answer string) gateway.RoundTripper
+	// Respond returns a client of an application that reads a request, responds with those bytes, a
+	// head and a body, and ends.
+	Respond func(t testing.TB, response string) gateway.RoundTripper
 
-	// Ask sends a server with the named handler a head of these params, name, value, name, value, as they are, and
-	// body. It returns the answer, its head as of a CGI program; "" if there is none.
+	// Ask sends a server with the named handler a head of these params (name, value, name, value)
+	// and body. It returns the response, with its head as of a CGI program, or "" if there is none.
 	Ask func(t testing.TB, handler, body string, params ...string) string
 
-	// Sent is what a client sends for r: what a server's wire has of its params, with no rule applied.
+	// Sent returns what a client sends for r: the params on a server's wire, with no rule applied.
 	Sent func(t testing.TB, r *gateway.Request) (*gateway.Params, error)
 
 	Stderr        bool // STDERR and an exit status reach the client
 	UnknownLength bool // a body of unknown length is received
-	Refuses       bool // a request that breaks a rule is answered, and not only closed on
+	Refuses       bool // a request that violates a rule gets a response
 }
 
-// Limit is how long a test waits for what should not take long at all.
+// Limit is how long a test waits for what should take no time.
 const Limit = 30 * time.Second
 
-// Outcome is what a client got.
+// An Outcome is what a client received.
 type Outcome struct {
 	Res  gateway.Response
 	Body string
 	Err  error // of RoundTrip or of the body
 }
 
-// Ask sends r through c and reads the whole answer.
+// Ask sends r through c and reads the whole response.
 func Ask(t testing.TB, c gateway.RoundTripper, r *gateway.Request) *Outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Limit)
@@ -71,7 +72,7 @@ func request(method, target, body string) *gateway.Request {
 
 func get(target string) *gateway.Request { return request("GET", target, "") }
 
-// Run is the suite.
+// Run runs the suite.
 func Run(t *testing.T, p Protocol) {
 	t.Run("sent", func(t *testing.T) { sent(t, p) })
 	t.Run("received", func(t *testing.T) { received(t, p) })
@@ -81,7 +82,7 @@ func Run(t *testing.T, p Protocol) {
 	t.Run("ends", func(t *testing.T) { ends(t, p) })
 }
 
-// sent is items 1 to 54 as a client meets them.
+// sent tests items 1 to 54 at a client.
 func sent(t *testing.T, p Protocol) {
 	send := func(t *testing.T, nv ...string) (map[string]string, error) {
 		t.Helper()
@@ -195,7 +196,7 @@ func sent(t *testing.T, p Protocol) {
 			r.Body, r.ContentLength, r.GetBody = b.body, b.length, nil
 			o := Ask(t, c, r)
 			if o.Err == nil && b.length == 39999 && len(o.Body) == 39999 {
-				continue // the application had all that was promised before the rest was found
+				continue // the application had everything that was promised before the excess was found
 			}
 			if o.Err == nil || b.want != nil && !errors.Is(o.Err, b.want) {
 				t.Errorf("length %d: %q, %v", b.length, o.Body, o.Err)
@@ -210,7 +211,7 @@ func sent(t *testing.T, p Protocol) {
 	})
 }
 
-// received is items 1 to 54 as a server meets them.
+// received tests items 1 to 54 at a server.
 func received(t *testing.T, p Protocol) {
 	type pairs = []string
 	refused := func(t *testing.T, status string, nv ...string) {
@@ -220,7 +221,7 @@ func received(t *testing.T, p Protocol) {
 			status = ""
 		}
 		if line, _, _ := strings.Cut(got, "\r\n"); line != status {
-			t.Errorf("%q: answered %.60q, want %q", nv, got, status)
+			t.Errorf("%q: responded %.60q, want %q", nv, got, status)
 		}
 	}
 	const bad = "Status: 400 Bad Request"
@@ -245,7 +246,7 @@ func received(t *testing.T, p Protocol) {
 	}
 	t.Run("a value over the cap [043 F35]", func(t *testing.T) {
 		if p.Name == "uwsgi" || p.Name == "cgi" {
-			return // a packet holds no such value; no system passes one
+			return // a packet holds no such value, and no system passes one
 		}
 		refused(t, "Status: 431 Request Header Fields Too Large", "HTTP_X", strings.Repeat("v", 65537))
 	})
@@ -253,7 +254,7 @@ func received(t *testing.T, p Protocol) {
 		t.Helper()
 		got := p.Ask(t, "params", "", nv...)
 		if !strings.HasPrefix(got, "Status: 200 OK\r\n") {
-			t.Fatalf("%q: answered %.60q", nv, got)
+			t.Fatalf("%q: responded %.60q", nv, got)
 		}
 		return got
 	}
@@ -289,13 +290,13 @@ func received(t *testing.T, p Protocol) {
 	})
 	t.Run("no length [019]", func(t *testing.T) {
 		contains(t, ask(t, "REQUEST_METHOD", "GET"), "length 0,")
-		if p.Name != "scgi" { // whose specification has digits
+		if p.Name != "scgi" { // its specification requires digits
 			contains(t, ask(t, "CONTENT_LENGTH", ""), "length 0,")
 		}
 	})
 	t.Run("a length of -1 [020]", func(t *testing.T) {
 		if p.UnknownLength {
-			contains(t, ask(t, "CONTENT_LENGTH", "-1"), "length 0,") // nothing of it came
+			contains(t, ask(t, "CONTENT_LENGTH", "-1"), "length 0,") // nothing was sent
 			return
 		}
 		refused(t, bad, "CONTENT_LENGTH", "-1")
@@ -305,7 +306,7 @@ func received(t *testing.T, p Protocol) {
 	})
 }
 
-// bodies carries bodies of every size to a handler and back.
+// bodies sends bodies of every size to a handler and back.
 func bodies(t *testing.T, p Protocol) {
 	c := p.Serve(t, "echo")
 	body := bytes.Repeat([]byte("0123456789abcdef"), 1<<16+1)
@@ -354,7 +355,7 @@ func bodies(t *testing.T, p Protocol) {
 		}
 	})
 	t.Run("a body that is not read [145 222]", func(t *testing.T) {
-		c := p.Serve(t, "answers")
+		c := p.Serve(t, "responses")
 		for range 3 {
 			if o := Ask(t, c, request("POST", "/unread", string(body[:200000]))); o.Err != nil || o.Body != "not read" {
 				t.Errorf("%q, %v", o.Body, o.Err)
@@ -363,28 +364,28 @@ func bodies(t *testing.T, p Protocol) {
 	})
 	t.Run("a body that is cut [146 211]", func(t *testing.T) {
 		if got := p.Ask(t, "echo", "hel", "CONTENT_LENGTH", "5"); !strings.HasPrefix(got, "Status: 500") {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 	})
 	t.Run("bytes beyond the length [183 210 235]", func(t *testing.T) {
 		if got := p.Ask(t, "echo", "hello, and more", "CONTENT_LENGTH", "5"); !strings.HasSuffix(got, "\r\n\r\nhello") {
-			t.Errorf("answered %q", got)
+			t.Errorf("responded %q", got)
 		}
 	})
 }
 
-// heads is items 238 to 262: what is made of an answer's head.
+// heads tests items 238 to 262: what a client makes of a response head.
 func heads(t *testing.T, p Protocol) {
 	malformed, cut := gateway.ErrMalformed, gateway.ErrTruncated
 	alone := cut
 	if p.Name == "fastcgi" {
-		alone = malformed // END_REQUEST says that there is no more
+		alone = malformed // END_REQUEST says that no more follows
 	}
 	for _, c := range []struct {
-		id, answer string
-		status     int
-		body       string
-		err        error
+		id, response string
+		status       int
+		body         string
+		err          error
 	}{
 		{"CRLF [238]", "Status: 404 Not Found\r\nX: 1\r\n\r\nb", 404, "b", nil},
 		{"LF [238]", "Status: 404 Not Found\nX: 1\n\nb", 404, "b", nil},
@@ -410,8 +411,8 @@ func heads(t *testing.T, p Protocol) {
 		{"a Location [248 230]", "Location: http://h/\r\n\r\n", 302, "", nil},
 		{"a Location and more [229]", "Location: /x\r\nX: 1\r\n\r\n", 302, "", nil},
 		{"a Location and a Status [230]", "Status: 307 Temporary Redirect\r\nLocation: /x\r\n\r\n", 307, "", nil},
-		{"an interim answer first [249 F30]", "Status: 103 Early Hints\r\n\r\nStatus: 200 OK\r\n\r\nb", 200, "b", nil},
-		{"an interim answer alone [249 F30]", "Status: 100 Continue\r\n\r\n", 0, "", alone},
+		{"an interim response first [249 F30]", "Status: 103 Early Hints\r\n\r\nStatus: 200 OK\r\n\r\nb", 200, "b", nil},
+		{"an interim response alone [249 F30]", "Status: 100 Continue\r\n\r\n", 0, "", alone},
 		{"a 101 that was not asked for [250 175 F31]", "Status: 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", 0, "", malformed},
 		{"a 101 without a token [250 F31]", "Status: 101 Switching Protocols\r\n\r\n", 0, "", malformed},
 		{"a length with a sign [251 F19]", "Content-Length: +5\r\n\r\nhello", 0, "", malformed},
@@ -428,7 +429,7 @@ func heads(t *testing.T, p Protocol) {
 		{"an end inside the head [087]", "Status: 200 OK\r\n", 0, "", cut},
 	} {
 		t.Run(c.id, func(t *testing.T) {
-			o := Ask(t, p.Answer(t, c.answer), get("/"))
+			o := Ask(t, p.Respond(t, c.response), get("/"))
 			failed := c.status == 0
 			if (o.Err != nil) != (failed || c.err != nil) || c.err != nil && !errors.Is(o.Err, c.err) {
 				t.Fatalf("%d %q, %v", o.Res.Status, o.Body, o.Err)
@@ -446,27 +447,27 @@ func heads(t *testing.T, p Protocol) {
 	}
 	t.Run("the limit of 64 KiB [257 258 F17]", func(t *testing.T) {
 		fields := func(n int) string { return strings.Repeat("X: 012345678901\r\n", n) + "\r\n" } // 17 bytes each
-		if o := Ask(t, p.Answer(t, fields(900)), get("/")); o.Err != nil || o.Res.Header.Len() != 900 {
+		if o := Ask(t, p.Respond(t, fields(900)), get("/")); o.Err != nil || o.Res.Header.Len() != 900 {
 			t.Errorf("%d fields, %v", o.Res.Header.Len(), o.Err)
 		}
 		exact := strings.Repeat("X: "+strings.Repeat("v", 1019)+"\r\n", 63)
 		exact += "Y: " + strings.Repeat("v", 64<<10-len(exact)-7) + "\r\n\r\n"
-		if o := Ask(t, p.Answer(t, exact), get("/")); len(exact) != 64<<10 || o.Err != nil || o.Res.Header.Len() != 64 {
+		if o := Ask(t, p.Respond(t, exact), get("/")); len(exact) != 64<<10 || o.Err != nil || o.Res.Header.Len() != 64 {
 			t.Errorf("of %d bytes: %d fields, %v", len(exact), o.Res.Header.Len(), o.Err)
 		}
-		if o := Ask(t, p.Answer(t, "Z"+exact), get("/")); !errors.Is(o.Err, gateway.ErrTooLarge) {
+		if o := Ask(t, p.Respond(t, "Z"+exact), get("/")); !errors.Is(o.Err, gateway.ErrTooLarge) {
 			t.Errorf("one more: %v", o.Err)
 		}
 		for name, head := range map[string]string{
 			"fields": fields(1001), "bytes": strings.Repeat("X: "+strings.Repeat("v", 1000)+"\r\n", 70) + "\r\n", "no end": strings.Repeat("v", 70000),
 		} {
-			if o := Ask(t, p.Answer(t, head), get("/")); !errors.Is(o.Err, gateway.ErrTooLarge) {
+			if o := Ask(t, p.Respond(t, head), get("/")); !errors.Is(o.Err, gateway.ErrTooLarge) {
 				t.Errorf("%s: %v", name, o.Err)
 			}
 		}
 	})
 	t.Run("fields [247 256 262]", func(t *testing.T) {
-		o := Ask(t, p.Answer(t, "Status: 200\r\nDate: d\r\nSet-Cookie: a\r\nX: 1\r\nset-cookie: b\r\nX: 2\r\n\r\n"), get("/"))
+		o := Ask(t, p.Respond(t, "Status: 200\r\nDate: d\r\nSet-Cookie: a\r\nX: 1\r\nset-cookie: b\r\nX: 2\r\n\r\n"), get("/"))
 		var got []string
 		for name, value := range o.Res.Header.All() {
 			got = append(got, string(name)+"="+string(value))
@@ -477,41 +478,41 @@ func heads(t *testing.T, p Protocol) {
 	})
 	t.Run("lengths of bodies that do not come [118 119 261]", func(t *testing.T) {
 		for _, c := range []struct{ method, status string }{{"HEAD", "200 OK"}, {"GET", "304 Not Modified"}, {"GET", "204 No Content"}} {
-			if o := Ask(t, p.Answer(t, "Status: "+c.status+"\r\nContent-Length: 5\r\n\r\n"), request(c.method, "/", "")); o.Err != nil || o.Res.ContentLength != 5 {
+			if o := Ask(t, p.Respond(t, "Status: "+c.status+"\r\nContent-Length: 5\r\n\r\n"), request(c.method, "/", "")); o.Err != nil || o.Res.ContentLength != 5 {
 				t.Errorf("%s %s: %d, %v", c.method, c.status, o.Res.ContentLength, o.Err)
 			}
 		}
 	})
-	t.Run("interim answers that are wanted [249]", func(t *testing.T) {
+	t.Run("interim responses that are wanted [249]", func(t *testing.T) {
 		r := get("/")
 		var got []int
 		r.Interim = func(status int, h *gateway.Header) error {
 			got = append(got, status)
 			return nil
 		}
-		if o := Ask(t, p.Answer(t, "Status: 103\r\nLink: a\r\n\r\nStatus: 103\r\n\r\nStatus: 200\r\n\r\n"), r); o.Err != nil || fmt.Sprint(got) != "[103 103]" {
+		if o := Ask(t, p.Respond(t, "Status: 103\r\nLink: a\r\n\r\nStatus: 103\r\n\r\nStatus: 200\r\n\r\n"), r); o.Err != nil || fmt.Sprint(got) != "[103 103]" {
 			t.Errorf("%v, %v", got, o.Err)
 		}
 		refused := errors.New("refused")
 		r.Interim = func(int, *gateway.Header) error { return refused }
-		if o := Ask(t, p.Answer(t, "Status: 103\r\n\r\nStatus: 200\r\n\r\n"), r); !errors.Is(o.Err, refused) {
+		if o := Ask(t, p.Respond(t, "Status: 103\r\n\r\nStatus: 200\r\n\r\n"), r); !errors.Is(o.Err, refused) {
 			t.Errorf("one that the caller refuses: %v", o.Err)
 		}
 	})
-	t.Run("as many interim answers as anybody needs [249 F30]", func(t *testing.T) {
+	t.Run("as many interim responses as anybody needs [249 F30]", func(t *testing.T) {
 		const most = 16
 		for n, want := range map[int]error{most: nil, most + 1: gateway.ErrMalformed} {
-			answer := strings.Repeat("Status: 103\r\n\r\n", n) + "Status: 200\r\n\r\n"
-			if o := Ask(t, p.Answer(t, answer), get("/")); !errors.Is(o.Err, want) {
+			response := strings.Repeat("Status: 103\r\n\r\n", n) + "Status: 200\r\n\r\n"
+			if o := Ask(t, p.Respond(t, response), get("/")); !errors.Is(o.Err, want) {
 				t.Errorf("%d: %v", n, o.Err)
 			}
 		}
 	})
 }
 
-// handlers is items 263 to 276: what is made of a handler's answer.
+// handlers tests items 263 to 276: what a server makes of a handler's response.
 func handlers(t *testing.T, p Protocol) {
-	c := p.Serve(t, "answers")
+	c := p.Serve(t, "responses")
 	for _, h := range []struct {
 		id, path string
 		status   int
@@ -535,8 +536,8 @@ func handlers(t *testing.T, p Protocol) {
 		{"204", "/204", 204, ""},
 		{"with a length [304]", "/304", 304, ""},
 		{"a large head [273]", "/large", 200, "large"},
-		{"an interim answer to who takes none [269]", "/interim", 200, "none"},
-		{"Hijack for nobody [187 F31]", "/hijack", 200, "none"},
+		{"an interim response to who takes none [269]", "/interim", 200, "none"},
+		{"Hijack without an upgrade [187 F31]", "/hijack", 200, "none"},
 	} {
 		t.Run(h.id, func(t *testing.T) {
 			o := Ask(t, c, get(h.path))
@@ -570,7 +571,7 @@ func handlers(t *testing.T, p Protocol) {
 			}
 		})
 	}
-	t.Run("an answer in pieces [142]", func(t *testing.T) {
+	t.Run("a response in pieces [142]", func(t *testing.T) {
 		var res gateway.Response
 		if err := c.RoundTrip(t.Context(), get("/pieces"), &res); err != nil {
 			t.Fatal(err)
@@ -598,8 +599,7 @@ func handlers(t *testing.T, p Protocol) {
 	})
 }
 
-// ends is what a client sees of contexts that end, bodies that are closed, and backends that are not there.
-// connections is how many connections or processes requests of c have used.
+// connections returns how many connections or processes the requests of c have used.
 func connections(c gateway.RoundTripper) uint64 {
 	s, ok := c.(interface{ Stats() gateway.Stats })
 	if !ok {
@@ -610,7 +610,7 @@ func connections(c gateway.RoundTripper) uint64 {
 }
 
 func ends(t *testing.T, p Protocol) {
-	c := p.Serve(t, "answers")
+	c := p.Serve(t, "responses")
 	inFlight := func(t *testing.T) {
 		t.Helper()
 		s, ok := c.(interface{ Stats() gateway.Stats })
@@ -688,24 +688,25 @@ func ends(t *testing.T, p Protocol) {
 	})
 }
 
-// Play sends input to a server over c, closes that direction, and returns all that comes back.
+// Play sends input to a server over c, closes that direction, and returns everything that the
+// server sends.
 func Play(t testing.TB, c Conn, input string) string {
 	t.Helper()
-	answer, err := play(t, c, input)
+	response, err := play(t, c, input)
 	if err != nil {
-		t.Errorf("reading the answer to %.200q: %v", input, err)
+		t.Errorf("reading the response to %.200q: %v", input, err)
 	}
-	return answer
+	return response
 }
 
-// PlayReset is Play where the answer may be cut with a reset.
+// PlayReset is Play for a response that may be cut by a reset.
 func PlayReset(t testing.TB, c Conn, input string) string {
 	t.Helper()
-	answer, err := play(t, c, input)
+	response, err := play(t, c, input)
 	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("reading the answer: %v", err)
+		t.Errorf("reading the response: %v", err)
 	}
-	return answer
+	return response
 }
 
 func play(t testing.TB, c Conn, input string) (string, error) {
@@ -720,7 +721,7 @@ func play(t testing.TB, c Conn, input string) (string, error) {
 	return string(b), err
 }
 
-// Conn is a connection one of whose directions can end.
+// A Conn is a connection one of whose directions can end.
 type Conn interface {
 	io.ReadWriteCloser
 	CloseWrite() error

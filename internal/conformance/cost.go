@@ -10,7 +10,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/race"
 )
 
-// Codec is the bytes and streams of a protocol whose cost is looked at. Reader and Writer are nil where it has none.
+// A Codec is the bytes and streams of a protocol, whose cost is measured. Reader and Writer are nil
+// if it has none.
 type Codec struct {
 	Proto          string
 	AppendParam    func(dst []byte, name, value string) ([]byte, error)
@@ -23,19 +24,19 @@ type Codec struct {
 	Writer         func(dst io.Writer) Writer
 }
 
-// Reader is that of a protocol.
+// A Reader is the Reader of a protocol.
 type Reader interface {
 	ReadRequest(req *gateway.Request) error
 	ReadResponse(res *gateway.Response) error
 }
 
-// Writer is that of a protocol.
+// A Writer is the Writer of a protocol.
 type Writer interface {
 	WriteRequest(req *gateway.Request) error
 	WriteResponse(res *gateway.Response) error
 }
 
-// Typical is a request with 27 params, about 900 bytes, as a browser sends it through nginx.
+// Typical returns a request with 27 params, about 900 bytes, as a browser sends it through nginx.
 func Typical(body []byte) *gateway.Request {
 	r := new(gateway.Request)
 	for _, nv := range [][2]string{
@@ -55,7 +56,7 @@ func Typical(body []byte) *gateway.Request {
 	return r
 }
 
-// loop gives the same bytes again and again, and counts its reads.
+// A loop returns the same bytes again and again, and counts its reads.
 type loop struct {
 	b         []byte
 	at, reads int
@@ -71,7 +72,7 @@ func (l *loop) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// counter counts writes.
+// A counter counts writes.
 type counter struct{ writes int }
 
 func (c *counter) Write(p []byte) (int, error) { c.writes++; return len(p), nil }
@@ -86,15 +87,15 @@ func drain(t testing.TB, r io.Reader, scrap []byte) {
 	}
 }
 
-// answer is a response with body.
-func answer(body *bytes.Reader) *gateway.Response {
+// response returns a response with body.
+func response(body *bytes.Reader) *gateway.Response {
 	res := &gateway.Response{Status: 200, ContentLength: int64(body.Len()), Body: io.NopCloser(body)}
 	res.Header.Add("Content-Type", "text/html; charset=utf-8")
 	res.Header.Add("Set-Cookie", "a=1")
 	return res
 }
 
-// wire is what w writes.
+// wire returns what w writes.
 func wire(t testing.TB, c Codec, write func(w Writer) error) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -104,7 +105,8 @@ func wire(t testing.TB, c Codec, write func(w Writer) error) []byte {
 	return b.Bytes()
 }
 
-// Allocations holds every function that is said not to allocate to that, with the typical request and 64 KiB of body.
+// Allocations tests that the functions documented as not allocating do not allocate, with the
+// typical request and a body of 64 KiB.
 func Allocations(t *testing.T, c Codec) {
 	if race.Enabled {
 		t.Skip("builds with the race detector give out memory once")
@@ -164,7 +166,7 @@ func Allocations(t *testing.T, c Codec) {
 		return err
 	})
 	resBody := bytes.NewReader(body)
-	r = c.Reader(&loop{b: wire(t, c, func(w Writer) error { return w.WriteResponse(answer(bytes.NewReader(body))) })})
+	r = c.Reader(&loop{b: wire(t, c, func(w Writer) error { return w.WriteResponse(response(bytes.NewReader(body))) })})
 	var gotRes gateway.Response
 	check("Reader.ReadResponse", func() error {
 		err := r.ReadResponse(&gotRes)
@@ -178,7 +180,7 @@ func Allocations(t *testing.T, c Codec) {
 		req.SetBody(body)
 		return w.WriteRequest(req)
 	})
-	res := answer(resBody)
+	res := response(resBody)
 	check("Writer.WriteResponse", func() error {
 		resBody.Reset(body)
 		return w.WriteResponse(res)
@@ -189,13 +191,13 @@ func Allocations(t *testing.T, c Codec) {
 		if err := w.WriteRequest(Typical(body[:16<<10])); err != nil || count.writes != 1 {
 			t.Errorf("%d writes, %v", count.writes, err)
 		}
-		if err := w.WriteResponse(answer(bytes.NewReader(body[:16<<10]))); err != nil || count.writes != 2 {
+		if err := w.WriteResponse(response(bytes.NewReader(body[:16<<10]))); err != nil || count.writes != 2 {
 			t.Errorf("%d writes, %v", count.writes, err)
 		}
 	})
 }
 
-// bench runs f as a benchmark named by the protocol, after the bytes that it handles.
+// bench runs f as a benchmark named after the protocol.
 func bench(b *testing.B, name string, bytes int, f func() error) {
 	b.Run(name, func(b *testing.B) {
 		b.SetBytes(int64(bytes))
@@ -208,7 +210,7 @@ func bench(b *testing.B, name string, bytes int, f func() error) {
 	})
 }
 
-// BenchCodec is the functions on bytes, with the typical request.
+// BenchCodec measures the functions on bytes, with the typical request.
 func BenchCodec(b *testing.B, c Codec) {
 	req := Typical(nil)
 	content, _ := c.AppendParams(nil, &req.Params)
@@ -237,21 +239,21 @@ func BenchCodec(b *testing.B, c Codec) {
 
 var sizes = []int{0, 64 << 10}
 
-// BenchStreams is Reader and Writer, with the typical request, an answer, and a body of each size; reads and writes are
-// counted.
+// BenchStreams measures Reader and Writer, with the typical request, a response, and a body of each
+// size. Reads and writes are counted.
 func BenchStreams(b *testing.B, c Codec) {
 	for _, size := range sizes {
 		body := make([]byte, size)
 		name := func(what string) string { return fmt.Sprintf("%s/proto=%s/size=%d", what, c.Proto, size) }
 		benchReader(b, name("ReadRequest"), c, wire(b, c, func(w Writer) error { return w.WriteRequest(Typical(body)) }), readRequest)
-		benchReader(b, name("ReadResponse"), c, wire(b, c, func(w Writer) error { return w.WriteResponse(answer(bytes.NewReader(body))) }), readResponse)
+		benchReader(b, name("ReadResponse"), c, wire(b, c, func(w Writer) error { return w.WriteResponse(response(bytes.NewReader(body))) }), readResponse)
 		req := Typical(body)
 		benchWriter(b, name("WriteRequest"), c, size, func(w Writer) error {
 			req.SetBody(body)
 			return w.WriteRequest(req)
 		})
 		src := bytes.NewReader(body)
-		res := answer(src)
+		res := response(src)
 		benchWriter(b, name("WriteResponse"), c, size, func(w Writer) error {
 			src.Reset(body)
 			return w.WriteResponse(res)

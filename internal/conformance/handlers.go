@@ -11,15 +11,16 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// Handlers are the applications of the suite, by name: that of CGI runs in another process, and is told which to be.
+// Handlers are the applications of the suite by name. That of CGI runs in another process, and is
+// told its name.
 var Handlers = map[string]gateway.Handler{
-	"echo":    gateway.HandlerFunc(echo),
-	"params":  gateway.HandlerFunc(params),
-	"answers": gateway.HandlerFunc(answers),
-	"environ": gateway.HandlerFunc(environ),
+	"echo":      gateway.HandlerFunc(echo),
+	"params":    gateway.HandlerFunc(params),
+	"responses": gateway.HandlerFunc(responses),
+	"environ":   gateway.HandlerFunc(environ),
 }
 
-// echo answers with the body, once it has read all of it.
+// echo responds with the body, once it has read all of it.
 func echo(w gateway.ResponseWriter, r *gateway.Request) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -31,7 +32,7 @@ func echo(w gateway.ResponseWriter, r *gateway.Request) error {
 	return err
 }
 
-// params answers with every param, a line each: the name, "=", and the value quoted.
+// params responds with every param, a line each: the name, "=", and the quoted value.
 func params(w gateway.ResponseWriter, r *gateway.Request) error {
 	for name, value := range r.Params.All() {
 		if _, err := fmt.Fprintf(w, "%s=%q\n", name, value); err != nil {
@@ -42,14 +43,14 @@ func params(w gateway.ResponseWriter, r *gateway.Request) error {
 	return err
 }
 
-// environ answers with the environment of its process.
+// environ responds with the environment of its process.
 func environ(w gateway.ResponseWriter, _ *gateway.Request) error {
 	_, err := io.WriteString(w, strings.Join(os.Environ(), "\n"))
 	return err
 }
 
-// answers answers as the path says.
-func answers(w gateway.ResponseWriter, r *gateway.Request) error {
+// respond responds as the path says.
+func responses(w gateway.ResponseWriter, r *gateway.Request) error {
 	h := w.Header()
 	switch r.PathInfo() {
 	case "/fields":
@@ -143,12 +144,12 @@ func answers(w gateway.ResponseWriter, r *gateway.Request) error {
 		}
 	case "/interim":
 		if err := w.WriteInterim(103, nil); !errors.Is(err, errors.ErrUnsupported) {
-			return fmt.Errorf("an interim answer that nobody allowed: %v", err)
+			return fmt.Errorf("an interim response that was not allowed: %v", err)
 		}
 		io.WriteString(w, "none")
 	case "/hijack":
 		if _, err := w.Hijack(); !errors.Is(err, errors.ErrUnsupported) {
-			return fmt.Errorf("a connection that nobody asked for: %v", err)
+			return fmt.Errorf("a connection that was not asked for: %v", err)
 		}
 		io.WriteString(w, "none")
 	default:

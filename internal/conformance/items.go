@@ -52,7 +52,8 @@ func items(t testing.TB, file string, line *regexp.Regexp) (list []Item) {
 	return list
 }
 
-// IDs returns the ids that stand in brackets behind the sentence of a test's name, as in "a bare CR [239 F18]".
+// IDs returns the ids in brackets behind the sentence of a test's name, as in "a bare CR [239
+// F18]".
 func IDs(name string) (list []string) {
 	for _, m := range ids.FindAllStringSubmatch(name, -1) {
 		list = append(list, strings.FieldsFunc(m[1], func(c rune) bool { return c == ' ' || c == '_' })...)

@@ -11,7 +11,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/vectors"
 )
 
-// Dial connects to a server that is played by hand.
+// Dial connects to a server that a test sends bytes to.
 func Dial(t testing.TB, addr string) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -23,7 +23,7 @@ func Dial(t testing.TB, addr string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// Script starts an application that hands each connection to f.
+// Script starts an application that passes each connection to f.
 func Script(t testing.TB, f func(c net.Conn)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,8 +52,9 @@ func Script(t testing.TB, f func(c net.Conn)) (addr string) {
 	return l.Addr().String()
 }
 
-// Answering is an application that reads a request with the protocol's Reader and answers with those bytes.
-func (c Codec) Answering(answer string) func(conn net.Conn) {
+// Responding returns an application that reads a request with the protocol's Reader and responds
+// with those bytes.
+func (c Codec) Responding(response string) func(conn net.Conn) {
 	return func(conn net.Conn) {
 		var r gateway.Request
 		if c.Reader(conn).ReadRequest(&r) != nil {
@@ -62,11 +63,11 @@ func (c Codec) Answering(answer string) func(conn net.Conn) {
 		if r.Body != nil {
 			io.Copy(io.Discard, r.Body)
 		}
-		io.WriteString(conn, answer)
+		io.WriteString(conn, response)
 	}
 }
 
-// FuzzServer plays bytes to a server: it answers or closes, and then nothing is left.
+// FuzzServer sends bytes to a server: it responds or closes, and leaves nothing behind.
 func FuzzServer(f *testing.F, proto string, serve func(ctx context.Context, c net.Conn) error) {
 	seed(f, proto, "request")
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -91,7 +92,8 @@ func FuzzServer(f *testing.F, proto string, serve func(ctx context.Context, c ne
 	})
 }
 
-// FuzzClient answers a client with bytes: it returns, and an answer that is whole is one that a Reader takes.
+// FuzzClient responds to a client with bytes: the client returns, and accepts a response only if a
+// Reader does.
 func FuzzClient(f *testing.F, c Codec, client func(dial func(context.Context) (net.Conn, error)) gateway.RoundTripper) {
 	seed(f, c.Proto, "response")
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -100,7 +102,7 @@ func FuzzClient(f *testing.F, c Codec, client func(dial func(context.Context) (n
 			theirs.SetDeadline(time.Now().Add(Limit))
 			go func() {
 				defer theirs.Close()
-				c.Answering(string(b))(theirs)
+				c.Responding(string(b))(theirs)
 			}()
 			return ours, nil
 		})
@@ -116,7 +118,7 @@ func FuzzClient(f *testing.F, c Codec, client func(dial func(context.Context) (n
 	})
 }
 
-// once gives its bytes and the end.
+// A once returns its bytes and the end.
 type once struct{ b []byte }
 
 func (o *once) Read(p []byte) (int, error) {
@@ -128,7 +130,7 @@ func (o *once) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// seed gives a fuzz target the vectors of one side.
+// seed adds the vectors of one side to a fuzz target.
 func seed(f *testing.F, proto, side string) {
 	all, err := vectors.All(proto)
 	if err != nil {

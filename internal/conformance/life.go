@@ -33,7 +33,8 @@ func PerConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, contextKey("conn"), c.LocalAddr().String())
 }
 
-// Life has a server of a protocol listen, serve and shut down. newServer makes one with SocketMode 0600, Base and PerConn.
+// Life makes a server of a protocol listen, serve and shut down. newServer returns one with
+// SocketMode 0600, Base and PerConn.
 func Life(t *testing.T, protocol string, newServer func(h gateway.Handler) Listener, newClient func(addr string) gateway.RoundTripper) {
 	t.Run("Run [160 290]", func(t *testing.T) { testRun(t, newServer, newClient) })
 	t.Run("Shutdown that is late", func(t *testing.T) { testLateShutdown(t, newServer, newClient) })
@@ -88,7 +89,7 @@ func testRun(t *testing.T, newServer func(h gateway.Handler) Listener, newClient
 	}
 }
 
-// testLateShutdown ends a server whose handler does not end.
+// testLateShutdown shuts down a server whose handler does not return.
 func testLateShutdown(t *testing.T, newServer func(h gateway.Handler) Listener, newClient func(addr string) gateway.RoundTripper) {
 	path := socket(t)
 	begun, release := make(chan struct{}, 1), make(chan struct{})
@@ -110,14 +111,14 @@ func testLateShutdown(t *testing.T, newServer func(h gateway.Handler) Listener, 
 		t.Errorf("Shutdown: %v", err)
 	}
 	if o := <-got; o.Err == nil {
-		t.Errorf("an answer that nobody gave: %q", o.Body)
+		t.Errorf("a response that was not sent: %q", o.Body)
 	}
 	if err := <-over; !errors.Is(err, gateway.ErrServerClosed) {
 		t.Errorf("ListenAndServe: %v", err)
 	}
 }
 
-// socket is a path short enough for a Unix socket.
+// socket returns a path short enough for a Unix socket.
 func socket(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "gh")
 	if err != nil {
@@ -127,7 +128,7 @@ func socket(t *testing.T) string {
 	return dir + "/s"
 }
 
-// await connects once somebody listens.
+// await connects as soon as a server listens.
 func await(t *testing.T, path string) net.Conn {
 	t.Helper()
 	for range 1000 {
@@ -136,6 +137,6 @@ func await(t *testing.T, path string) net.Conn {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Fatal("nobody listens")
+	t.Fatal("no server listens")
 	return nil
 }

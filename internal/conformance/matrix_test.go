@@ -125,7 +125,7 @@ func TestMatrix(t *testing.T) {
 				t.Parallel()
 				t.Run("params", func(t *testing.T) { paramsPass(t, front, back) })
 				t.Run("bodies", func(t *testing.T) { bodiesPass(t, front, back) })
-				t.Run("answers", func(t *testing.T) { answersPass(t, front, back) })
+				t.Run("responses", func(t *testing.T) { responsesPass(t, front, back) })
 				t.Run("ends", func(t *testing.T) { endsPass(t, front, back) })
 			})
 		}
@@ -195,8 +195,8 @@ func bodiesPass(t *testing.T, front, back string) {
 	settled(t, inner)
 }
 
-func answersPass(t *testing.T, front, back string) {
-	c, inner := chain(t, front, back, "answers")
+func responsesPass(t *testing.T, front, back string) {
+	c, inner := chain(t, front, back, "responses")
 	get := func(path string) *conformance.Outcome {
 		return conformance.Ask(t, c, gatewaytest.NewRequest("GET", path, nil))
 	}
@@ -236,7 +236,7 @@ func answersPass(t *testing.T, front, back string) {
 }
 
 func endsPass(t *testing.T, front, back string) {
-	c, inner := chain(t, front, back, "answers")
+	c, inner := chain(t, front, back, "responses")
 	ctx, cancel := context.WithCancel(t.Context())
 	var res gateway.Response
 	if err := c.RoundTrip(ctx, gatewaytest.NewRequest("GET", "/wait", nil), &res); err != nil {

@@ -5,10 +5,11 @@ import (
 	"testing"
 )
 
-// Environ is what the environment of a test's own program has to hold, when a test starts it with nothing else: it keeps a
-// program with the race detector from its second of sleep at the end, and tells one that counts what is covered where to
-// write that down, so that it does not speak of it on standard error. GOCOVERDIR, an absolute path, keeps the counts; else
-// they go with t. t may be nil in such a program, which has the variable.
+// Environ returns the variables that a test's own program needs, if a test starts it with no
+// others. They keep a program with the race detector from sleeping a second at its end, and tell
+// one that counts coverage where to write, so that it does not print a warning. The counts go to
+// GOCOVERDIR, an absolute path, or else are removed with t. t may be nil in such a program, which
+// has the variable.
 func Environ(t testing.TB) []string {
 	env := []string{"GORACE=atexit_sleep_ms=0"}
 	if testing.CoverMode() == "" {

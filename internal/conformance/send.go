@@ -15,8 +15,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// SendTimeout holds a client whose SendTimeout is zero, or one that is negative, to what they mean. respond writes a
-// response of the protocol with the body "early" to a connection.
+// SendTimeout tests a client whose SendTimeout is zero or negative. respond writes a response of
+// the protocol with the body "early".
 func SendTimeout(t *testing.T, newClient func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper, respond func(w io.Writer)) {
 	const size = 256 << 10
 	bodies := map[string]func() io.Reader{

@@ -14,7 +14,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/vectors"
 )
 
-// Verdict is the word that vectors have for an error.
+// Verdict returns the word that vectors use for an error.
 func Verdict(err error) string {
 	switch {
 	case err == nil || err == io.EOF:
@@ -112,7 +112,7 @@ func FuzzReader(f *testing.F, c Codec, side string) {
 	})
 }
 
-// FuzzConsumeRequest reads one head by the rules of the wire, and what is written of it again.
+// FuzzConsumeRequest reads one head by the rules of the wire, writes it and reads it again.
 func FuzzConsumeRequest(f *testing.F, c Codec) {
 	seed(f, c.Proto, "request")
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -127,7 +127,7 @@ func FuzzConsumeRequest(f *testing.F, c Codec) {
 		req.Body, req.ContentLength = nil, 0
 		out, err := c.AppendRequest(nil, &req)
 		if err != nil {
-			return // a rule of what is sent
+			return // a rule for heads that are sent
 		}
 		var again gateway.Request
 		if err := c.Reader(bytes.NewReader(out)).ReadRequest(&again); err != nil {
@@ -143,7 +143,7 @@ func FuzzConsumeRequest(f *testing.F, c Codec) {
 	})
 }
 
-// FuzzParams reads pairs, and what is written of them again.
+// FuzzParams reads pairs, writes them and reads them again.
 func FuzzParams(f *testing.F, c Codec) {
 	content, err := c.AppendParams(nil, &Typical(nil).Params)
 	if err != nil {

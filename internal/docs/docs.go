@@ -1,4 +1,5 @@
-// Package docs takes the snippets out of the module's pages, so that tests can run them.
+// Package docs tests that what the module publishes is true: the snippets of its pages, and the
+// text of its public surface.
 package docs
 
 import (

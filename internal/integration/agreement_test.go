@@ -19,7 +19,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/integration"
 )
 
-// mirrorProgram answers with the environment of a request as libfcgi gives it, each pair ended by a NUL, and another NUL.
+// mirrorProgram responds with the environment of a request as libfcgi gives it, each pair ended by a NUL, and another NUL.
 const mirrorProgram = `
 #include <fcgiapp.h>
 #include <string.h>
@@ -107,7 +107,7 @@ func mutate(rng *rand.Rand, b []byte) []byte {
 	return b
 }
 
-// libfcgi is what the mirror makes of b; nil if it does not answer.
+// libfcgi is what the mirror makes of b; nil if it does not response.
 func libfcgi(t *testing.T, socket string, b []byte) (env []string) {
 	c, err := net.Dial("unix", socket)
 	if err != nil {

@@ -158,7 +158,7 @@ func TestPHP(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(body), err)
 		}
 	})
-	t.Run("answer before the body is read", func(t *testing.T) { // F34
+	t.Run("response before the body is read", func(t *testing.T) { // F34
 		_, body, err := do("POST", url+"/duplex", bytes.NewReader(tenMiB[:8<<20]), nil)
 		if err != nil || len(body) != 4<<20+len("8388608") || !strings.HasSuffix(string(body), "8388608") {
 			t.Errorf("%d bytes, %v", len(body), err)
@@ -206,10 +206,10 @@ func TestPHP(t *testing.T) {
 			t.Errorf("logged %q", all)
 		}
 	})
-	t.Run("worker killed in mid-answer", func(t *testing.T) {
+	t.Run("worker killed in mid-response", func(t *testing.T) {
 		_, body, err := do("GET", url+"/die", nil, nil)
 		if err == nil {
-			t.Errorf("an answer of %d bytes that broke off looked whole", len(body))
+			t.Errorf("a response of %d bytes that broke off looked whole", len(body))
 		}
 	})
 	t.Run("protocol error", func(t *testing.T) {
@@ -345,7 +345,7 @@ func TestPerl(t *testing.T) {
 	testApplication(t, &fastcgi.Client{Addr: "unix:" + sock, MaxIdleConns: 1, Logger: quiet}, 0)
 }
 
-// cgiScript reads all of the body before it answers: fcgiwrap writes a script's input before it reads its output, and
+// cgiScript reads all of the body before it responds: fcgiwrap writes a script's input before it reads its output, and
 // both stand still when a script echoes more than two pipes hold.
 const cgiScript = `#!/bin/sh
 if [ "$PATH_INFO" = /missing ]; then printf 'Status: 404 Not Found\r\nContent-Type: text/plain\r\n\r\nnot here'; exit; fi
@@ -365,7 +365,7 @@ func TestFcgiwrap(t *testing.T) {
 	}, 0)
 }
 
-// testApplication asks an application that answers /env, /missing and anything else with an echo.
+// testApplication asks an application that responds /env, /missing and anything else with an echo.
 func testApplication(t *testing.T, c *fastcgi.Client, appStatus uint32) {
 	defer c.Close()
 	ask := func(r *gateway.Request) (*gateway.Response, []byte) {

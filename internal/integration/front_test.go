@@ -136,7 +136,7 @@ var frontCases = []struct {
 	}},
 }
 
-// pathCase asks for a path with cookies. The answer has the path decoded, as it was sent, and the cookies.
+// pathCase asks for a path with cookies. The response has the path decoded, as it was sent, and the cookies.
 func pathCase(path, decoded string, cookies ...string) func(t *testing.T, url string) error {
 	return func(t *testing.T, url string) error {
 		res, body, err := do("GET", url+path, nil, http.Header{"Cookie": cookies})

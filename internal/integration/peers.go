@@ -1,8 +1,10 @@
-// Package peers starts real web servers and applications for tests: in the foreground, on loopback or Unix sockets in a
-// folder of their own, with a configuration of their own, an empty environment and a limit on the size of a file, as an
-// unprivileged user where the tests run as root, and stops them by their process group.
+// Package integration starts real web servers and applications for tests: in the foreground, on
+// loopback or Unix sockets in a folder of their own, with their own configuration, an empty
+// environment and a limit on the size of a file, as an unprivileged user if the tests run as root.
+// It stops them by their process group.
 //
-// A test of a peer that is not installed skips and names the Debian package; with GATEHOUSE_PEERS=require it fails.
+// A test of a peer that is not installed is skipped and names the Debian package; with
+// GATEHOUSE_PEERS=require it fails.
 package integration
 
 import (
@@ -22,7 +24,7 @@ import (
 // fileSizeLimit is in units of 512 bytes: 256 MiB. A peer once filled a disk with its log.
 const fileSizeLimit = 512 << 10
 
-// Need finds a program, or skips the test: pkg is the Debian package that has it.
+// Need returns the path of a program, or skips the test. pkg is the Debian package that has it.
 func Need(t testing.TB, program, pkg string) string {
 	t.Helper()
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin") {
@@ -35,7 +37,7 @@ func Need(t testing.TB, program, pkg string) string {
 	return ""
 }
 
-// NeedFile is Need for a file that is no program.
+// NeedFile is Need for a file that is not a program.
 func NeedFile(t testing.TB, path, pkg string) {
 	t.Helper()
 	if _, err := os.Stat(path); err != nil {
@@ -51,7 +53,8 @@ func missing(t testing.TB, what, pkg string) {
 	t.Skipf("%s is missing: install the package %s", what, pkg)
 }
 
-// Dir makes a folder that any user may enter and write to. Its path is short: that of a socket must fit 108 bytes.
+// Dir returns a folder that any user may enter and write to. Its path is short, since the path of a
+// socket must fit 108 bytes.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "gh")
@@ -65,7 +68,7 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-// Write makes a file in dir from text, in which ${DIR} stands for dir, and returns its path.
+// Write writes text to a file in dir, with dir in place of ${DIR}, and returns its path.
 func Write(t testing.TB, dir, name, text string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
@@ -76,8 +79,8 @@ func Write(t testing.TB, dir, name, text string) string {
 	return path
 }
 
-// Port is a TCP port of 127.0.0.1 that was free a moment ago, below those that systems give to whoever asks for any: no
-// connection of another test takes it before the peer does.
+// Port returns a TCP port of 127.0.0.1 that was free. It is below the ports that the system
+// assigns, so that no connection of another test takes it before the peer does.
 func Port(t testing.TB) int {
 	t.Helper()
 	var err error
@@ -93,8 +96,8 @@ func Port(t testing.TB) int {
 	return 0
 }
 
-// Start runs a peer until the test ends, and waits until something listens on addr ("host:port" or a socket's path).
-// What the peer prints is logged if the test fails.
+// Start runs a peer until the test ends, and waits until it listens on addr ("host:port" or a
+// socket's path). Its output is logged if the test fails.
 func Start(t testing.TB, dir, addr string, argv ...string) {
 	t.Helper()
 	script := fmt.Sprintf(`ulimit -f %d; exec "$@"`, fileSizeLimit)
@@ -139,7 +142,7 @@ func waitFor(t testing.TB, addr, name string, ended <-chan error) {
 	t.Fatalf("%s does not listen on %s", name, addr)
 }
 
-// buffer is what a peer printed, the first of it.
+// A buffer holds the beginning of a peer's output.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// nobody is the user that peers run as where the tests run as root.
-const nobody = 65534
+// unprivileged is the user that peers run as if the tests run as root.
+const unprivileged = 65534
 
 // isolate gives the peer a process group, and takes root from it.
 func isolate(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Geteuid() == 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: unprivileged, Gid: unprivileged}
 	}
 }
 

@@ -90,7 +90,7 @@ func threeWays(dir string) map[string]gateway.RoundTripper {
 	return map[string]gateway.RoundTripper{
 		"uwsgi": &uwsgi.Client{Addr: "unix:" + dir + "/u.sock"},
 		"scgi":  &scgi.Client{Addr: "unix:" + dir + "/s.sock"},
-		// It closes after each answer, whatever FCGI_KEEP_CONN says: a connection that was kept could be lost to a POST.
+		// It closes after each response, whatever FCGI_KEEP_CONN says: a connection that was kept could be lost to a POST.
 		"fastcgi": &fastcgi.Client{Addr: "unix:" + dir + "/f.sock", Logger: quiet},
 	}
 }
@@ -335,7 +335,7 @@ my $app = sub {
 	testEcho(t, &uwsgi.Client{Addr: "unix:" + dir + "/u.sock"}, r, tenMiB[:100000])
 }
 
-// testEcho sends r and compares the answer with its body.
+// testEcho sends r and compares the respond with its body.
 func testEcho(t *testing.T, c gateway.RoundTripper, r *gateway.Request, body []byte) {
 	t.Helper()
 	var res gateway.Response

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Before Chmod, too, nobody may connect to a socket whom its mode keeps out.
+// A peer that the mode of a socket excludes cannot connect before Chmod either.
 func TestBindRestricts(t *testing.T) {
 	dir, err := os.MkdirTemp("", "gh")
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 // A Reader is the common part of the Readers of SCGI and uwsgi. It must be Reset before its first
 // use.
 type Reader struct {
-	In     Input
-	body   Body
-	answer Response
-	fault  error // the rest of the input is unusable
+	In       Input
+	body     Body
+	response Response
+	fault    error // the rest of the input is unusable
 }
 
 // Reset makes r read from src. It keeps its memory.
@@ -23,8 +23,8 @@ func (r *Reader) Reset(src io.Reader) {
 	r.In.Reset(src)
 	r.body = Body{In: &r.In}
 	r.fault = nil
-	r.answer.Reset(&r.In)
-	r.answer.Fail(io.EOF)
+	r.response.Reset(&r.In)
+	r.response.Fail(io.EOF)
 }
 
 // ReadRequest discards the rest of the last body and reads a head with readHead, which sets
@@ -58,15 +58,15 @@ func (r *Reader) ReadResponse(res *gateway.Response, limit int, protocol string)
 	if r.fault != nil {
 		return r.fault
 	}
-	if err := r.answer.Discard(); err != nil && err != ErrClosed {
+	if err := r.response.Discard(); err != nil && err != ErrClosed {
 		r.fault = err
 		return err
 	}
 	if limit <= 0 {
 		limit = DefaultResponseHead
 	}
-	r.answer.Reset(&r.In)
-	if err := r.answer.ReadHead(res, limit); err != nil {
+	r.response.Reset(&r.In)
+	if err := r.response.ReadHead(res, limit); err != nil {
 		res.Reset()
 		if err == io.EOF {
 			return err
@@ -75,7 +75,7 @@ func (r *Reader) ReadResponse(res *gateway.Response, limit int, protocol string)
 		return r.fault
 	}
 	// A Reader does not know the method: a response without a body may be one to HEAD.
-	r.answer.Bare = true
+	r.response.Bare = true
 	res.Body = (*responseBody)(r)
 	return nil
 }
@@ -83,13 +83,13 @@ func (r *Reader) ReadResponse(res *gateway.Response, limit int, protocol string)
 // A responseBody is a Reader as the Body of its response.
 type responseBody Reader
 
-func (b *responseBody) Read(p []byte) (int, error) { return b.answer.Read(p) }
+func (b *responseBody) Read(p []byte) (int, error) { return b.response.Read(p) }
 
 // Close discards the rest of the response. It does not close the source of the Reader.
 func (b *responseBody) Close() error {
-	err := b.answer.Discard()
+	err := b.response.Discard()
 	if err == nil {
-		b.answer.Fail(ErrClosed)
+		b.response.Fail(ErrClosed)
 	}
 	return nil
 }

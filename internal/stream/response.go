@@ -70,7 +70,7 @@ func (a *Response) ReadHead(res *gateway.Response, limit int) error {
 			}
 		}
 	}
-	return fmt.Errorf("more than %d interim answers: %w", maxInterim, gateway.ErrMalformed)
+	return fmt.Errorf("more than %d interim responses: %w", maxInterim, gateway.ErrMalformed)
 }
 
 // switched checks that a 101 is the one that was asked for (F31).
@@ -90,10 +90,10 @@ func (a *Response) oneHead(res *gateway.Response, limit int) error {
 	for {
 		n := end.Find(a.in.Buffered())
 		if n > limit || n == 0 && a.in.Len() > limit { // rule F17
-			return fmt.Errorf("answer's head over %d bytes: %w", limit, gateway.ErrTooLarge)
+			return fmt.Errorf("response head over %d bytes: %w", limit, gateway.ErrTooLarge)
 		}
 		if n > 0 && !a.beginsWell() {
-			return fmt.Errorf("answer's head begins with a status line and must not, or the other way round: %w", gateway.ErrMalformed)
+			return fmt.Errorf("response head begins with a status line, or lacks one that is required: %w", gateway.ErrMalformed)
 		}
 		if n > 0 {
 			a.seen = true

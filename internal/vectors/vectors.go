@@ -1,10 +1,10 @@
-// Package vectors holds messages as they were seen on the wire of real peers, as the specifications print them, and as
-// nobody should send them. Each is a file: a header of text, an empty line, the bytes.
+// Package vectors holds messages as real peers send them, as the specifications print them, and as
+// they must not be sent. Each is a file: a header of text, an empty line, and the bytes.
 //
 //	source: where it comes from
-//	side:   request, or response
-//	expect: ok, or the first thing that is wrong: malformed, param, too large, truncated, refused
-//	read:   a line for each message that is read before that; see the protocol's test for its words
+//	side:   request or response
+//	expect: ok, or the first error: malformed, param, too large, truncated, refused
+//	read:   a line for each message that is read before that; see the protocol's test
 //
 // Tests read them, and fuzz targets begin with them.
 package vectors
@@ -21,7 +21,7 @@ import (
 //go:embed cgi fastcgi scgi uwsgi
 var files embed.FS
 
-// Vector is one file.
+// A Vector is one file.
 type Vector struct {
 	Name, Source, Side, Expect string
 	Read                       []string
