@@ -152,7 +152,7 @@ func (s *session) next() (rec fastcgi.Record, ok bool) {
 	return rec, true
 }
 
-// reply is what came for one id, up to END_REQUEST.
+// reply holds the records of a single id, up to END_REQUEST.
 type reply struct {
 	stdout, stderr string
 	end            fastcgi.End

@@ -104,7 +104,7 @@ func WithScript(ctx context.Context, s Script) context.Context {
 	return context.WithValue(ctx, scriptKey{}, s)
 }
 
-// An extra is a param for one request. Those of a context form a list.
+// An extra is a param for a single request. Those of a context form a list.
 type extra struct {
 	name, value string
 	before      *extra

@@ -12,7 +12,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// maxRedirects limits the local redirects in a row for one request.
+// maxRedirects limits the consecutive local redirects of a request.
 const maxRedirects = 10
 
 type redirectKey struct{}

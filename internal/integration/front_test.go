@@ -194,36 +194,36 @@ func do(method, url string, body io.Reader, header http.Header) (*http.Response,
 // ownFault names the cells in which the front end fails by itself, and why. The failure is asserted, so that a peer
 // that mends its ways is noticed.
 var ownFault = map[string]string{
-	"haproxy/chunked64k":      "400: it must know the length of a body before it sends one",
-	"haproxy/chunked10m":      "400: it must know the length of a body before it sends one",
-	"haproxy-mpxs/chunked64k": "400: it must know the length of a body before it sends one",
-	"haproxy-mpxs/chunked10m": "400: it must know the length of a body before it sends one",
+	"haproxy/chunked64k":      "400: it requires the length of a body in advance",
+	"haproxy/chunked10m":      "400: it requires the length of a body in advance",
+	"haproxy-mpxs/chunked64k": "400: it requires the length of a body in advance",
+	"haproxy-mpxs/chunked10m": "400: it requires the length of a body in advance",
 
-	"nginx-scgi-unbuffered/echo10m": "it sends a CONTENT_LENGTH of what has arrived so far, 0, and then the body",
-	"nginx-scgi-unbuffered/up10m":   "it sends a CONTENT_LENGTH of what has arrived so far, 0, and then the body",
+	"nginx-scgi-unbuffered/echo10m": "its CONTENT_LENGTH is the length that has arrived so far, 0; the body follows",
+	"nginx-scgi-unbuffered/up10m":   "its CONTENT_LENGTH is the length that has arrived so far, 0; the body follows",
 	"apache-uwsgi/chunked64k":       "411",
 	"apache-uwsgi/chunked10m":       "411",
 	"apache-scgi/chunked64k":        "411",
 	"apache-scgi/chunked10m":        "411",
-	"apache-cgid/chunked64k":        "it sends the body without CONTENT_LENGTH, which RFC 3875 section 4.1.2 has: without, there is none (item 235)",
-	"apache-cgid/chunked10m":        "it sends the body without CONTENT_LENGTH, which RFC 3875 section 4.1.2 has: without, there is none (item 235)",
+	"apache-cgid/chunked64k":        "it sends the body without CONTENT_LENGTH, which RFC 3875 section 4.1.2 requires for a body (item 235)",
+	"apache-cgid/chunked10m":        "it sends the body without CONTENT_LENGTH, which RFC 3875 section 4.1.2 requires for a body (item 235)",
 	"apache/cookies":                joined,
-	"apache/slash":                  "404, unless AllowEncodedSlashes is set",
+	"apache/slash":                  "404 unless AllowEncodedSlashes is set",
 	"apache-reuse/cookies":          joined,
-	"apache-reuse/slash":            "404, unless AllowEncodedSlashes is set",
+	"apache-reuse/slash":            "404 unless AllowEncodedSlashes is set",
 	"apache-uwsgi/cookies":          joined,
-	"apache-uwsgi/slash":            "404, unless AllowEncodedSlashes is set",
+	"apache-uwsgi/slash":            "404 unless AllowEncodedSlashes is set",
 	"apache-scgi/cookies":           joined,
-	"apache-scgi/slash":             "404, unless AllowEncodedSlashes is set",
+	"apache-scgi/slash":             "404 unless AllowEncodedSlashes is set",
 	"apache-cgid/cookies":           joined,
-	"apache-cgid/slash":             "404, unless AllowEncodedSlashes is set",
+	"apache-cgid/slash":             "404 unless AllowEncodedSlashes is set",
 	"caddy/cookies":                 joined,
 	"uwsgi-http/cookies":            joined,
-	"uwsgi-http/chunked64k":         "it sends neither the length of the body nor its framing",
-	"uwsgi-http/chunked10m":         "it sends neither the length of the body nor its framing",
+	"uwsgi-http/chunked64k":         "it sends neither the length nor the framing of the body",
+	"uwsgi-http/chunked10m":         "it sends neither the length nor the framing of the body",
 }
 
-const joined = `it joins cookies with ", ", which no cookie may hold`
+const joined = `it joins cookies with ", ", which is not allowed in a cookie`
 
 // testFront runs the cases through a front end at url.
 func testFront(t *testing.T, name, url string) {

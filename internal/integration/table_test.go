@@ -10,9 +10,9 @@ import (
 	"sync"
 )
 
-var update = flag.Bool("update", false, "write the table of README.md anew")
+var update = flag.Bool("update", false, "rewrite the table of README.md")
 
-// results is what came of each case with each peer.
+// results holds whether each case passed with each peer.
 type results struct {
 	mu   sync.Mutex
 	rows map[string]map[string]bool
@@ -29,7 +29,7 @@ func (r *results) add(peer, name string, ok bool) {
 	r.rows[peer][name] = ok
 }
 
-// text is the table, with the reasons of what fails.
+// text returns the table and the reasons of the failures.
 func (r *results) text() string {
 	var b, why strings.Builder
 	b.WriteString("| peer |")
@@ -52,12 +52,12 @@ func (r *results) text() string {
 		}
 		b.WriteString("\n")
 	}
-	return b.String() + "\nWhere it says **F** the peer fails by itself, and a test holds it to that:\n\n" + why.String()
+	return b.String() + "\n**F** marks a fault of the peer itself. A test fails if the peer no longer has it:\n\n" + why.String()
 }
 
-const mark = "<!-- the rest is written by the tests -->\n"
+const mark = "<!-- the tests write the rest -->\n"
 
-// check compares the table with that of README.md, where every peer was there and every case was run.
+// check compares the table with that of README.md, if every peer was present and every case ran.
 func (r *results) check() (status int) {
 	const file = "README.md"
 	b, err := os.ReadFile(file)
@@ -78,7 +78,7 @@ func (r *results) check() (status int) {
 		return 0
 	}
 	if "\n"+r.text() != old {
-		fmt.Fprintln(os.Stderr, "README.md has another table: go test ./internal/integration -update")
+		fmt.Fprintln(os.Stderr, "README.md differs from the results; run go test ./internal/integration -update")
 		return 1
 	}
 	return 0
