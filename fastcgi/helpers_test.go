@@ -365,3 +365,11 @@ func heapBytes() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.TotalAlloc
 }
+
+func handler(f func(w gateway.ResponseWriter, r *gateway.Request) error) *fastcgi.Server {
+	return &fastcgi.Server{Handler: gateway.HandlerFunc(f), Logger: quiet}
+}
+
+func getPath(id uint16, keep bool, path string) string {
+	return head(id, gateway.RoleResponder, keep, "REQUEST_METHOD", "GET", "PATH_INFO", path) + stdin(id, "")
+}
