@@ -79,11 +79,11 @@ func (p *process) ReadResponse(res *gateway.Response) error {
 	return p.response.ReadResponse(res, 0, "cgi")
 }
 
-func TestVectors(t *testing.T) { conformance.Vectors(t, streams) }
-
 func FuzzConsumeParams(f *testing.F) { conformance.FuzzParams(f, codec) }
-func FuzzReadRequest(f *testing.F)   { conformance.FuzzReader(f, streams, "request") }
-func FuzzReadResponse(f *testing.F)  { conformance.FuzzReader(f, streams, "response") }
+
+func FuzzReadRequest(f *testing.F) { conformance.FuzzReader(f, streams, "request") }
+
+func FuzzReadResponse(f *testing.F) { conformance.FuzzReader(f, streams, "response") }
 
 func FuzzConsumeEnv(f *testing.F) {
 	f.Add("A=1\nB=2", 3)

@@ -10,12 +10,13 @@ import (
 	"github.com/gatehouse-go/gatehouse/scgi"
 )
 
-func TestVectors(t *testing.T) { conformance.Vectors(t, codec) }
+func FuzzConsumeParams(f *testing.F) { conformance.FuzzParams(f, codec) }
 
-func FuzzConsumeParams(f *testing.F)  { conformance.FuzzParams(f, codec) }
 func FuzzConsumeRequest(f *testing.F) { conformance.FuzzConsumeRequest(f, codec) }
-func FuzzReadRequest(f *testing.F)    { conformance.FuzzReader(f, codec, "request") }
-func FuzzReadResponse(f *testing.F)   { conformance.FuzzReader(f, codec, "response") }
+
+func FuzzReadRequest(f *testing.F) { conformance.FuzzReader(f, codec, "request") }
+
+func FuzzReadResponse(f *testing.F) { conformance.FuzzReader(f, codec, "response") }
 
 func FuzzServer(f *testing.F) {
 	s := &scgi.Server{Handler: conformance.Handlers["echo"], Logger: quiet}

@@ -26,5 +26,6 @@ var codec = conformance.Codec{
 
 func TestAllocations(t *testing.T) { conformance.Allocations(t, codec) }
 
-func BenchmarkCodec(b *testing.B)   { conformance.BenchCodec(b, codec) }
+func BenchmarkCodec(b *testing.B) { conformance.BenchCodec(b, codec) }
+
 func BenchmarkStreams(b *testing.B) { conformance.BenchStreams(b, codec) }

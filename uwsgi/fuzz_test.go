@@ -11,12 +11,13 @@ import (
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
 
-func TestVectors(t *testing.T) { conformance.Vectors(t, codec) }
+func FuzzConsumeParams(f *testing.F) { conformance.FuzzParams(f, codec) }
 
-func FuzzConsumeParams(f *testing.F)  { conformance.FuzzParams(f, codec) }
 func FuzzConsumeRequest(f *testing.F) { conformance.FuzzConsumeRequest(f, codec) }
-func FuzzReadRequest(f *testing.F)    { conformance.FuzzReader(f, codec, "request") }
-func FuzzReadResponse(f *testing.F)   { conformance.FuzzReader(f, codec, "response") }
+
+func FuzzReadRequest(f *testing.F) { conformance.FuzzReader(f, codec, "request") }
+
+func FuzzReadResponse(f *testing.F) { conformance.FuzzReader(f, codec, "response") }
 
 // FuzzConsumeHeader reads a header, and what is written of it again.
 func FuzzConsumeHeader(f *testing.F) {

@@ -10,12 +10,51 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/gatehouse-go/gatehouse/cgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
 )
+
+func get(target string) *gateway.Request { return gatewaytest.NewRequest("GET", target, nil) }
+
+// environment asks a script for its environment.
+func environment(t *testing.T, c *cgi.Client, r *gateway.Request) map[string]string {
+	t.Helper()
+	o := conformance.Ask(t, c, r)
+	if o.Err != nil {
+		t.Fatal(o.Err)
+	}
+	env := make(map[string]string)
+	for line := range strings.SplitSeq(o.Body, "\x00") {
+		if name, value, ok := strings.Cut(line, "="); ok {
+			env[name] = value
+		}
+	}
+	return env
+}
+
+const printEnv = "printf 'Content-Type: text/plain\\r\\n\\r\\n'; env -0\n"
+
+// What was found by a review, each with the test that would have found it.
+
+func request(target string) *gateway.Request { return gatewaytest.NewRequest("GET", target, nil) }
+
+// folder is a folder of scripts.
+func folder(t *testing.T, texts map[string]string) (root string) {
+	t.Helper()
+	root = filepath.Join(t.TempDir(), "root")
+	for name, text := range texts {
+		path := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
 
 // This file is what the other tests are written with: this program as a CGI script, and scripts in sh.
 
@@ -87,34 +126,3 @@ func run(t testing.TB, handler, stdin string, env ...string) (stdout, stderr str
 }
 
 var errSent = errors.New("not run")
-
-// TestConformance is the suite that the siblings share.
-func TestConformance(t *testing.T) {
-	conformance.Run(t, conformance.Protocol{
-		Name: "cgi", Refuses: true, Stderr: true,
-		Serve:   func(t testing.TB, handler string) gateway.RoundTripper { return program(t, handler) },
-		Respond: func(t testing.TB, response string) gateway.RoundTripper { return responding(t, response) },
-		Ask: func(t testing.TB, handler, body string, nv ...string) string {
-			env := []string{"GATEWAY_INTERFACE=CGI/1.1"}
-			for i := 0; i < len(nv); i += 2 {
-				env = append(env, nv[i]+"="+nv[i+1])
-			}
-			out, _, _ := run(t, handler, body, env...)
-			return out
-		},
-		Sent: func(t testing.TB, r *gateway.Request) (*gateway.Params, error) {
-			p := new(gateway.Params)
-			c := &cgi.Client{Path: "/bin/true", Prepare: func(_ context.Context, cmd *exec.Cmd, _ *gateway.Request) error {
-				if err := cgi.ConsumeEnv(cmd.Env, p); err != nil {
-					t.Fatal(err)
-				}
-				return errSent
-			}}
-			err := c.RoundTrip(t.Context(), r, new(gateway.Response))
-			if !errors.Is(err, errSent) {
-				return nil, err
-			}
-			return p, nil
-		},
-	})
-}

@@ -66,29 +66,4 @@ func fromBytes(b string) (*gateway.Request, error) {
 	return r, scgi.NewReader(strings.NewReader(b)).ReadRequest(r)
 }
 
-// TestConformance is the suite that the siblings share.
-func TestConformance(t *testing.T) {
-	conformance.Run(t, conformance.Protocol{
-		Name: "scgi", Refuses: true,
-		Serve: func(t testing.TB, handler string) gateway.RoundTripper {
-			return &scgi.Client{Addr: gatewaytest.Start(t, &scgi.Server{Handler: conformance.Handlers[handler], Logger: quiet})}
-		},
-		Respond: func(t testing.TB, response string) gateway.RoundTripper {
-			return &scgi.Client{Addr: responding(t, response)}
-		},
-		Ask: func(t testing.TB, handler, body string, nv ...string) string {
-			return play(t, &scgi.Server{Handler: conformance.Handlers[handler]}, head(nv...)+body)
-		},
-		Sent: func(t testing.TB, r *gateway.Request) (*gateway.Params, error) {
-			b, err := scgi.AppendRequest(nil, r)
-			if err != nil {
-				return nil, err
-			}
-			p := new(gateway.Params)
-			if _, err = scgi.ConsumeRequest(b, p); err != nil {
-				t.Fatal(err)
-			}
-			return p, nil
-		},
-	})
-}
+var echo = conformance.Handlers["echo"]

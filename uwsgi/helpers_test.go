@@ -64,30 +64,3 @@ func fromBytes(b string) (*gateway.Request, error) {
 	r := new(gateway.Request)
 	return r, uwsgi.NewReader(strings.NewReader(b)).ReadRequest(r)
 }
-
-// TestConformance is the suite that the siblings share.
-func TestConformance(t *testing.T) {
-	conformance.Run(t, conformance.Protocol{
-		Name: "uwsgi", Refuses: true,
-		Serve: func(t testing.TB, handler string) gateway.RoundTripper {
-			return &uwsgi.Client{Addr: gatewaytest.Start(t, &uwsgi.Server{Handler: conformance.Handlers[handler], Logger: quiet})}
-		},
-		Respond: func(t testing.TB, response string) gateway.RoundTripper {
-			return &uwsgi.Client{Addr: responding(t, response)}
-		},
-		Ask: func(t testing.TB, handler, body string, nv ...string) string {
-			return strings.Replace(play(t, &uwsgi.Server{Handler: conformance.Handlers[handler]}, head(nv...)+body), "HTTP/1.1 ", "Status: ", 1)
-		},
-		Sent: func(t testing.TB, r *gateway.Request) (*gateway.Params, error) {
-			b, err := uwsgi.AppendRequest(nil, r)
-			if err != nil {
-				return nil, err
-			}
-			p := new(gateway.Params)
-			if _, _, err = uwsgi.ConsumeRequest(b, p); err != nil {
-				t.Fatal(err)
-			}
-			return p, nil
-		},
-	})
-}

@@ -1,0 +1,43 @@
+//go:build unix
+
+package cgi_test
+
+import (
+	"bytes"
+	"context"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
+)
+
+// Close of a Body does not wait for the reader of STDERR.
+func TestCloseWhileStderrBlocks(t *testing.T) {
+	c := shell(t, "echo oops >&2; printf 'X: 1\\n\\nbody'; sleep 20\n")
+	c.Grace = 100 * time.Millisecond
+	told, release := make(chan struct{}), make(chan struct{})
+	c.Stderr = func(context.Context, []byte) {
+		close(told)
+		<-release
+	}
+	var res gateway.Response
+	if err := c.RoundTrip(t.Context(), request("/"), &res); err != nil {
+		t.Fatal(err)
+	}
+	<-told
+	res.Body.Close()
+	close(release)
+	c.Close()
+}
+
+// Of STDERR a request's writer gets as much as anybody.
+func TestStderrIsCapped(t *testing.T) {
+	c := shell(t, "head -c 200000 /dev/zero >&2; printf 'X: 1\\n\\nbody'\n")
+	r := request("/")
+	var errs bytes.Buffer
+	r.Stderr = &errs
+	if o := conformance.Ask(t, c, r); o.Err != nil || o.Body != "body" || errs.Len() != 64<<10 {
+		t.Errorf("224: %q, %d bytes, %v", o.Body, errs.Len(), o.Err)
+	}
+}
