@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"testing"
 
@@ -25,6 +26,18 @@ func TestErrorStatusOfBodies(t *testing.T) {
 	} {
 		if got := gateway.ErrorStatus(c.err); got != c.want {
 			t.Errorf("%v: %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+func TestReasons(t *testing.T) {
+	for status := 200; status < 600; status++ {
+		b, err := gateway.AppendResponse(nil, &gateway.Response{Status: status, ContentLength: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := http.StatusText(status); text != "" && string(b) != fmt.Sprintf("Status: %d %s\r\n\r\n", status, text) {
+			t.Errorf("%q, net/http says %q", b, text)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package gatewayhttp_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -355,4 +356,18 @@ func TestHijackIsConn(t *testing.T) {
 			peers.Close()
 		}, err
 	})
+}
+
+// noStream is a backend whose 101 has an ordinary body.
+func TestSwitchWithoutStream(t *testing.T) {
+	b := gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
+		res.Reset()
+		res.Status, res.Body = 101, io.NopCloser(strings.NewReader(""))
+		res.Header.Add("Upgrade", "websocket")
+		return nil
+	})
+	got := rawHTTP(t, &gatewayhttp.Proxy{Backend: b}, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 502 ") {
+		t.Errorf("got %q", got)
+	}
 }
