@@ -85,31 +85,3 @@ func TestReturn(t *testing.T) {
 		b.Return()
 	}
 }
-
-func TestQueue(t *testing.T) {
-	var q Queue
-	var want, got []byte
-	for i := range 1000 {
-		piece := bytes.Repeat([]byte{byte(i)}, i%37)
-		q.Add(piece)
-		want = append(want, piece...)
-		p := make([]byte, i%23)
-		got = append(got, p[:q.Take(p)]...)
-		if q.Len() != len(want)-len(got) {
-			t.Fatalf("%d wait", q.Len())
-		}
-		if i%100 == 0 {
-			p = make([]byte, q.Len())
-			q.Take(p)
-			got = append(got, p...)
-		}
-	}
-	p := make([]byte, q.Len())
-	q.Take(p)
-	if got = append(got, p...); !bytes.Equal(got, want) {
-		t.Error("not what was put in")
-	}
-	if q.Reset(); q.Len() != 0 || q.Cap() > 64<<10 {
-		t.Errorf("%d, %d", q.Len(), q.Cap())
-	}
-}
