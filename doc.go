@@ -14,5 +14,5 @@
 // header, the head all that comes before the body, a record FastCGI's unit, a view a slice that is valid until the next
 // call on what it came from.
 //
-// Verbs tell the floor: Append and Consume work on bytes, Read and Write on streams, RoundTrip and Serve on connections.
+// Verbs tell the layer: Append and Consume work on bytes, Read and Write on streams, RoundTrip and Serve on connections.
 package gatehouse

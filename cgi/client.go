@@ -35,8 +35,9 @@ import (
 // pipes have no deadlines: Timeout and ctx limit a run; SendTimeout, HeadTimeout, BodyTimeout and
 // Grace do not.
 type Client struct {
-	// Path is the program for every request. It is relative to the working directory and is not looked
-	// up in PATH. An empty Path means a script below Root.
+	// Path is the program that every request runs. A relative Path is resolved against the working
+	// directory of this process at the first request, and is not searched for in PATH. If Path is
+	// empty, Root is used.
 	Path string
 
 	// Root is the folder of scripts, if Path is empty. The script is SCRIPT_FILENAME, if the request
@@ -46,7 +47,7 @@ type Client struct {
 	// Args are the arguments after the program's name.
 	Args []string
 
-	// Dir is the working directory. An empty Dir means that of the program.
+	// Dir is the working directory of the program. Empty means the folder that holds the program.
 	Dir string
 
 	// Env lists variables, as "NAME=value", that are set for every request. They win over the
@@ -60,7 +61,8 @@ type Client struct {
 	// requests wait, until their context is done. A zero or negative value means 64.
 	MaxProcs int
 
-	// Timeout limits the time of the whole run. A zero or negative value means no limit.
+	// Timeout limits the run of the program. After it the program is ended, and the error is
+	// os.ErrDeadlineExceeded. Zero or a negative value means no limit.
 	Timeout time.Duration
 
 	// SendTimeout limits the time in which no byte of the request's body can be written. Zero means 60
@@ -75,8 +77,9 @@ type Client struct {
 	// limit.
 	BodyTimeout time.Duration
 
-	// NPH allows scripts whose names begin with "nph-". They write an HTTP response, section 5, which
-	// is parsed and checked as one.
+	// NPH makes the output of programs whose names begin with "nph-" an HTTP response with a status
+	// line (section 5), which is parsed and checked. Without NPH such a program must respond like
+	// any other.
 	NPH bool
 
 	// QueryArgs makes arguments of the words of a query without "=", section 4.4, unless a word is
@@ -86,23 +89,25 @@ type Client struct {
 	// FollowLinks allows symbolic links that lead out of Root.
 	FollowLinks bool
 
-	// Grace is the time from SIGTERM to SIGKILL, and the time for output that goes on after the
-	// program has ended. A zero or negative value means 5 seconds.
+	// Grace is the time between SIGTERM and SIGKILL. It is also how long output of other processes
+	// is read after the program has ended. Zero or a negative value means 5 seconds.
 	Grace time.Duration
 
-	// Prepare, if not nil, changes the command before it starts, such as SysProcAttr, limits or a
-	// cgroup. The process group is set afterwards. Its error ends the request.
+	// Prepare, if not nil, may change the command before it is started, such as SysProcAttr. It
+	// must not change Stdin, Stdout and Stderr. The process group is set after it. If it returns an
+	// error, the request fails with it.
 	Prepare func(ctx context.Context, cmd *exec.Cmd, r *gateway.Request) error
 
-	// MaxHeadBytes limits the head of a response. A zero or negative value means 64 KiB.
+	// MaxHeadBytes limits the head of a response, in bytes. Zero or a negative value means 64 KiB.
 	MaxHeadBytes int
 
 	// Stderr, if not nil, is called for each line of standard error: at most 4 KiB, with control bytes
 	// escaped, valid until it returns; at most 64 KiB of a run. Nil means that lines go to Logger.
 	Stderr func(ctx context.Context, line []byte)
 
-	// Observe, if not nil, is called once for each RoundTrip, when it failed or when the Body of its
-	// response has ended. x is valid until Observe returns; x.Dial is the time to start the program.
+	// Observe, if not nil, is called once for each RoundTrip: when it fails, or when the Body of
+	// its response has ended or is closed. Several goroutines may call it at once. x is valid until
+	// it returns.
 	Observe func(ctx context.Context, x *gateway.Exchange)
 
 	// Logger receives log records. Nil means slog.Default.
@@ -144,9 +149,9 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 // programs that were started.
 func (c *Client) Stats() gateway.Stats { return c.client().Stats() }
 
-// Close waits for the programs that have not ended although their exchange is over, for at most
-// Grace, after which they are killed. Call it before the process exits. Other exchanges are not
-// affected, and the Client can be used again.
+// Close waits until the programs whose exchanges are over have ended. They are killed after Grace,
+// so that Close takes about twice Grace at most. Call it before the process exits. It does not
+// affect exchanges in progress and returns nil. The Client can be used again.
 func (c *Client) Close() error {
 	c.reaper.Wait()
 	return nil

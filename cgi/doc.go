@@ -1,10 +1,10 @@
-// Package cgi implements CGI/1.1, RFC 3875: both ends, the script's and the web server's. The wire
-// of CGI is an environment and two pipes, so there is no Reader and no Writer.
+// Package cgi implements CGI/1.1, RFC 3875: both ends, the script's and the web server's. CGI
+// transfers a request in an environment and two pipes, so there is no Reader and no Writer.
 //
-// It has two floors. Bytes: AppendX and ConsumeX are pure functions over slices, for an environment
-// block (NAME=value and a NUL, as in /proc/self/environ) and for an environment as in os/exec.
-// Processes: [Client] is a gateway.RoundTripper that runs a script for each request, and [Server]
-// calls a gateway.Handler for the one request that this process was started for.
+// It has two layers. The functions Append… and Consume… encode and decode an environment block
+// (NAME=value and a NUL, as in /proc/self/environ) and an environment as in os/exec. [Client] is a
+// gateway.RoundTripper that runs a script for each request, and [Server] calls a gateway.Handler
+// for the one request that this process was started for.
 //
 // A folder of scripts behind net/http:
 //
@@ -19,6 +19,6 @@
 //		err = (&cgi.Server{Handler: handler}).Serve(ctx)
 //	}
 //
-// Section numbers in this package are those of RFC 3875. Comments name the real peers that deviate
+// Section numbers in this package are those of RFC 3875. Comments name implementations that deviate
 // from it.
 package cgi

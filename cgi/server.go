@@ -19,7 +19,7 @@ import (
 // Server responds to the one request that this process was started for: the environment is its params, standard input
 // its body, and the response goes to standard output. What the handler writes to Stderr goes to standard error.
 type Server struct {
-	// Handler responds to the request.
+	// Handler responds to requests. Nil means that requests are refused with the status 501.
 	Handler gateway.Handler
 
 	// Logger receives log records. Nil means standard error.
@@ -29,8 +29,8 @@ type Server struct {
 // ErrNotStarted means that the environment is not that of a CGI program.
 var ErrNotStarted = errors.New("cgi: GATEWAY_INTERFACE is not set: this process was not started as a CGI program")
 
-// ExitStatus is returned by Serve if the response was sent and the handler has set an AppStatus
-// other than 0. The program should exit with it.
+// ExitStatus is the error of Serve if the response was sent and the handler set an AppStatus other
+// than 0. The program should exit with it. It is at most 255.
 type ExitStatus uint32
 
 func (s ExitStatus) Error() string { return fmt.Sprintf("cgi: exit status %d", uint32(s)) }
@@ -38,16 +38,11 @@ func (s ExitStatus) Error() string { return fmt.Sprintf("cgi: exit status %d", u
 // Started reports whether this process was started as a CGI program: GATEWAY_INTERFACE is CGI/1.1.
 func Started() bool { return os.Getenv("GATEWAY_INTERFACE") == "CGI/1.1" }
 
-// Serve responds to the request. It returns nil when the response has been sent, whatever its status: the program should
-// then exit with status 0. ErrNotStarted means that there is no request, and that nothing was written. ExitStatus means
-// that the response was sent and names the status to exit with. Any other error means that the response is incomplete.
-// HTTP_PROXY is removed from this process before the handler runs (F1).
-//
-// A request that breaks a rule gets a response too, such as a 400.
-//
-// The request's context is done when ctx is done or when the handler has returned. A web server that gives up sends
-// SIGTERM (see signal.NotifyContext), or closes standard output: then the next Write ends the process with SIGPIPE, as it
-// does in any program, or returns an error if the program ignores or handles SIGPIPE.
+// Serve responds to the request. It returns nil if the response was sent, whatever its status; the
+// program should then exit with status 0. It returns ErrNotStarted, and writes nothing, if there is
+// no request, and an ExitStatus if the response was sent and the handler called SetAppStatus with a
+// status other than 0. Any other error means that the response is incomplete. Serve removes
+// HTTP_PROXY from the environment of this process, since programs use it as their proxy.
 func (s *Server) Serve(ctx context.Context) error {
 	if _, ok := os.LookupEnv("GATEWAY_INTERFACE"); !ok {
 		return ErrNotStarted

@@ -71,9 +71,10 @@ func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
 	return params.Append(dst, (*pairs.List)(p), AppendParam[[]byte, []byte])
 }
 
-// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had;
-// what follows is a part of a pair. A pair without a name is ErrMalformed: then n is -1 and p is
-// unchanged. No other rule is applied.
+// ConsumeParams adds every whole pair at the start of b to p and returns the number of their bytes.
+// The rest of b is the beginning of a pair. It returns -1 and leaves p unchanged if a name is empty
+// (gateway.ErrMalformed) or if p would have more than gateway.MaxPairs params
+// (gateway.ErrTooLarge). No other rule of params is applied.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
 		return n, fmt.Errorf("cgi: %w", err)

@@ -16,29 +16,33 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Client is a gateway.RoundTripper that sends requests to an application. Set its fields before the
-// first use and do not change them afterwards. Its methods may be called by several goroutines at
-// once. Use one Client for each address.
+// Client is a gateway.RoundTripper for a FastCGI application. Set its fields before the first use
+// and do not change them afterwards. Its methods may be called by several goroutines at once. Use
+// one Client for each address.
 //
 // Each connection carries one request at a time. The zero value keeps no connection: PHP dedicates
 // a worker to each kept one.
 //
-// A request is sent again, once, if its connection had carried another before, no byte of a
-// response arrived, and either nothing of it had been written or its method is GET, HEAD, OPTIONS
-// or TRACE and its body can be replayed (GetBody).
+// A request is sent a second time, over a new connection, only if a kept connection was closed
+// before a byte of the response arrived. In addition, either no byte of the request was written, or
+// its method is GET, HEAD, OPTIONS or TRACE. If any of its body was read, GetBody must not be nil
+// and Data must be nil.
 type Client struct {
-	// Addr is the address of the application: "host:port" or "unix:/path".
+	// Addr is the address of the application: "host:port", "unix:/path" or "unix:@name" (an
+	// abstract socket of Linux). It also identifies the backend in errors.
 	Addr string
 
-	// Dial, if not nil, connects to the application in place of Addr.
+	// Dial, if not nil, connects to the application instead of Addr. Its context is done after
+	// DialTimeout. The Client owns and closes the connection.
 	Dial func(ctx context.Context) (net.Conn, error)
 
-	// Env lists params, as "NAME=value", that are sent with every request. They win over the request's
-	// params. PHP_VALUE and other params that configure the application belong here.
+	// Env lists params, "NAME=value", that are sent with every request and replace the request's
+	// params of the same name. If an entry is malformed, or is CONTENT_LENGTH, every request fails
+	// with gateway.ErrParam.
 	Env []string
 
-	// MaxConns limits the number of connections. Further requests wait, until their context is done. A
-	// zero or negative value means no limit.
+	// MaxConns limits the connections. Further requests wait for a connection until their context
+	// is done. Zero or a negative value means no limit.
 	MaxConns int
 
 	// MaxIdleConns limits the number of idle connections that are kept. A zero or negative value means
@@ -56,8 +60,8 @@ type Client struct {
 	// DialTimeout limits the time to connect. Zero means 5 seconds; a negative value means no limit.
 	DialTimeout time.Duration
 
-	// SendTimeout limits the time in which no byte of the request can be written. Zero means 60
-	// seconds; a negative value means no limit.
+	// SendTimeout limits how long sending the request may make no progress. Zero means 60 seconds;
+	// a negative value means no limit.
 	SendTimeout time.Duration
 
 	// HeadTimeout limits the time from the end of the request to the end of the response's head. A
@@ -72,15 +76,18 @@ type Client struct {
 	// such a body. Without UnknownLength the request is ErrLengthRequired.
 	UnknownLength bool
 
-	// MaxHeadBytes limits the head of a response. A zero or negative value means 64 KiB.
+	// MaxHeadBytes limits the head of a response, in bytes. Zero or a negative value means 64 KiB.
 	MaxHeadBytes int
 
-	// Stderr, if not nil, is called for each line of the application's STDERR: at most 4 KiB, with
-	// control bytes escaped, valid until it returns. Nil means that lines go to Logger.
+	// Stderr, if not nil, is called for each line that the application writes to STDERR, unless
+	// Request.Stderr is set. At most 64 KiB of a response are passed. Control bytes are escaped,
+	// and lines of more than 4 KiB are split. line is valid until Stderr returns. Several
+	// goroutines may call Stderr at once. Nil means that the lines are logged to Logger.
 	Stderr func(ctx context.Context, line []byte)
 
-	// Observe, if not nil, is called once for each RoundTrip, when it failed or when the Body of its
-	// response has ended. x is valid until Observe returns.
+	// Observe, if not nil, is called once for each RoundTrip: when it fails, or when the Body of
+	// its response has ended or is closed. Several goroutines may call it at once. x is valid until
+	// it returns.
 	Observe func(ctx context.Context, x *gateway.Exchange)
 
 	// Logger receives log records. Nil means slog.Default.
@@ -105,16 +112,20 @@ func (c *Client) setUp() {
 	c.pool.MaxAge = stream.Timeout(c.IdleConnTimeout, 30*time.Second)
 }
 
-// RoundTrip sends r and reads the head of the response into res; see gateway.RoundTripper. Errors
-// are *gateway.Error. Their causes are those of AppendRequest (PhaseRequest, nothing was sent),
-// gateway.ErrLengthRequired, those of Reader.ReadResponse, and gateway.ErrNoResponse if the
-// connection was closed without one byte of a response, as php-fpm does after a protocol error.
-// When ctx is done the connection is closed and not reused.
+// RoundTrip implements gateway.RoundTripper. Errors are *gateway.Error. The cause is
 //
-// A small body in memory (bytes.Reader, bytes.Buffer, strings.Reader) is written by the calling
-// goroutine. Any other is written by a second goroutine while the response is read. If the response
-// ends first, that goroutine stops and the connection is closed; a Read of r.Body that is waiting
-// may be left behind until it returns.
+//   - in PhaseRequest, before anything is sent, an error of AppendRequest or
+//     gateway.ErrLengthRequired;
+//   - in PhaseDial, the error of the dialer;
+//   - gateway.ErrNoResponse if the connection was closed before a byte of the response, as php-fpm
+//     does after a protocol error;
+//   - an error of Reader.ReadResponse; or
+//   - context.Cause(ctx) once ctx is done. The connection is then closed.
+//
+// The calling goroutine sends a body of at most 16 KiB in a bytes.Reader, bytes.Buffer or
+// strings.Reader. A second goroutine sends any other while the response is read. If the response
+// ends first, that goroutine stops and the connection is closed; a Read of r.Body in progress may
+// return later.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
 	c.once.Do(c.setUp)
 	c.count.Begin()
@@ -152,7 +163,8 @@ func (c *Client) Stats() gateway.Stats {
 	return c.count.Stats(c.pool.Counts())
 }
 
-// Close closes the idle connections. The Client can be used again.
+// Close closes the idle connections. It does not affect requests in progress, whose connections may
+// be kept afterwards. It returns nil.
 func (c *Client) Close() error {
 	c.pool.CloseIdle()
 	return nil

@@ -14,11 +14,15 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// A clientConn is a connection of a Client. One request at a time uses it: exchange begins with it,
-// and the Body of the response ends it.
+// A clientConn is a connection of a Client. It carries one exchange at a time, from RoundTrip to
+// the end of the Body. Between two exchanges the Pool owns it.
 //
-// The goroutine of RoundTrip or of the Body reads; it holds rmu once there is a Body. The sender of
-// an Upload writes out. Between two exchanges the pool owns the connection.
+// Within an exchange, one goroutine reads and owns every field except out: the one in RoundTrip,
+// and then the one in a method of the Body, which holds rmu. While a sender (sendBody) runs, it
+// owns out; otherwise the same goroutine does. cancel and interrupt close the connection from any
+// goroutine.
+//
+// Lock order: rmu, and then one of bmu, the Upload's lock and the Pool's lock.
 type clientConn struct {
 	client *Client
 	c      net.Conn

@@ -7,8 +7,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// A deadlineReader reads from the connection under the deadline that the state of the connection
-// asks for.
+// A deadlineReader reads from the connection. Before each Read it sets the deadline that fits what
+// is being read.
 type deadlineReader serverConn
 
 func (d *deadlineReader) Read(p []byte) (int, error) {
@@ -46,6 +46,7 @@ func (c *serverConn) setDeadline(at place) {
 	c.arm(c.readDeadline(at))
 }
 
+// readDeadline returns the deadline of the next read. c.mu is held.
 func (c *serverConn) readDeadline(at place) time.Time {
 	active := len(c.requests) > 0
 	switch {
@@ -69,8 +70,8 @@ func (c *serverConn) headTimeout() time.Duration {
 	return stream.Timeout(c.s.ReadHeadTimeout, server.DefaultReadHeadTimeout)
 }
 
-// within returns the end of a period that began when it was first asked for since limit was
-// cleared. A d of 0 means that it has no end.
+// within returns c.limit, and first sets it to d from now if it is not set. A d of 0 means no
+// deadline. c.mu is held.
 func (c *serverConn) within(d time.Duration) time.Time {
 	if c.limit.IsZero() && d > 0 {
 		c.limit = time.Now().Add(d)
@@ -78,7 +79,8 @@ func (c *serverConn) within(d time.Duration) time.Time {
 	return c.limit
 }
 
-// headLimit returns the deadline of the first open head, or the zero time if no head is open.
+// headLimit returns the deadline of the first open head, or the zero time if no head is open. c.mu
+// is held.
 func (c *serverConn) headLimit() (t time.Time) {
 	for _, r := range c.requests {
 		if r.ready || c.heads == 0 {
@@ -100,8 +102,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// renew returns a deadline d from now, or t if that is nearly as far away, so that it need not be set again for each of
-// many requests. A d of 0 means no deadline.
+// renew returns a deadline d from now, or t if that is less than d/8 earlier, to avoid setting a
+// deadline for every request. A d of 0 means no deadline.
 func renew(t time.Time, d time.Duration) time.Time {
 	if d <= 0 {
 		return time.Time{}
@@ -113,7 +115,7 @@ func renew(t time.Time, d time.Duration) time.Time {
 	return now.Add(d)
 }
 
-// arm sets the read deadline, unless it is set already.
+// arm sets the read deadline, unless it is set already. c.mu is held.
 func (c *serverConn) arm(t time.Time) {
 	if !t.Equal(c.deadline) {
 		c.deadline = t

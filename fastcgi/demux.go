@@ -12,6 +12,9 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
+// The functions of this file are called by the goroutine that reads, without c.mu unless they say
+// that it is held.
+
 // step reads one record, or the rest of the current one. It returns a request that has become ready
 // to run. Content of the stream of type t of target, whose handler reads it, is left in rec.
 func (c *serverConn) step(target *request, t Type) (r *request, err error) {
@@ -174,7 +177,8 @@ func (c *serverConn) application(h RecordHeader) (ready *request, err error) {
 	return nil, nil // other types are ignored, section 4.2
 }
 
-// stray handles a record of a request that is not active, section 3.3.
+// stray handles a record of a request that is not active. It is ignored (section 3.3), except that
+// an empty STDIN ends the orphan.
 func (c *serverConn) stray(h RecordHeader) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -184,6 +188,7 @@ func (c *serverConn) stray(h RecordHeader) error {
 	return nil
 }
 
+// begin handles BEGIN_REQUEST, section 5.1.
 func (c *serverConn) begin(h RecordHeader) error {
 	if h.Length != bodySize {
 		return unexpected(h)

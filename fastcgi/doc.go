@@ -1,9 +1,10 @@
 // Package fastcgi implements FastCGI 1.0: both ends, the application's and the web server's, for
 // every role.
 //
-// It has three floors. Bytes: AppendX and ConsumeX are pure functions over slices. Streams:
-// [Reader] and [Writer] read and write requests, responses and records, with one buffer each.
-// Connections: [Client] is a gateway.RoundTripper, and [Server] calls a gateway.Handler.
+// It has three layers. The functions Append… and Consume… encode and decode byte slices. [Reader]
+// and [Writer] read and write the requests, responses and records of a stream, with one buffer
+// each. [Client], a gateway.RoundTripper, and [Server], which calls a gateway.Handler, manage
+// connections.
 //
 // An http.Handler behind nginx, Apache or another FastCGI web server:
 //
@@ -18,8 +19,8 @@
 //	}
 //
 // Section numbers in this package are those of the FastCGI Specification 1.0 by Mark R. Brown, 29
-// April 1996. Comments name the real peers that deviate from it.
+// April 1996. Comments name implementations that deviate from it.
 //
-// Not supported are upgrades, which only lighttpd passes, and several requests at once on one
-// connection of a Client. A Server accepts several.
+// Upgrades are not supported; of the web servers only lighttpd passes them. A Client sends one
+// request at a time on a connection, but a Server accepts several at once.
 package fastcgi

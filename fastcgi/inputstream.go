@@ -10,7 +10,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// An inputStream counts how much of a stream has arrived and may arrive.
+// An inputStream compares the promised length of a stream with what its records announce and what
+// has been read.
 type inputStream struct {
 	length    int64 // the promised length; -1 means unknown
 	announced int64 // the sum of the lengths of its records

@@ -62,11 +62,12 @@ func (r *Reader) Next() (Record, error) {
 	return Record{h, content}, err
 }
 
-// Buffered returns the bytes that were read and not used. They are a view, valid until the next
-// call on r.
+// Buffered returns the bytes that were read from the source and not used. The slice is valid until
+// the next call on r.
 func (r *Reader) Buffered() []byte { return r.rec.in.Buffered() }
 
-// Offset returns the offset of the next unit, in bytes since Reset.
+// Offset returns the number of bytes that were used since Reset. It is the position of the next
+// byte that the methods of r have not returned.
 func (r *Reader) Offset() int64 { return r.rec.in.Offset() }
 
 // Begin returns the id and the BEGIN_REQUEST of the request that ReadRequest has read.
@@ -92,16 +93,16 @@ type requestInput struct {
 	skip  bool        // the params were too large: the rest of them is discarded
 }
 
-// ReadRequest reads the head of the next request into req, which it resets first: the params,
-// section 6.1, by the rules of package gateway (see AppendRequest), the role and the body. An empty
-// CONTENT_LENGTH and "-1" mean an unknown length, even if the body ends at once. The rest of the
-// last body is discarded. req.Body and req.Data read from r and are valid until the next call on r.
-// Body returns at most CONTENT_LENGTH bytes, and io.ErrUnexpectedEOF if there are fewer.
+// ReadRequest reads the head of the next request into req, which it resets first. It discards the
+// rest of the previous request. It applies the rules of received params and sets req.Role, req.Body
+// and req.Data, which read from r and are valid until the next call on r. If CONTENT_LENGTH is
+// absent, empty or "-1", the length is unknown. Body returns at most CONTENT_LENGTH bytes. It
+// returns io.ErrUnexpectedEOF if there are fewer, and gateway.ErrAborted after an ABORT_REQUEST.
 //
-// gateway.ErrTooLarge means that the params exceed MaxHeadBytes or a limit of package gateway,
-// gateway.ErrParam that they violate a rule: the server may respond to the request, and read the
-// next one. Management records, and records of requests that are over, are skipped. A body that is
-// longer than CONTENT_LENGTH is ErrMalformed when the next request is read.
+// After gateway.ErrTooLarge and gateway.ErrParam the server may respond to the request, whose id
+// Begin returns, and r can read the next one. If a body is longer than CONTENT_LENGTH, the next
+// call returns gateway.ErrMalformed. Management records, records of requests that are over, and
+// requests that are aborted before their params are complete are skipped.
 func (r *Reader) ReadRequest(req *gateway.Request) error {
 	if err := r.dropRequest(); err != nil {
 		return err

@@ -93,14 +93,15 @@ type RecordHeader struct {
 	Padding uint8
 }
 
-// Record is one record. Content is valid until the next call on the Reader, or as long as the bytes
-// that were consumed.
+// Record is a record. Content is a view of the Reader's buffer, valid until the next call on the
+// Reader, or of the bytes passed to ConsumeRecord.
 type Record struct {
 	RecordHeader
 	Content []byte
 }
 
-// AppendHeader appends h. A version above 1 is ErrMalformed, since no receiver may accept it.
+// AppendHeader appends h with version 1. An h.Version above 1 is gateway.ErrMalformed, and dst is
+// returned unchanged.
 func AppendHeader(dst []byte, h RecordHeader) ([]byte, error) {
 	if h.Version > 1 {
 		return dst, fmt.Errorf("fastcgi: version %d: %w", h.Version, gateway.ErrMalformed)
@@ -140,10 +141,11 @@ func ConsumeHeader(b []byte) (h RecordHeader, n int) {
 	return h, headerSize
 }
 
-// AppendRecord appends content as a record of type t, unpadded. Streams (PARAMS, STDIN, STDOUT,
-// STDERR, DATA) of more than 65,535 bytes are split; other content of that size is ErrTooLarge.
-// Empty content is one empty record, which ends a stream. Id 0 on a record of a request, or another
-// id on a management record, is ErrMalformed.
+// AppendRecord appends content as a record of type t without padding. The content of a stream
+// (PARAMS, STDIN, STDOUT, STDERR, DATA) is split into records of at most 65,535 bytes; content of
+// any other type that is longer is gateway.ErrTooLarge. Empty content makes one empty record, which
+// ends a stream. A record of a request needs an id other than 0, and a management record the id 0;
+// otherwise the error is gateway.ErrMalformed. If there is an error, dst is returned unchanged.
 func AppendRecord(dst []byte, t Type, id uint16, content []byte) ([]byte, error) {
 	if t.application() == (id == 0) {
 		return dst, fmt.Errorf("fastcgi: %v with id %d: %w", t, id, gateway.ErrMalformed)
@@ -210,8 +212,8 @@ func ConsumeBegin(content []byte) (b Begin, n int) {
 	return Begin{Role: gateway.Role(binary.BigEndian.Uint16(content)), KeepConn: content[2]&1 != 0}, bodySize
 }
 
-// End is the content of END_REQUEST, section 5.5. It is an error if the application refused the
-// request.
+// End is the content of an END_REQUEST record, section 5.5. A *End is also the error of a Client
+// and of Reader.ReadResponse if Status is not StatusComplete.
 type End struct {
 	// AppStatus is the exit status of the application.
 	AppStatus uint32

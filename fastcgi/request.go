@@ -13,12 +13,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// A request is one request of a serverConn. It is reused for others; what a handler holds is its responseWriter.
-//
-// Its life: newRequest at BEGIN_REQUEST; start when the params are complete; run, in the goroutine of the leader or in one
-// of its own; finish, which sends the end, makes the responseWriter dead and returns the request to the pool.
-//
-// Lock order: response, serverConn.wmu, serverConn.mu.
+// A request is one request of a serverConn. Requests are reused: a handler never holds one, only
+// its responseWriter.
 type request struct {
 	c      *serverConn
 	w      *responseWriter

@@ -11,12 +11,9 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/server"
 )
 
-// A responseWriter is what a handler gets: the ResponseWriter, the request, and the readers and the context of the
-// request. Each request has its own, so what a handler keeps after it returned is empty or dead, whatever has become of the
-// request. The memory of its params and fields moves on to the next one.
-//
-// The request that it belongs to is looked at only while the pointer r still holds it, under serverConn.mu or under the
-// lock of the request's response.
+// A responseWriter is what a handler holds of a request: the ResponseWriter, the Request, its
+// readers and its context. It is never reused, so a handler that keeps it holds something empty,
+// whose methods fail. The memory of the params and fields is reused.
 type responseWriter struct {
 	server.ResponseWriter
 

@@ -21,52 +21,57 @@ import (
 )
 
 // Server responds to requests with Handler. Set its fields before the first use and do not change
-// them afterwards. Its methods may be called by several goroutines at once.
+// them afterwards. Its methods may be called by several goroutines at once. After Shutdown or Close
+// it cannot be used again.
 //
-// It serves up to 256 requests at once on one connection. Up to 64 KiB of an unread body are
-// buffered per request. Beyond that the connection blocks until the handler reads, and an abort or
-// a disconnect that follows is not noticed before. A handler that fails after part of its response
-// was sent ends the connection, and with it the other requests on it: the web server has no other
-// way to see that the response is incomplete.
+// It serves up to 256 requests at once on one connection, and refuses further ones with the status
+// 503. Up to 64 KiB of an unread body are buffered per request. Beyond that nothing is read from
+// the connection, and neither an abort nor a disconnect is noticed, until the handler reads. A
+// handler that fails after part of its response was sent ends the connection, and with it the other
+// requests on it: the web server has no other way to see that the response is incomplete.
 type Server struct {
-	// Handler responds to Responder requests.
+	// Handler responds to requests of the Responder role. Nil means that they are refused with the
+	// status 501.
 	Handler gateway.Handler
 
-	// Authorizer responds to Authorizer requests. It is a field of its own, because a Responder's 200
-	// would let an authorizer's client in.
+	// Authorizer responds to requests of the Authorizer role. It is not Handler, because the 200 of
+	// an ordinary handler would authorize the client. Nil means that they are refused with the
+	// status 501.
 	Authorizer gateway.Handler
 
-	// Filter responds to Filter requests. It reads Request.Data after Body.
+	// Filter responds to requests of the Filter role. It must read Request.Body before
+	// Request.Data. Nil means that they are refused with the status 501.
 	Filter gateway.Handler
 
 	// MaxHeadBytes limits the params of a request. A zero or negative value means 1 MiB.
 	MaxHeadBytes int
 
-	// MaxConns limits the number of connections of each listener. Further ones wait in the listener's
-	// queue. A zero or negative value means 10,000.
+	// MaxConns limits the connections of each listener. Further ones wait in the backlog of the
+	// listener. Zero or a negative value means 10,000.
 	MaxConns int
 
-	// MaxRequests limits the number of requests at once; a request above it is refused with status
-	// 503. A zero or negative value means no limit.
+	// MaxRequests limits the concurrent requests of the server. A request above it is refused with
+	// the status 503. Zero or a negative value means no limit.
 	MaxRequests int
 
-	// BareEnd refuses requests with END_REQUEST alone. Without it the server sends a response with
-	// status 503, which every web server understands.
+	// BareEnd makes the server refuse a request with an END_REQUEST record alone, whose
+	// protocolStatus says why. Otherwise it sends a complete response, such as a 503, which every
+	// web server understands.
 	BareEnd bool
 
-	// SendInterim allows 1xx responses. The web server must understand them; nginx, Apache and
-	// lighttpd do not.
+	// SendInterim allows handlers to send 1xx responses. Set it only if the web server understands
+	// them; nginx, Apache and lighttpd do not.
 	SendInterim bool
 
-	// Peers lists the IP addresses that may connect. An empty list means all. Unix sockets are
-	// restricted by their mode.
+	// Peers lists the IP addresses that may connect. An empty list allows all. It does not apply to
+	// Unix sockets, which SocketMode protects.
 	Peers []netip.Prefix
 
 	// SocketMode is the mode of a Unix socket that the server creates. Zero means 0660.
 	SocketMode fs.FileMode
 
-	// ReadHeadTimeout limits the time from the first byte to the last of a request's params. Zero
-	// means 10 seconds; a negative value means no limit.
+	// ReadHeadTimeout limits the time to read a BEGIN_REQUEST record, and then the time to read the
+	// params. Zero means 10 seconds; a negative value means no limit.
 	ReadHeadTimeout time.Duration
 
 	// IdleTimeout limits the time that a connection waits for the next request. Zero means 2 minutes;
@@ -105,15 +110,19 @@ const maxPerConn = 256
 // descriptor 0 is a listening socket. Run(ctx, "fd:0") then serves it.
 func Started() bool { return sockets.IsListener(0) }
 
-// Listen opens a listener on "host:port", "unix:/path", "fd:N" (inherited) or "systemd:NAME" (LISTEN_FDS and
-// LISTEN_FDNAMES; an empty NAME means the first). A Unix socket has the mode SocketMode; a stale socket is replaced, and
-// any other file at its path is an error.
+// Listen returns a listener on addr: "host:port", "unix:/path", "unix:@name" (an abstract socket of
+// Linux), "fd:N" (a socket that the process has inherited), or "systemd:NAME" (a socket of
+// LISTEN_FDS and LISTEN_FDNAMES; an empty NAME means the first one). A socket at /path gets the
+// mode SocketMode. It replaces a socket on which no server listens. Any other file there, and a
+// socket in use, is an error.
 func (s *Server) Listen(addr string) (net.Listener, error) {
 	return server.Listen("fastcgi", addr, s.SocketMode)
 }
 
-// Run listens on addr and serves until ctx is done, then shuts down within ShutdownTimeout. It returns nil if every
-// request could finish. Addresses are those of Listen.
+// Run listens on addr, in the forms of Listen, and serves until ctx is done. Then it shuts down
+// within ShutdownTimeout. It returns nil if all requests have finished in time, and
+// context.DeadlineExceeded if not. If it cannot listen, or if serving ends before ctx is done, it
+// returns that error.
 func (s *Server) Run(ctx context.Context, addr string) error {
 	l, err := s.Listen(addr)
 	if err != nil {
@@ -122,7 +131,7 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 	return server.Run(ctx, s, l, s.ShutdownTimeout)
 }
 
-// ListenAndServe listens on addr and serves until the server is closed. Addresses are those of Listen.
+// ListenAndServe listens on addr, in the forms of Listen, and calls Serve. The error is never nil.
 func (s *Server) ListenAndServe(addr string) error {
 	l, err := s.Listen(addr)
 	if err != nil {
@@ -131,12 +140,10 @@ func (s *Server) ListenAndServe(addr string) error {
 	return s.Serve(l)
 }
 
-// Serve accepts connections from l and serves them. It returns gateway.ErrServerClosed after
-// Shutdown or Close, or the error of l if l is closed otherwise. It closes l. A failed Accept is
-// retried.
-//
-// If FCGI_WEB_SERVER_ADDRS is in the environment, only the IP addresses that it lists may connect,
-// section 3.2. An empty list, or one with anything else in it, is an error.
+// Serve accepts connections from l and serves each in its own goroutine. It closes l. The error is
+// never nil: it is gateway.ErrServerClosed after Shutdown or Close, and that of Accept if l is
+// closed otherwise. After any other error of Accept it tries again, after 5 milliseconds to 1
+// second.
 func (s *Server) Serve(l net.Listener) error {
 	peers, strict, err := s.peers()
 	if err != nil {
@@ -187,10 +194,9 @@ func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
 	return false
 }
 
-// ServeConn serves one connection and closes it. It returns when the connection accepts no further
-// request and the last handler has returned: nil if the web server ended the connection between two
-// requests or the server was shut down, or else the reason. ctx is the parent of the contexts of
-// the requests.
+// ServeConn serves a connection and closes it. It returns when all its handlers have returned and
+// no further request will be read. The error is nil if the web server closed the connection between
+// two requests or the server was shut down. The contexts of the requests are derived from ctx.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	over := make(chan error, 1)
 	s.serveConn(ctx, c, func(err error) { over <- err })
@@ -210,13 +216,14 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn, ended func(error)) {
 	sc.lead()
 }
 
-// Shutdown closes the listeners and the idle connections, waits for the active requests to finish
-// and closes their connections. If ctx is done first, it closes the remaining connections and
-// returns the error of ctx.
+// Shutdown closes the listeners and the connections on which no request has begun, and waits until
+// the other requests have finished. If ctx is done first, it closes the remaining connections and
+// returns context.Cause(ctx). Once Shutdown is called, Serve, ListenAndServe and Run return at
+// once; the program must wait for Shutdown. The Server cannot be used again.
 func (s *Server) Shutdown(ctx context.Context) error { return s.group.Shutdown(ctx) }
 
-// Close closes the listeners and all connections at once. It cancels the contexts of the requests
-// and does not wait for their handlers.
+// Close closes the listeners and all connections, and cancels the contexts of the requests. It does
+// not wait for their handlers. It returns nil. The Server cannot be used again.
 func (s *Server) Close() error { return s.group.Close() }
 
 func (s *Server) logger() *slog.Logger {

@@ -19,19 +19,25 @@ import (
 
 // A serverConn is one connection of a Server. It carries one or more requests.
 //
-// At most one goroutine at a time, the leader, reads from the connection. The leader reads records
-// until the params of a request are complete and then runs its handler, so that one request at a
-// time needs no second goroutine. While the handler runs, the connection is read only by a Read of
-// the request's body, which takes records for every request. When the handler has run for a few
-// milliseconds, or when the Done of its context is called, promote starts a new leader; the old one
-// ends when its handler returns.
+// One goroutine at a time reads from the connection and owns rec: the leader or, while reading is
+// set, a Read of the inline request's body. The leader (lead) reads records until the params of a
+// request are complete, and then runs its handler itself (runInline), so that one request at a time
+// needs no second goroutine. While the handler runs, only a Read of its body (readInline) reads
+// from the connection. Such a Read handles the records of other requests too; if one becomes ready,
+// its handler runs in its own goroutine (runDetached).
 //
-// Lock order: the lock of a request's response, serverConn.wmu, serverConn.mu.
+// promote makes another goroutine the leader: when Sweep has found the handler running twice, or
+// when Done or AfterFunc of its context is first called. If a Read is in progress, it does so when
+// that returns. The old leader ends with its handler. The last goroutine to leave closes the
+// connection.
+//
+// Lock order: the lock of a request's response, wmu, mu, the lock of a server.Context.
+//
 //   - The lock of a response guards the response of one request.
 //   - wmu is held while a sequence of records is written.
-//   - mu guards the fields below it. No blocking call is made while it is held.
-//
-// rec is owned by the leader, except while reading is set: then by a handler's Read.
+//   - mu guards the fields below it, and the fields of its requests that say so. While it is held,
+//     the only call that can block is one that closes the connection. Group calls Sweep with its
+//     own lock held, so Sweep never waits for mu.
 type serverConn struct {
 	s           *Server
 	c           net.Conn
@@ -100,8 +106,7 @@ func (c *serverConn) lead() {
 	}
 }
 
-// next reads until a request is ready. It returns nil without an error when another goroutine is to
-// continue.
+// next reads until a request is ready to run, and returns it. An error ends the reading.
 func (c *serverConn) next() (*request, error) {
 	for {
 		if err := c.await(); err != nil {
@@ -136,8 +141,8 @@ func (c *serverConn) await() error {
 	return nil
 }
 
-// isDone reports whether no further record counts: after the last response, or after a record that
-// violated the protocol.
+// isDone reports whether no further record is handled, because the last response has been sent or
+// the input failed.
 func (c *serverConn) isDone() (done bool, err error) {
 	c.mu.Lock()
 	lost, last := c.lost, c.closing && len(c.requests) == 0
@@ -292,7 +297,8 @@ func (c *serverConn) lose(err error) (cancel func()) {
 
 var errLost = fmt.Errorf("fastcgi: web server gone: %w", io.ErrUnexpectedEOF)
 
-// leave notes that a goroutine is done with the connection. The last one ends it.
+// leave is called by each goroutine that leads or runs a handler, when it is finished with the
+// connection. The last one closes it.
 func (c *serverConn) leave() {
 	c.mu.Lock()
 	c.leaders--
@@ -310,9 +316,12 @@ func (c *serverConn) leave() {
 	c.ended(err)
 }
 
-// Sweep promotes a leader if the handler has run since the last sweep.
+// Sweep promotes a leader if the handler has run since the last sweep. It does nothing if mu is held,
+// since a Close may be waiting under it; the next sweep comes soon.
 func (c *serverConn) Sweep() {
-	c.mu.Lock()
+	if !c.mu.TryLock() {
+		return
+	}
 	defer c.mu.Unlock()
 	if c.inline == nil || c.reading {
 		return
@@ -323,7 +332,7 @@ func (c *serverConn) Sweep() {
 	c.swept = true
 }
 
-// Stop lets the connection end after its requests.
+// Stop makes the connection end after the requests that have begun.
 func (c *serverConn) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -349,8 +358,8 @@ func (c *serverConn) Close() {
 	}
 }
 
-// readInline makes the handler's goroutine the reader for one step. c.mu is held before and after. r, which is b's request
-// before, may be over after.
+// readInline reads one step in the handler's goroutine. c.mu is held at the call and at the return,
+// but not in between, so r may be over when it returns.
 func (c *serverConn) readInline(b *requestBody, r *request, p []byte) (n int, err error) {
 	c.reading = true
 	id := r.id

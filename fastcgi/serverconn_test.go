@@ -532,3 +532,65 @@ func TestRefusedHeadsAreFreed(t *testing.T) {
 	close(release)
 	s.reply(1)
 }
+
+// slowListener accepts connections whose CloseWrite waits for release.
+type slowListener struct {
+	net.Listener
+	release chan struct{}
+}
+
+func (l slowListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return slowConn{c, l.release}, err
+}
+
+type slowConn struct {
+	net.Conn
+	release chan struct{}
+}
+
+func (c slowConn) CloseWrite() error {
+	<-c.release
+	return c.Conn.(*net.TCPConn).CloseWrite()
+}
+
+// TestSlowCloseWrite checks that a CloseWrite that waits, as that of TLS can, does not delay other
+// connections.
+func TestSlowCloseWrite(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, end := make(chan struct{}, 1), make(chan struct{})
+	srv := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		if r.PathInfo() == "/long" {
+			running <- struct{}{}
+			<-end
+		}
+		return nil
+	})
+	srv.Logger = quiet
+	release := make(chan struct{})
+	go srv.Serve(slowListener{l, release})
+	t.Cleanup(func() { close(release); close(end); srv.Close() })
+	connect := func(path string) net.Conn {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		io.WriteString(c, getPath(1, false, path))
+		return c
+	}
+	response := func(c net.Conn) {
+		if _, err := io.ReadFull(c, make([]byte, 8)); err != nil {
+			t.Errorf("no response: %v", err)
+		}
+	}
+	response(connect("/first")) // its CloseWrite waits from now on
+	connect("/long")            // while its handler runs, the server sweeps the connections
+	<-running
+	time.Sleep(50 * time.Millisecond)
+	response(connect("/other"))
+}

@@ -53,9 +53,9 @@ func pairSize(name, value []byte) int {
 	return n
 }
 
-// ConsumeParam reads a name-value pair from the start of b; name and value are views of it. n is
-// its size, 0 if b holds only a part of one, or -1 if the name is empty. Lengths are compared with
-// what b holds before they are used, so that two lengths of 0x7fffffff are a part of a pair.
+// ConsumeParam reads a name-value pair (section 3.4) from the start of b. name and value are views
+// of b. n is the size of the pair, 0 if b holds only a part of it, or -1 if the name is empty. A
+// length greater than b is not an error and allocates nothing: the pair is incomplete.
 func ConsumeParam(b []byte) (name, value []byte, n int) {
 	p, n := pairBounds(b)
 	return params.Views(b, p, n)
@@ -118,9 +118,10 @@ func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
 	return params.Append(dst, (*pairs.List)(p), AppendParam[[]byte, []byte])
 }
 
-// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had;
-// what follows is a part of a pair. An empty name is ErrMalformed: then n is -1 and p is unchanged.
-// No other rule is applied.
+// ConsumeParams adds every whole pair at the start of b to p and returns the number of their bytes.
+// The rest of b is the beginning of a pair. It returns -1 and leaves p unchanged if a name is empty
+// (gateway.ErrMalformed) or if p would have more than gateway.MaxPairs params
+// (gateway.ErrTooLarge). No other rule of params is applied.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
 		return n, fmt.Errorf("fastcgi: %w", err)
@@ -128,18 +129,17 @@ func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	return n, nil
 }
 
-// AppendRequest appends the head of r as it is on the wire: BEGIN_REQUEST, PARAMS in as few records
-// as possible, and the empty PARAMS. Each record holds whole pairs, at most 65,528 bytes, and no
-// padding: php-fpm parses each record on its own, and loses the body after a padded empty one.
-// CONTENT_LENGTH is written from r.ContentLength, and omitted if that is -1 and there is a body. An
-// authorizer receives neither CONTENT_LENGTH nor PATH_INFO, PATH_TRANSLATED or SCRIPT_NAME, section
-// 6.3.
+// AppendRequest appends the head of r: a BEGIN_REQUEST with r.Role, and with FCGI_KEEP_CONN if keep
+// is true, PARAMS in as few records as possible, and the empty PARAMS. The caller appends STDIN.
+// Each PARAMS record holds whole pairs, at most 65,528 bytes, and has no padding: php-fpm parses
+// each record by itself, and loses the body after an empty PARAMS with padding. CONTENT_LENGTH is
+// r.ContentLength. It is omitted if that is -1 and there is a body. An Authorizer receives neither
+// CONTENT_LENGTH nor PATH_INFO, PATH_TRANSLATED and SCRIPT_NAME (section 6.3).
 //
-// Repeated HTTP_* params are joined, and HTTP_PROXY is dropped. ErrParam means a NUL or an empty
-// name, CR or LF in a param that must be a single line, another param that is repeated with another
-// value, a REQUEST_METHOD that is not a token, or a SERVER_PROTOCOL other than HTTP/1.0, 1.1, 2.0,
-// 3.0 or INCLUDED. ErrTooLarge means that a pair does not fit a record, or a limit of package
-// gateway. ErrMalformed means id 0. On error dst is returned unchanged.
+// The error is gateway.ErrParam if a param violates a rule: an empty name, a NUL, a CR or LF in
+// HTTP_*, CONTENT_*, REQUEST_METHOD, REQUEST_URI, QUERY_STRING or SERVER_PROTOCOL, a repeated name
+// with another value, an invalid method or SERVER_PROTOCOL. It is gateway.ErrTooLarge if a limit is
+// exceeded. dst is then returned unchanged.
 func AppendRequest(dst []byte, id uint16, keep bool, r *gateway.Request) ([]byte, error) {
 	body, length := params.Body(r.Body, r.ContentLength)
 	return appendRequest(dst, id, keep, r, body, length, nil)
@@ -214,11 +214,12 @@ func setLength(b []byte, start int) { putLength(b[start:], len(b)-start-headerSi
 // putLength sets the length in a record header.
 func putLength(header []byte, n int) { binary.BigEndian.PutUint16(header[4:], uint16(n)) }
 
-// ConsumeRequest reads the head of a request, up to the empty PARAMS, from the start of b into p,
-// which it resets first. n is the size of the head; 0 with a nil error means that b does not hold a
-// whole one. Only the rules of the wire are applied, not those of the params; see
-// Reader.ReadRequest. Management records are skipped. A malformed record, one that does not belong
-// to a head, or one of another id is ErrMalformed, and n is -1.
+// ConsumeRequest reads the head of a request, up to the empty PARAMS record, from the start of b
+// into p, which it resets first. It returns the id and the BEGIN_REQUEST of the request, and the
+// size of the head: 0 and a nil error if b does not hold the whole head, or -1 and an error.
+// gateway.ErrMalformed means a malformed record, one that cannot be part of a head, or one with
+// another id. gateway.ErrTooLarge means more than gateway.MaxPairs params. Management records are
+// skipped. The rules of params are not applied; see Reader.ReadRequest.
 func ConsumeRequest(b []byte, p *gateway.Params) (id uint16, bg Begin, n int, err error) {
 	l := (*pairs.List)(p)
 	l.Reset()

@@ -35,8 +35,8 @@ func (w *Writer) Reset(dst io.Writer) { w.out.Reset(dst) }
 
 func (w *Writer) id() uint16 { return max(w.ID, 1) }
 
-// WriteRecord writes content as a record of type t; see AppendRecord. Content of 16 KiB or more is
-// not copied if the destination is a TCP or Unix connection.
+// WriteRecord writes content as a record of type t, like AppendRecord. The content of a stream that
+// is longer than 16 KiB is not copied if the destination is a *net.TCPConn or *net.UnixConn.
 func (w *Writer) WriteRecord(t Type, id uint16, content []byte) error {
 	if len(content) <= stream.SmallBody || !t.stream() {
 		var err error

@@ -140,7 +140,7 @@ func application(t testing.TB, p Protocol, b []byte, wait time.Duration) (addr s
 		return program(t, b)
 	}
 	if newReader(p, nil) == nil {
-		t.Fatalf("fuzz: %q is no protocol", p)
+		t.Fatalf("fuzz: unknown protocol %q", p)
 	}
 	l, err := listen()
 	if err != nil {

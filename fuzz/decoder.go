@@ -25,12 +25,16 @@ import (
 // with an empty name must be refused. Decode may keep b.
 type Decode func(b []byte) (params map[string]string, n int, err error)
 
-// Decoder fails t if theirs and ours disagree about b: whether the head is accepted, refused or
-// truncated; its params; and n. Only the rules of the wire are compared. A decoder may treat
-// HTTP_PROXY in its own way, refuse a head that violates a rule of params (a NUL, a repeated name)
-// or exceeds a limit of this module, refuse a truncated head early, and, with FastCGI, refuse or
-// skip input with records of several ids or of a request that was not begun, refuse or skip a head
-// that ABORT_REQUEST ends, and count the padding of the head's last record or not.
+// Decoder fails t if theirs disagrees with the decoder of this module about b: whether the head is
+// accepted, refused or truncated, its params, and its length. Only the encoding is compared. A
+// decoder may
+//
+//   - treat HTTP_PROXY in any way;
+//   - refuse a head that violates a rule of params (a NUL, a repeated name) or exceeds a limit of
+//     this module;
+//   - refuse a truncated head;
+//   - with FastCGI, refuse or skip records of other ids, of a request that was not begun, or of a
+//     head that ABORT_REQUEST ends, and count the padding of the last record or not.
 func Decoder(t testing.TB, p Protocol, b []byte, theirs Decode) {
 	t.Helper()
 	want := decode(p, b)

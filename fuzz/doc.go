@@ -1,22 +1,10 @@
-// Package fuzz gives other implementations the seeds and rules of this module. Seeds are seeds for
-// fuzz targets, Decoder compares a decoder with the one of this module, Server plays bytes to a
-// server, and Client to a client. The tested code need not know this module.
+// Package fuzz provides seeds and checks for the tests of other implementations of CGI, FastCGI,
+// SCGI and uwsgi. Seeds returns messages for fuzz targets, Decoder compares a decoder with that of
+// this module, Server sends bytes to a running server, and Client responds with bytes to a client.
+// The implementation under test need not be written in Go.
 //
-//	func FuzzServer(f *testing.F) {
-//		for name, b := range fuzz.Seeds(fuzz.FastCGI) {
-//			if strings.HasPrefix(name, "request/") {
-//				f.Add(b)
-//			}
-//		}
-//		s := &fuzz.Server{Protocol: fuzz.FastCGI, Dial: dial} // dial connects to your server
-//		f.Fuzz(func(t *testing.T, b []byte) { s.Play(t, b) })
-//	}
-//
-// Here a CGI message is bytes as well: a request is each "NAME=value" of the environment followed
-// by a NUL, one more NUL, and standard input; a response is standard output.
-//
-// README.md, beside this file, has a workflow for GitHub Actions and lists what the harness finds
-// in net/http/fcgi.
+// A CGI message is represented as bytes too. A request is the variables of the environment, each
+// "NAME=value" followed by a NUL, one more NUL, and standard input. A response is standard output.
 package fuzz
 
 import (

@@ -275,16 +275,16 @@ func TestServerFinds(t *testing.T) {
 		}},
 		{"the response is no FastCGI", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n") }},
 		{"a record of type", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, fcgi(fastcgi.TypeBegin, 1, keep)+fine) }},
-		{"whose params are malformed, is responded with status 200", fuzz.FastCGI, begin + fcgi(fastcgi.TypeParams, 1, "\x05\x05A", fastcgi.TypeParams, 1, "", fastcgi.TypeStdin, 1, ""),
+		{"whose params are malformed, has a response with status 200", fuzz.FastCGI, begin + fcgi(fastcgi.TypeParams, 1, "\x05\x05A", fastcgi.TypeParams, 1, "", fastcgi.TypeStdin, 1, ""),
 			func(c net.Conn, _ bool) { io.WriteString(c, fine) }},
-		{"a malformed request is responded with status 204", fuzz.SCGI, "+1:A,", func(c net.Conn, _ bool) { io.WriteString(c, "Status: 204\n\n") }},
-		{"does not response a GET any more", fuzz.FastCGI, whole, func(c net.Conn, first bool) {
+		{"a malformed request has a response with status 204", fuzz.SCGI, "+1:A,", func(c net.Conn, _ bool) { io.WriteString(c, "Status: 204\n\n") }},
+		{"no longer responds to a GET", fuzz.FastCGI, whole, func(c net.Conn, first bool) {
 			if first {
 				io.WriteString(c, fine)
 			}
 		}},
-		{"does not response a GET any more", fuzz.SCGI, "24:CONTENT_LENGTH\x000\x00SCGI\x001\x00,", func(c net.Conn, _ bool) { io.WriteString(c, "x") }},
-		{"does not response a GET any more", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, fine[:len(fine)-3]) }},
+		{"no longer responds to a GET", fuzz.SCGI, "24:CONTENT_LENGTH\x000\x00SCGI\x001\x00,", func(c net.Conn, _ bool) { io.WriteString(c, "x") }},
+		{"no longer responds to a GET", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, fine[:len(fine)-3]) }},
 		{"", fuzz.FastCGI, fcgi(fastcgi.TypeBegin, 1, "\x00\x03\x01\x00\x00\x00\x00\x00", fastcgi.TypeParams, 1, "", fastcgi.TypeStdin, 1, ""), func(c net.Conn, first bool) {
 			if !first { // a Filter waits for DATA
 				io.WriteString(c, fine)
@@ -442,5 +442,5 @@ func TestClientFinds(t *testing.T) {
 			t.Errorf("%q: %s", fine, said)
 		}
 	}
-	expect(t, "is no protocol", func(t testing.TB) { (&fuzz.Client{Protocol: "gopher", Call: raw}).Play(t, nil) })
+	expect(t, "unknown protocol", func(t testing.TB) { (&fuzz.Client{Protocol: "gopher", Call: raw}).Play(t, nil) })
 }

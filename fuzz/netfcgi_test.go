@@ -59,9 +59,9 @@ func TestNetFCGI(t *testing.T) {
 	for _, c := range []struct{ name, arch, words, input string }{
 		{"a second END after ABORT", runtime.GOARCH, "request 1 was begun 1 times and has 2 END_REQUESTs",
 			begin + fcgi(fastcgi.TypeParams, 1, string(params), fastcgi.TypeParams, 1, "", fastcgi.TypeStdin, 1, "x", fastcgi.TypeAbort, 1, "")},
-		{"a handler that sees a part of the params", runtime.GOARCH, "whose params are malformed, is responded with status 200",
+		{"a handler that sees a part of the params", runtime.GOARCH, "whose params are malformed, has a response with status 200",
 			begin + fcgi(fastcgi.TypeParams, 1, string(params)+"\x09\x01X", fastcgi.TypeParams, 1, "", fastcgi.TypeStdin, 1, "")},
-		{"lengths that end the process where int has 32 bits", "386", "does not response a GET any more",
+		{"lengths that end the process where int has 32 bits", "386", "no longer responds to a GET",
 			begin + fcgi(fastcgi.TypeParams, 1, strings.Repeat("\xff", 8), fastcgi.TypeParams, 1, "", fastcgi.TypeStdin, 1, "")},
 	} {
 		t.Run(c.name, func(t *testing.T) {

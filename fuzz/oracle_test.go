@@ -129,7 +129,7 @@ var differences = []struct {
 	}, "HTTPS=\nREQUEST_SCHEME=https"},
 	{"without REMOTE_ADDR there is no RemoteAddr; theirs is :0", func(p map[string]string) bool { return p["REMOTE_ADDR"] == "" },
 		"REMOTE_ADDR="},
-	{"REMOTE_PORT is taken as it is; theirs is 0 where it is no number", func(p map[string]string) bool { return !number.MatchString(p["REMOTE_PORT"]) },
+	{"REMOTE_PORT is taken as it is; theirs is 0 if it is not a number", func(p map[string]string) bool { return !number.MatchString(p["REMOTE_PORT"]) },
 		"REMOTE_PORT=http"},
 	{"of params there are limits (item 43)", func(p map[string]string) bool {
 		size := 0

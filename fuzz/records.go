@@ -148,7 +148,7 @@ func (r *records) judge(response []byte) error {
 	}
 	for id, q := range r.requests {
 		if q.malformed && r.begun[id] == 1 && a.status(id) > 0 && a.status(id) < 400 {
-			return fmt.Errorf("request %d, whose params are malformed, is responded with status %d", id, a.status(id))
+			return fmt.Errorf("request %d, whose params are malformed, has a response with status %d", id, a.status(id))
 		}
 	}
 	return nil

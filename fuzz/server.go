@@ -91,7 +91,7 @@ func (s *Server) serves(t testing.TB, b []byte) {
 	s.secret = rand.Text()
 	x := s.exchange(t, get(s.Protocol, s.secret))
 	if !x.sent.served(x.response) {
-		t.Errorf("%s: it does not response a GET any more (%v)\nafter %q\ngot %q", s.Protocol, x.err, clip(b), clip(x.response))
+		t.Errorf("%s: it no longer responds to a GET (%v)\nafter %q\ngot %q", s.Protocol, x.err, clip(b), clip(x.response))
 	}
 	x.check(t)
 }
@@ -271,7 +271,7 @@ func (s *single) judge(response []byte) error {
 	}
 	var res gateway.Response
 	if n, err := gateway.ConsumeResponse(response, &res); err == nil && n > 0 && res.Status < 400 {
-		return fmt.Errorf("a malformed request is responded with status %d", res.Status)
+		return fmt.Errorf("a malformed request has a response with status %d", res.Status)
 	}
 	return nil
 }

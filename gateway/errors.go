@@ -13,7 +13,8 @@ import (
 // Sentinels for the errors that callers branch on. They are returned wrapped with the place of the
 // error; test with errors.Is.
 var (
-	// ErrMalformed means that bytes are not a message of the protocol.
+	// ErrMalformed means that bytes that were received are not a valid message of the protocol, or
+	// that a message cannot be written as one.
 	ErrMalformed = params.ErrMalformed
 
 	// ErrTooLarge means that params or the head of a response exceed a limit.
@@ -25,9 +26,9 @@ var (
 	// ErrRequestBody means that the body of a request could not be read from the client.
 	ErrRequestBody = errors.New("request body could not be read")
 
-	// ErrParam means that a param cannot be sent or accepted: it has a NUL, a CR or LF where none
-	// is allowed, an empty name, a name that is repeated with another value, or it is a
-	// CONTENT_LENGTH that is not a number.
+	// ErrParam means that a param must not be sent or accepted: its name is empty, it holds a NUL,
+	// or a CR or LF where none is allowed, it is repeated with another value, or it is an invalid
+	// CONTENT_LENGTH, REQUEST_METHOD or SERVER_PROTOCOL.
 	ErrParam = params.ErrParam
 
 	// ErrLengthRequired means that the protocol requires the length of a body whose ContentLength
@@ -48,7 +49,7 @@ var (
 	// ErrAborted means that the web server aborted the request.
 	ErrAborted = errors.New("request aborted by the web server")
 
-	// ErrServerClosed is returned by Serve after Shutdown or Close.
+	// ErrServerClosed is returned by the Serve methods of a server after Shutdown or Close.
 	ErrServerClosed = errors.New("gateway: server closed")
 )
 
@@ -66,13 +67,13 @@ type Error struct {
 	// Addr is the address of the backend. It is empty if there is none.
 	Addr string
 
-	// Reused says that the connection had carried a request before.
+	// Reused reports whether the connection had carried an earlier request.
 	Reused bool
 
-	// Sent says that a byte of the request may have reached the backend.
+	// Sent reports whether a byte of the request may have reached the backend.
 	Sent bool
 
-	// Received says that a byte of the response arrived.
+	// Received reports whether a byte of the response was received.
 	Received bool
 
 	// Err is the cause.
@@ -127,8 +128,12 @@ func (p Phase) String() string {
 	return "unknown phase"
 }
 
-// Retryable reports whether the application cannot have begun the request: nothing was sent, or it
-// refused the request because of load before any part of a response arrived.
+// Retryable reports whether err, from a RoundTripper, shows that the application cannot have begun
+// the request, so that sending it again cannot run it twice. It is true if no connection was
+// obtained, if no byte was sent, or if the application refused the request because of load
+// (ErrRefused) before it sent a part of a response. It is false for PhaseRequest, since the fault
+// is in the request, and for errors that are not an *Error. It does not tell whether the context is
+// done, or whether the body can be read again; see Request.GetBody.
 func Retryable(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {

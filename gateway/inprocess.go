@@ -12,14 +12,16 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// InProcess returns a RoundTripper that calls h in this process, for routing and tests. It is the
-// inverse of Proxy.
+// InProcess returns a RoundTripper that calls h in this process. It is the inverse of Proxy, for
+// tests and for programs that choose between handlers and backends.
 //
-// h runs in its own goroutine, on a copy of the request to which the rules of a received head have
-// been applied. Its context is done when ctx is done or when the Body of the response is closed.
-// From then on h can neither read the request's body nor write to Stderr, except in a call that has
-// begun. The lengths of both bodies are enforced, as on a wire. Interim responses and upgrades are
-// not supported.
+// h runs in its own goroutine, on a copy of the request to which the rules of a received head were
+// applied. The context of the copy is done when ctx is done, or when the Body of the response has
+// ended or is closed. After that, reads of the request's body fail and writes to Stderr are
+// dropped. A request body shorter than its length is io.ErrUnexpectedEOF, and a shorter response
+// body is ErrTruncated; bytes beyond a length are dropped. If h returns an error or panics before
+// the head, RoundTrip fails; after that, Body does. Nothing is logged. Interim responses and
+// upgrades are not supported.
 func InProcess(h Handler) RoundTripper { return inProcess{h} }
 
 type inProcess struct{ h Handler }

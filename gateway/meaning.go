@@ -60,9 +60,9 @@ func (r *Request) URI() string {
 	return u.EscapedPath() + "?" + u.RawQuery
 }
 
-// PathAgrees reports whether REQUEST_URI and SCRIPT_NAME with PATH_INFO contain the same path. They
-// differ after a rewrite in the web server, or if one of them was forged; the application must
-// choose one. PathAgrees returns true if either was not sent.
+// PathAgrees reports whether REQUEST_URI names the same path as SCRIPT_NAME and PATH_INFO together,
+// or whether one of the two is absent or empty. They differ if the web server rewrote the path or
+// if one of them is forged. Then the application must decide which one to trust.
 func (r *Request) PathAgrees() bool {
 	uri, decoded := r.Params.Get("REQUEST_URI"), r.Params.Get("SCRIPT_NAME")+r.Params.Get("PATH_INFO")
 	if uri == "" || decoded == "" {

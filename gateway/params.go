@@ -9,13 +9,13 @@ import (
 
 // Limits of one head, besides the limit on its bytes. A reader returns ErrTooLarge above one of them.
 const (
-	// MaxPairs is the number of params of a request, or of fields of a response.
+	// MaxPairs is the maximum number of params of a request, or of fields of a response.
 	MaxPairs = params.MaxPairs
 
-	// MaxNameBytes is the number of bytes of a name.
+	// MaxNameBytes is the maximum length of a name in bytes.
 	MaxNameBytes = params.MaxNameBytes
 
-	// MaxValueBytes is the number of bytes of a value.
+	// MaxValueBytes is the maximum length of a value in bytes.
 	MaxValueBytes = params.MaxValueBytes
 )
 

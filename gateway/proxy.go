@@ -25,15 +25,17 @@ type Proxy struct {
 	// Backend receives the requests.
 	Backend RoundTripper
 
-	// Rewrite, if not nil, changes the request that is sent. Its error ends the request.
+	// Rewrite, if not nil, is called with the request before it is sent, and may change it. It is a
+	// copy of the handler's request. An error is passed to ErrorHandler.
 	Rewrite func(r *Request) error
 
-	// ModifyResponse, if not nil, changes the response before its head is sent. Its error ends the
-	// request.
+	// ModifyResponse, if not nil, is called with the response before its head is sent, and may
+	// change it. If it returns an error, the response is closed and the error is passed to
+	// ErrorHandler.
 	ModifyResponse func(res *Response) error
 
-	// ErrorHandler, if not nil, responds to requests that have no response. Nil means that
-	// ServeGateway returns the error.
+	// ErrorHandler, if not nil, responds to a request for which no response head was sent. Its
+	// error is that of ServeGateway. If ErrorHandler is nil, ServeGateway returns err.
 	ErrorHandler func(w ResponseWriter, r *Request, err error) error
 }
 

@@ -43,8 +43,8 @@ func (r Role) String() string {
 // Clients treat it as nil.
 var NoBody = params.NoBody{}
 
-// Request is one request. The zero value is ready. It keeps its memory when it is Reset. It must not be copied; see
-// CopyFrom.
+// Request is a request. The zero value is ready to use. Reset keeps its memory. A Request must not
+// be copied; use CopyFrom.
 type Request struct {
 	// Params are the request's params. Fields of the request win over params of the same meaning, such as
 	// CONTENT_LENGTH.
@@ -58,7 +58,8 @@ type Request struct {
 	// than nil and NoBody means the length of a bytes.Reader, bytes.Buffer or strings.Reader, and unknown for any other.
 	ContentLength int64
 
-	// GetBody, if not nil, returns Body once more, so that the request can be sent again.
+	// GetBody, if not nil, returns a new reader of the whole body. Clients need it to send a
+	// request again after its body was read.
 	GetBody func() (io.Reader, error)
 
 	// Role is what the application is asked to do. Zero means RoleResponder.
@@ -73,15 +74,18 @@ type Request struct {
 	// Modifier2 has a meaning that depends on Modifier1.
 	Modifier2 uint8
 
-	// Stderr, if not nil, receives the raw STDERR of this request on a client. Nil means the Stderr of the client.
+	// Stderr, if not nil, receives what the application writes to STDERR during this request,
+	// unchanged and instead of the client's Stderr. Only clients use it. Its errors are ignored.
 	Stderr io.Writer
 
-	// Interim, if not nil, is called on a client for each 1xx response other than 101. h is valid until it returns. Its
-	// error ends the request. Nil means that interim responses are dropped.
+	// Interim, if not nil, is called by a client for each 1xx response other than 101. h is valid
+	// until Interim returns. If Interim returns an error, the request fails with it. Nil means that
+	// interim responses are dropped.
 	Interim func(status int, h *Header) error
 
-	// Upgrade is the protocol that the request asks to switch to. On a client, an empty Upgrade makes a 101 an error. On
-	// a server it is "websocket" where Hijack can grant it.
+	// Upgrade is the protocol that the request asks to switch to. A client refuses a 101 to a
+	// request whose Upgrade is empty with ErrMalformed. A server sets it, in the spelling of the
+	// HTTP client, if the request asks for a WebSocket, the only upgrade that Hijack can grant.
 	Upgrade string
 
 	// Peer and Local are the addresses of a server's connection. They are zero for Unix sockets.
@@ -96,14 +100,15 @@ type Request struct {
 // body returns the body to be sent, nil if there is none, and its length.
 func (r *Request) body() (body io.Reader, length int64) { return params.Body(r.Body, r.ContentLength) }
 
-// A ContextSource makes the context of a request when it is first asked for.
+// A ContextSource returns the context of a request, and creates it on the first call.
 type ContextSource interface {
 	RequestContext() context.Context
 }
 
-// Context returns the context of the request. On a server it is made when first asked for, is an object of its own that
-// may be kept, is cancelled when the request ends, is aborted or loses its peer, and has an AfterFunc method. Elsewhere
-// it is context.Background, unless SetContext has set another.
+// Context returns the context of the request. In a server it is done when the handler has returned,
+// when the web server aborts the request or closes the connection or its sending side, or when the
+// server is closed. It is created by the first call, is never used for another request, and may be
+// kept. Elsewhere Context returns the context of SetContext, or context.Background.
 func (r *Request) Context() context.Context {
 	if r.context == nil {
 		return context.Background()
@@ -115,8 +120,8 @@ func (r *Request) Context() context.Context {
 // r.Context. Reset and CopyFrom remove it.
 func (r *Request) SetContext(ctx context.Context) { r.context = fixedContext{ctx} }
 
-// SetContextSource makes the context of r the one that s returns, for a server whose requests pay for a context only if
-// it is used. A nil s removes the context.
+// SetContextSource makes Context return s.RequestContext(). A server uses it to create the context
+// of a request only if a handler asks for it. A nil s removes the context.
 func (r *Request) SetContextSource(s ContextSource) { r.context = s }
 
 // fixedContext is the ContextSource of a context that exists.
@@ -152,7 +157,8 @@ func (r *Request) set(src *Request) {
 	r.context, r.content, r.again = src.context, src.content, src.again
 }
 
-// CopyFrom makes r a copy of src that shares only readers, writers and functions with it. The context is not copied.
+// CopyFrom makes r a copy of src. The copy has its own params and no context. It shares the bytes
+// given to SetBody, the readers and writers, and the functions.
 func (r *Request) CopyFrom(src *Request) {
 	if r == src {
 		return
@@ -163,10 +169,12 @@ func (r *Request) CopyFrom(src *Request) {
 	r.context, r.again = nil, again
 }
 
-// SetTarget resets r and sets the params that every application expects for method and target ("/status?json"):
-// REQUEST_METHOD, REQUEST_URI, SCRIPT_NAME "", PATH_INFO, QUERY_STRING, SERVER_*, GATEWAY_INTERFACE, REMOTE_ADDR.
-// ErrParam means that method is not a token, or that target neither begins with "/" nor is "*", or has a control byte, a
-// space or a malformed escape. r then has no params.
+// SetTarget resets r and sets the params that every application expects for a request of target,
+// such as "/status?json": GATEWAY_INTERFACE, SERVER_SOFTWARE, SERVER_PROTOCOL, SERVER_NAME,
+// SERVER_PORT, REMOTE_ADDR, REQUEST_METHOD, REQUEST_URI, SCRIPT_NAME (empty), PATH_INFO and
+// QUERY_STRING. It returns ErrParam, and leaves r without params, if method is not a token or if
+// target neither begins with "/" nor is "*", or contains a control byte, a space or a malformed
+// escape.
 func (r *Request) SetTarget(method, target string) error {
 	r.Reset()
 	if !grammar.IsToken(method) {

@@ -9,19 +9,23 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
-// Response is one response. The caller of RoundTrip owns it. It can be Reset and reused; its memory
-// is kept.
+// Response is a response: its head, and a reader of its body. The zero value is ready to use. The
+// caller of RoundTrip owns it, and must close its Body. A Response must not be copied. Reset keeps
+// its memory.
 type Response struct {
-	// Status is the status code.
+	// Status is the status code, from 100 to 999.
 	Status int
 
 	// Header holds the fields of the head, without Status.
 	Header Header
 
-	// ContentLength is the length of Body in bytes; -1 means unknown.
+	// ContentLength is the length of Body in bytes. A negative value means that it is unknown; zero
+	// means that the body is empty, and AppendResponse writes "Content-Length: 0".
 	ContentLength int64
 
-	// Body is the body. It is never nil after RoundTrip, and is a Stream if Status is 101.
+	// Body reads the body. After RoundTrip it is never nil, and the caller must close it, even if
+	// it has returned io.EOF. Close may be called during a Read, and ends it. If Status is 101,
+	// Body is a Stream.
 	Body io.ReadCloser
 
 	// AppStatus is FastCGI's appStatus or the exit status of a CGI program. It is set when Body has
@@ -53,11 +57,12 @@ func (r *Response) syncContentLength() {
 	}
 }
 
-// AppendResponse appends the head of r as a CGI program writes it: "Status: 404 Not Found", the
-// fields and an empty line, RFC 3875 section 6. Content-Length is written from r.ContentLength,
-// unless that is -1 or the status is a 1xx or 204. A Status field in r.Header is not written. A
-// status outside 100 to 999, a name that is not a token, or a value with a control byte is
-// ErrMalformed. On error dst is returned unchanged.
+// AppendResponse appends the head of r as a CGI program writes it, RFC 3875 section 6: a Status
+// field, such as "Status: 404 Not Found", the fields of r.Header, Content-Length, and an empty
+// line. Content-Length is r.ContentLength. It is omitted if that is negative or if the status is
+// 1xx or 204. Status and Content-Length fields in r.Header are ignored. A status below 100 or above
+// 999, a name that is not a token, or a value with a control byte is ErrMalformed. If there is an
+// error, dst is returned unchanged.
 func AppendResponse(dst []byte, r *Response) ([]byte, error) {
 	return appendHead(dst, "Status: ", r)
 }
@@ -97,17 +102,17 @@ func appendHead(dst []byte, start string, r *Response) ([]byte, error) {
 	return append(b, "\r\n"...), nil
 }
 
-// ConsumeResponse reads the head of a response from the start of b into r, which it resets first. n
-// is the length of the head; 0 with a nil error means that b does not hold a whole head. The head
-// may begin with an HTTP status line or be a CGI response (RFC 3875 section 6.3). Lines end with LF
-// or CR LF. Without a Status the status is 302 if there is a Location, and 200 otherwise. The
-// Status field and the reason phrase are not kept.
+// ConsumeResponse reads the head of a response from the start of b into r, which it resets first.
+// It returns the length of the head, or 0 and a nil error if b does not hold the whole head. The
+// head is that of a CGI response (RFC 3875 section 6.3) or begins with an HTTP status line. If it
+// has a status line and a Status field, they must agree. Lines end with LF or CR LF. Without a
+// status it is 302 if there is a Location, or else 200. The Status field and the reason phrase are
+// not kept. The caller limits the length of b.
 //
-// Parsing is strict. ErrMalformed means a bare CR, a NUL or another control byte, a folded line, a
-// name that is not a token, a line without a colon, a status that is not three digits, a Status or
-// Content-Length that is repeated with another value, a Content-Length that is not a number, or a
-// Transfer-Encoding. ErrTooLarge means more than MaxPairs fields, or a name or value above its
-// limit. n is then -1 and r is empty.
+// ErrMalformed means that the head cannot be read in only one way: a bare CR, a control byte in a
+// value, a folded line, a name that is not a token, a Status that is not three digits, different
+// values of Status or Content-Length, or a Transfer-Encoding. ErrTooLarge means more than MaxPairs
+// fields. r is then empty and n is -1.
 func ConsumeResponse(b []byte, r *Response) (n int, err error) {
 	r.Reset()
 	var end grammar.HeadEnd

@@ -12,8 +12,11 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/tunnel"
 )
 
-// Spool is a RoundTripper that reads the body of a request to its end, into memory and then into a temporary file, before
-// it calls Backend. The file is removed when the Body of the response is closed, and whenever there is no response.
+// Spool is a RoundTripper that reads the whole body of a request before it calls Backend. It keeps
+// a body of up to MaxMemory bytes in memory, and writes a longer one to a temporary file, which is
+// removed when the Body of the response is closed or Backend fails. The request that Backend
+// receives has a known ContentLength and a GetBody. A body that cannot be read, is longer than
+// MaxBytes or has another length than ContentLength is an *Error of PhaseRequest.
 type Spool struct {
 	// Backend receives the requests.
 	Backend RoundTripper

@@ -21,9 +21,19 @@ var statuses = []struct {
 	{ErrNoResponse, 502},
 }
 
-// ErrorStatus returns the HTTP status for an error of this module: 400, 408, 411, 413, 431, 502, 503 or 504; 404 or 403
-// for a script that does not exist or must not be run (fs.ErrNotExist, fs.ErrPermission, before anything was sent); 500
-// for any other error.
+// ErrorStatus returns the HTTP status that describes err:
+//
+//	400  ErrParam, ErrRequestBody
+//	403  fs.ErrPermission in PhaseRequest: a script that must not be run
+//	404  fs.ErrNotExist in PhaseRequest: a script that does not exist
+//	408  ErrRequestBody because of a time-out
+//	411  ErrLengthRequired
+//	413  ErrBodyTooLarge
+//	431  ErrTooLarge, if it is the request that is too large
+//	502  ErrMalformed, ErrTruncated, ErrNoResponse, and any other *Error
+//	503  ErrRefused, and any *Error of PhaseWait
+//	504  an *Error whose Timeout is true
+//	500  any other error, and nil
 func ErrorStatus(err error) int {
 	e, exchange := errors.AsType[*Error](err)
 	switch {

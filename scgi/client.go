@@ -18,25 +18,28 @@ import (
 //
 // Each request has its own connection, which the response ends. Nothing is sent twice.
 type Client struct {
-	// Addr is the address of the application: "host:port" or "unix:/path".
+	// Addr is the address of the application: "host:port", "unix:/path" or "unix:@name" (an
+	// abstract socket of Linux). It also identifies the backend in errors.
 	Addr string
 
-	// Dial, if not nil, connects to the application in place of Addr.
+	// Dial, if not nil, connects to the application instead of Addr. Its context is done after
+	// DialTimeout. The Client owns and closes the connection.
 	Dial func(ctx context.Context) (net.Conn, error)
 
-	// Env lists params, as "NAME=value", that are sent with every request. They win over the request's
-	// params.
+	// Env lists params, "NAME=value", that are sent with every request and replace the request's
+	// params of the same name. If an entry is malformed, or is CONTENT_LENGTH, every request fails
+	// with gateway.ErrParam.
 	Env []string
 
-	// MaxConns limits the number of connections. Further requests wait, until their context is done. A
-	// zero or negative value means no limit.
+	// MaxConns limits the connections. Further requests wait for a connection until their context
+	// is done. Zero or a negative value means no limit.
 	MaxConns int
 
 	// DialTimeout limits the time to connect. Zero means 5 seconds; a negative value means no limit.
 	DialTimeout time.Duration
 
-	// SendTimeout limits the time in which no byte of the request can be written. Zero means 60
-	// seconds; a negative value means no limit.
+	// SendTimeout limits how long sending the request may make no progress. Zero means 60 seconds;
+	// a negative value means no limit.
 	SendTimeout time.Duration
 
 	// HeadTimeout limits the time from the end of the request to the end of the response's head. A
@@ -47,11 +50,12 @@ type Client struct {
 	// means no limit. It does not apply to the Stream of a 101 response.
 	BodyTimeout time.Duration
 
-	// MaxHeadBytes limits the head of a response. A zero or negative value means 64 KiB.
+	// MaxHeadBytes limits the head of a response, in bytes. Zero or a negative value means 64 KiB.
 	MaxHeadBytes int
 
-	// Observe, if not nil, is called once for each RoundTrip, when it failed or when the Body of its
-	// response has ended. x is valid until Observe returns.
+	// Observe, if not nil, is called once for each RoundTrip: when it fails, or when the Body of
+	// its response has ended or is closed. Several goroutines may call it at once. x is valid until
+	// it returns.
 	Observe func(ctx context.Context, x *gateway.Exchange)
 
 	once   sync.Once
@@ -60,17 +64,20 @@ type Client struct {
 	core   *client.Client
 }
 
-// RoundTrip sends r and reads the head of the response into res; see gateway.RoundTripper. Errors
-// are *gateway.Error. Their causes are those of AppendRequest (PhaseRequest, nothing was sent) and
-// of Reader.ReadResponse, and gateway.ErrNoResponse if the connection was closed without one byte
-// of a response. When ctx is done the connection is closed.
+// RoundTrip implements gateway.RoundTripper. Errors are *gateway.Error. The cause is
+//
+//   - in PhaseRequest, before anything is sent, an error of AppendRequest or
+//     gateway.ErrLengthRequired;
+//   - in PhaseDial, the error of the dialer;
+//   - gateway.ErrNoResponse if the connection was closed before a byte of the response;
+//   - an error of Reader.ReadResponse; or
+//   - context.Cause(ctx) once ctx is done. The connection is then closed.
 //
 // The Body of a 101 to a request with an Upgrade is a gateway.Stream, which the caller must close.
 //
-// A small body in memory (bytes.Reader, bytes.Buffer, strings.Reader) is written by the calling
-// goroutine. Any other is written by a second goroutine while the response is read. If the response
-// ends first, that goroutine stops; a Read of r.Body that is waiting may be left behind until it
-// returns.
+// The calling goroutine sends a body of at most 16 KiB in a bytes.Reader, bytes.Buffer or
+// strings.Reader. A second goroutine sends any other while the response is read. If the response
+// ends first, that goroutine stops; a Read of r.Body in progress may return later.
 func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
 	return c.client().RoundTrip(ctx, r, res)
 }
@@ -79,7 +86,7 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 // reused or idle.
 func (c *Client) Stats() gateway.Stats { return c.client().Stats() }
 
-// Close does nothing: no connection is kept. The Client can be used again.
+// Close does nothing, since no connection is kept. It returns nil.
 func (c *Client) Close() error { return nil }
 
 // client returns the core of c. It is made of the fields on first use.

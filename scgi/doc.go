@@ -1,8 +1,9 @@
 // Package scgi implements SCGI: both ends, the application's and the web server's.
 //
-// It has three floors. Bytes: AppendX and ConsumeX are pure functions over slices. Streams:
-// [Reader] and [Writer] read and write requests and responses, with one buffer each. Connections:
-// [Client] is a gateway.RoundTripper, and [Server] calls a gateway.Handler.
+// It has three layers. The functions Append… and Consume… encode and decode byte slices. [Reader]
+// and [Writer] read and write the requests and responses of a stream, with one buffer each.
+// [Client], a gateway.RoundTripper, and [Server], which calls a gateway.Handler, manage
+// connections.
 //
 // An http.Handler behind scgi_pass of nginx, mod_proxy_scgi of Apache or mod_scgi of lighttpd:
 //
@@ -14,7 +15,7 @@
 //	site := &gatewayhttp.Proxy{Backend: &scgi.Client{Addr: "127.0.0.1:4000"}}
 //
 // The rules in this package are those of "SCGI: A Simple Common Gateway Interface alternative" by
-// Neil Schemenauer, protocol.txt of 2008-06-23. Comments name the real peers that deviate from it.
+// Neil Schemenauer, protocol.txt of 2008-06-23. Comments name implementations that deviate from it.
 //
 // A connection carries one request, and the response ends with the connection. If the connection is
 // closed and not reset, only a Content-Length shows that a response is incomplete. The protocol has

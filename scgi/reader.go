@@ -36,11 +36,12 @@ func NewReader(r io.Reader) *Reader {
 // Reset makes r read from src, as a new Reader does. It keeps its memory and MaxHeadBytes.
 func (r *Reader) Reset(src io.Reader) { r.in.Reset(src) }
 
-// Buffered returns the bytes that were read and not used. They are a view, valid until the next
-// call on r.
+// Buffered returns the bytes that were read from the source and not used. The slice is valid until
+// the next call on r.
 func (r *Reader) Buffered() []byte { return r.in.In.Buffered() }
 
-// Offset returns the offset of the next unit, in bytes since Reset.
+// Offset returns the number of bytes that were used since Reset. It is the position of the next
+// byte that the methods of r have not returned.
 func (r *Reader) Offset() int64 { return r.in.In.Offset() }
 
 // ReadRequest reads the head of the next request into req, which it resets first. ConsumeRequest

@@ -70,9 +70,10 @@ func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
 	return params.Append(dst, (*pairs.List)(p), AppendParam[[]byte, []byte])
 }
 
-// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had;
-// what follows is a part of a pair. An empty name is ErrMalformed: then n is -1 and p is unchanged.
-// No other rule is applied.
+// ConsumeParams adds every whole pair at the start of b to p and returns the number of their bytes.
+// The rest of b is the beginning of a pair. It returns -1 and leaves p unchanged if a name is empty
+// (gateway.ErrMalformed) or if p would have more than gateway.MaxPairs params
+// (gateway.ErrTooLarge). No other rule of params is applied.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
 		return n, fmt.Errorf("scgi: %w", err)
@@ -179,7 +180,7 @@ func consumeSize(b []byte) (size int64, n int, err error) {
 		case c == ':' && i > 0:
 			return size, i + 1, nil
 		case c < '0' || c > '9', i == maxDigits, i == 1 && b[0] == '0':
-			return 0, 0, fmt.Errorf("scgi: netstring: its length is no number: %w", gateway.ErrMalformed)
+			return 0, 0, fmt.Errorf("scgi: invalid netstring length: %w", gateway.ErrMalformed)
 		}
 		size = size*10 + int64(c-'0')
 	}

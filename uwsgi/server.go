@@ -17,37 +17,38 @@ import (
 )
 
 // Server responds to requests with Handler. Set its fields before the first use and do not change
-// them afterwards. Its methods may be called by several goroutines at once.
+// them afterwards. Its methods may be called by several goroutines at once. After Shutdown or Close
+// it cannot be used again.
 //
-// It serves one request on each connection and closes it after the response, whatever else arrives.
-// A response begins with an HTTP status line, which Apache requires; its version does not depend on
-// the request (F13). A response that is cut after part of it was sent shows as a reset; on a Unix
-// socket only a Content-Length shows it.
+// It serves one request on each connection, ignores anything that follows it, and closes the
+// connection after the response. A response begins with an HTTP status line, which Apache requires;
+// its version does not depend on the request. If a response must be cut, the connection is reset. A
+// Unix socket cannot be reset; there only a Content-Length shows that the response is incomplete.
 //
-// Up to 64 KiB of an unread body are buffered. Beyond that the connection blocks until the handler
-// reads, and a disconnect that follows is not noticed before.
+// At least 64 KiB of an unread body are buffered. Beyond that nothing is read from the connection,
+// and a disconnect is not noticed, until the handler reads.
 type Server struct {
-	// Handler responds to requests.
+	// Handler responds to requests. Nil means that requests are refused with the status 501.
 	Handler gateway.Handler
 
 	// MaxHeadBytes limits the vars of a request. A zero or negative value means 65,535, the most that
 	// a packet can hold.
 	MaxHeadBytes int
 
-	// MaxConns limits the number of connections of each listener. Further ones wait in the listener's
-	// queue. A zero or negative value means 10,000.
+	// MaxConns limits the connections of each listener. Further ones wait in the backlog of the
+	// listener. Zero or a negative value means 10,000.
 	MaxConns int
 
-	// MaxRequests limits the number of requests at once; a request above it is refused with status
-	// 503. A zero or negative value means no limit.
+	// MaxRequests limits the concurrent requests of the server. A request above it is refused with
+	// the status 503. Zero or a negative value means no limit.
 	MaxRequests int
 
-	// SendInterim allows 1xx responses. The web server must understand them; nginx, Apache and
-	// lighttpd do not.
+	// SendInterim allows handlers to send 1xx responses. Set it only if the web server understands
+	// them; nginx, Apache and lighttpd do not.
 	SendInterim bool
 
-	// Peers lists the IP addresses that may connect. An empty list means all. Unix sockets are
-	// restricted by their mode.
+	// Peers lists the IP addresses that may connect. An empty list allows all. It does not apply to
+	// Unix sockets, which SocketMode protects.
 	Peers []netip.Prefix
 
 	// SocketMode is the mode of a Unix socket that the server creates. Zero means 0660.
@@ -75,8 +76,9 @@ type Server struct {
 	// ConnContext, if not nil, returns the context of a connection, derived from ctx.
 	ConnContext func(ctx context.Context, c net.Conn) context.Context
 
-	// Modifiers lists the values of modifier1 that are served. Nil means 0 alone. Packets with any
-	// other modifier1 close the connection.
+	// Modifiers lists the values of modifier1 that are served. Nil means ModifierWSGI alone; an
+	// empty list that is not nil serves none. A packet with another modifier1 closes the connection
+	// without a response.
 	Modifiers []Modifier
 
 	// Ping makes the server respond to pings (modifier1 100). Without it they close the connection.
@@ -90,15 +92,19 @@ type Server struct {
 	core *server.Server
 }
 
-// Listen opens a listener on "host:port", "unix:/path", "fd:N" (inherited) or "systemd:NAME" (LISTEN_FDS and
-// LISTEN_FDNAMES; an empty NAME means the first). A Unix socket has the mode SocketMode; a stale socket is replaced, and
-// any other file at its path is an error.
+// Listen returns a listener on addr: "host:port", "unix:/path", "unix:@name" (an abstract socket of
+// Linux), "fd:N" (a socket that the process has inherited), or "systemd:NAME" (a socket of
+// LISTEN_FDS and LISTEN_FDNAMES; an empty NAME means the first one). A socket at /path gets the
+// mode SocketMode. It replaces a socket on which no server listens. Any other file there, and a
+// socket in use, is an error.
 func (s *Server) Listen(addr string) (net.Listener, error) {
 	return server.Listen("uwsgi", addr, s.SocketMode)
 }
 
-// Run listens on addr and serves until ctx is done, then shuts down within ShutdownTimeout. It returns nil if every
-// request could finish. Addresses are those of Listen.
+// Run listens on addr, in the forms of Listen, and serves until ctx is done. Then it shuts down
+// within ShutdownTimeout. It returns nil if all requests have finished in time, and
+// context.DeadlineExceeded if not. If it cannot listen, or if serving ends before ctx is done, it
+// returns that error.
 func (s *Server) Run(ctx context.Context, addr string) error {
 	l, err := s.Listen(addr)
 	if err != nil {
@@ -107,7 +113,7 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 	return server.Run(ctx, s, l, s.ShutdownTimeout)
 }
 
-// ListenAndServe listens on addr and serves until the server is closed. Addresses are those of Listen.
+// ListenAndServe listens on addr, in the forms of Listen, and calls Serve. The error is never nil.
 func (s *Server) ListenAndServe(addr string) error {
 	l, err := s.Listen(addr)
 	if err != nil {
@@ -116,9 +122,10 @@ func (s *Server) ListenAndServe(addr string) error {
 	return s.Serve(l)
 }
 
-// Serve accepts connections from l and serves them. It returns gateway.ErrServerClosed after
-// Shutdown or Close, or the error of l if l is closed otherwise. It closes l. A failed Accept is
-// retried.
+// Serve accepts connections from l and serves each in its own goroutine. It closes l. The error is
+// never nil: it is gateway.ErrServerClosed after Shutdown or Close, and that of Accept if l is
+// closed otherwise. After any other error of Accept it tries again, after 5 milliseconds to 1
+// second.
 func (s *Server) Serve(l net.Listener) error { return s.server().Serve(l) }
 
 // ServeConn serves one connection and closes it, unless the handler took it over with Hijack. It
@@ -128,13 +135,14 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	return s.server().ServeConn(ctx, c)
 }
 
-// Shutdown closes the listeners and the connections on which no request has begun, and waits for
-// the active requests to finish. If ctx is done first, it closes the remaining connections and
-// returns the error of ctx. Connections that a handler took over are not affected.
+// Shutdown closes the listeners and the connections on which no request has begun, and waits until
+// the other requests have finished. If ctx is done first, it closes the remaining connections and
+// returns context.Cause(ctx). Once Shutdown is called, Serve, ListenAndServe and Run return at
+// once; the program must wait for Shutdown. The Server cannot be used again.
 func (s *Server) Shutdown(ctx context.Context) error { return s.server().Shutdown(ctx) }
 
-// Close closes the listeners and all connections at once. It cancels the contexts of the requests
-// and does not wait for their handlers.
+// Close closes the listeners and all connections, and cancels the contexts of the requests. It does
+// not wait for their handlers. It returns nil. The Server cannot be used again.
 func (s *Server) Close() error { return s.server().Close() }
 
 func (s *Server) logger() *slog.Logger {

@@ -15,12 +15,12 @@ const headerSize = 4
 // maxVars limits the vars of a packet, and a name or a value in them, to what 16 bits can express.
 const maxVars = math.MaxUint16
 
-// PacketHeader is the four bytes before a packet.
+// PacketHeader is the header of a packet, its first four bytes.
 type PacketHeader struct {
 	// Modifier1 says what the packet is.
 	Modifier1 Modifier
 
-	// Size is the number of bytes that follow. It is little-endian on the wire.
+	// Size is the size of the vars in bytes.
 	Size uint16
 
 	// Modifier2 has a meaning that depends on Modifier1.
@@ -110,9 +110,10 @@ func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
 	return params.Append(dst, (*pairs.List)(p), AppendParam[[]byte, []byte])
 }
 
-// ConsumeParams adds every whole pair at the start of b to p and returns how many bytes they had;
-// what follows is a part of a pair. An empty name is ErrMalformed: then n is -1 and p is unchanged.
-// No other rule is applied.
+// ConsumeParams adds every whole pair at the start of b to p and returns the number of their bytes.
+// The rest of b is the beginning of a pair. It returns -1 and leaves p unchanged if a name is empty
+// (gateway.ErrMalformed) or if p would have more than gateway.MaxPairs params
+// (gateway.ErrTooLarge). No other rule of params is applied.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
 		return n, fmt.Errorf("uwsgi: %w", err)

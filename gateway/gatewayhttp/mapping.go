@@ -17,29 +17,32 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
-// Mapping says how an http.Request becomes a gateway.Request. Proxy and Transport share one. A nil
-// *Mapping is a Mapping of zero values. Set the fields before the first use and do not change them
-// afterwards.
+// Mapping describes how an http.Request becomes a gateway.Request, for Proxy and Transport. A nil
+// *Mapping is a Mapping of zero values. The fields must not be changed after the first use.
 //
-// The path and the query come from URL, REQUEST_URI from RequestURI or else from URL.
+// The path and the query are those of URL. REQUEST_URI is RequestURI, or URL if that is empty.
+// HTTP_HOST is Host. Every other header field whose name consists of letters, digits and "-"
+// becomes an HTTP_* param; these are sorted by name. The values of a repeated field are joined with
+// ", ", and those of Cookie with "; ".
 //
-// Every header field whose name consists of letters, digits and "-" becomes an HTTP_* param, in the
-// order of the names. Repeated fields are joined with ", ", those of Cookie with "; ". Not passed
-// are Proxy, Proxy-Authorization, Expect, Content-Type and Content-Length (which have params of
-// their own), fields that belong to one hop (Connection and those that it names, Keep-Alive, TE,
-// Trailer, Transfer-Encoding, Upgrade), and an empty User-Agent. HTTP_HOST is Request.Host.
+// The following fields are not passed: Content-Type and Content-Length, which have their own
+// params; Proxy and Expect; the hop-by-hop fields Connection and those that it names, Keep-Alive,
+// Proxy-Authenticate, Proxy-Authorization, Proxy-Connection, TE, Trailer, Transfer-Encoding and
+// Upgrade, except Connection and Upgrade of a request for a WebSocket; and an empty User-Agent.
 type Mapping struct {
-	// Root is the document root as the application sees it. If it is set, SCRIPT_FILENAME is Root and
-	// SCRIPT_NAME, as PHP expects. If it is empty, the whole path is PATH_INFO, as WSGI applications
-	// expect.
+	// Root is the document root as the application sees it. If it is set, the path names a script,
+	// as PHP expects: SCRIPT_FILENAME is Root followed by the path of the script without Prefix. If
+	// it is empty, the path below Prefix is PATH_INFO, as WSGI applications expect.
 	Root string
 
-	// Files, if not nil, is checked for the script before the backend is called. Nil means that
-	// scripts are not looked for: Root may be in another container.
+	// Files, if not nil, is the file system below Root. A request whose script is not in it fails
+	// with fs.ErrNotExist before the backend is called. Nil means that no file is checked, since
+	// Root may be in another container.
 	Files fs.FS
 
-	// Prefix is the path at which the application is mounted. SCRIPT_NAME begins with it, and it is
-	// removed from URL.Path if it is there.
+	// Prefix is the path at which the application is mounted, without a slash at the end. If the
+	// path of a request is below it, or http.StripPrefix has removed it, SCRIPT_NAME begins with it
+	// and the search for a script ignores it. Any other path is passed as if Prefix were empty.
 	Prefix string
 
 	// Split lists the extensions that end SCRIPT_NAME, if Root is set. Nil means ".php"; an empty list
@@ -53,8 +56,8 @@ type Mapping struct {
 	// Params, if not nil, changes the params after everything else has been set.
 	Params func(p *gateway.Params, r *http.Request) error
 
-	// Minimal sends only the params that the protocol requires and those that Params adds, such as for
-	// rTorrent.
+	// Minimal omits all params except those that the protocol requires and those that WithParam and
+	// Params add. rTorrent needs it.
 	Minimal bool
 
 	// Body says what to do with request bodies. The zero value is SpoolUnknownBody.
@@ -99,7 +102,8 @@ type Script struct{ Filename, Name, PathInfo string }
 
 type scriptKey struct{}
 
-// WithScript chooses the script for requests with the returned context.
+// WithScript returns a context that makes s the script of the requests that use it. Mapping then
+// does not look for one.
 func WithScript(ctx context.Context, s Script) context.Context {
 	return context.WithValue(ctx, scriptKey{}, s)
 }
@@ -112,8 +116,9 @@ type extra struct {
 
 type extraKey struct{}
 
-// WithParam adds a param to requests with the returned context. It wins over Mapping, but not over
-// Mapping.Params.
+// WithParam returns a context that adds a param to the requests that use it. The param replaces one
+// that Mapping sets, and Mapping.Params can replace it in turn. Of several params with one name the
+// last counts.
 func WithParam(ctx context.Context, name, value string) context.Context {
 	before, _ := ctx.Value(extraKey{}).(*extra)
 	return context.WithValue(ctx, extraKey{}, &extra{name, value, before})
@@ -129,12 +134,10 @@ func ContextParam(r *http.Request, name string) string {
 	return ""
 }
 
-// AddParams adds the params of r to p, except CONTENT_LENGTH, which the protocol takes from
-// ContentLength.
-//
-// gateway.ErrParam means a NUL, CR or LF in the path, a script outside the root, or an invalid host
-// or protocol. fs.ErrNotExist means, with Root, that the path names no script, or one that Files
-// lacks.
+// AddParams adds the params of r to p. It omits CONTENT_LENGTH, which clients set from
+// ContentLength. The error is gateway.ErrParam if the path contains a NUL, CR or LF, if it leads
+// out of Root, or if the host or the protocol is invalid. It is fs.ErrNotExist if Root is set and
+// the path names no script, or one that is not in Files. An error of m.Params is returned as it is.
 func (m *Mapping) AddParams(p *gateway.Params, r *http.Request) error {
 	m = m.orZero()
 	if !m.Minimal {
@@ -427,8 +430,10 @@ func (m *Mapping) request(req *gateway.Request, r *http.Request) error {
 	return nil
 }
 
-// Request returns the request that a Proxy would send for r, for tests and for programs between a Proxy and a client. Its
-// Body reads r.Body. Errors are those of AddParams, and gateway.ErrLengthRequired where Body refuses the request.
+// Request returns the request that a Proxy would send for r, for tests and for programs that call a
+// client themselves. Its Body reads r.Body. A body that a Proxy would spool has a ContentLength of
+// -1. The error is that of AddParams, or gateway.ErrLengthRequired if the policy is
+// RefuseUnknownBody and the length is unknown.
 func (m *Mapping) Request(r *http.Request) (*gateway.Request, error) {
 	req := new(gateway.Request)
 	if err := m.request(req, r); err != nil {

@@ -23,10 +23,15 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/upgrade"
 )
 
-// Proxy is an http.Handler that passes requests to a backend, as gateway.Proxy does for a
-// gateway.Handler. Each piece of the response is sent on as it arrives. If the response is
-// truncated, Proxy panics with http.ErrAbortHandler, as httputil.ReverseProxy does, so that the
-// client does not take it for complete. If the client goes away, the request is cancelled.
+// Proxy is an http.Handler that passes requests to a backend. Each piece of the response is passed
+// on as it arrives. Hop-by-hop fields are removed from the response, and so are fields that direct
+// a web server, such as X-Accel-Redirect and X-Sendfile. A 1xx response other than 100 is passed on
+// to clients of HTTP/1.1 and later. A 101 to a request for a WebSocket joins both connections until
+// they end.
+//
+// If the response is truncated, ServeHTTP panics with http.ErrAbortHandler, as
+// httputil.ReverseProxy does, so that the client does not mistake it for a complete one. If the
+// client disconnects, the request is canceled.
 type Proxy struct {
 	// Backend receives the requests.
 	Backend gateway.RoundTripper
@@ -38,12 +43,15 @@ type Proxy struct {
 	// ErrorHandler.
 	ModifyResponse func(*gateway.Response) error
 
-	// ErrorHandler, if not nil, responds to requests that have no response. Nil means the status of
-	// the error, gateway.ErrorStatus, and a record in Logger.
+	// ErrorHandler, if not nil, responds to a request for which there is no response. Nil means a
+	// response with the status of gateway.ErrorStatus. A status of 500 or above is then logged,
+	// unless the client has disconnected.
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 
-	// LocalRedirect, if not nil, serves local redirects: responses whose only field is a Location with
-	// a path (RFC 3875 section 6.2.2). Nil means that the client gets them as a 302.
+	// LocalRedirect, if not nil, serves local redirects, RFC 3875 section 6.2.2: responses without
+	// a body whose only field is a Location that is a path. It receives a GET, or a HEAD after
+	// HEAD, without a body. More than ten in a row are a 500. Nil means that the client receives a
+	// 302.
 	LocalRedirect http.Handler
 
 	// Logger receives log records. Nil means slog.Default.

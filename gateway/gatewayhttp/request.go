@@ -55,9 +55,10 @@ func (c *requestContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// Params returns the params that r was received with. They are a copy, the same one for each call,
-// which the caller may keep. Params returns nil if r did not come through Handler or NewRequest, or
-// if its handler returned before the first call.
+// Params returns the params with which r was received. Every call for a request returns the same
+// copy, which the caller may keep, but must not modify while another goroutine uses it. Params
+// returns nil, which reads as empty, if r does not come from Handler or NewRequest, or if the first
+// call is made after the handler has returned.
 func Params(r *http.Request) *gateway.Params {
 	k, _ := r.Context().Value(paramsKey{}).(*paramsKeeper)
 	if k == nil {
@@ -87,7 +88,7 @@ func (k *paramsKeeper) end() {
 func NewRequest(ctx context.Context, r *gateway.Request) (*http.Request, error) {
 	in := new(incoming)
 	if (*pairs.List)(&r.Params).Repeats() {
-		return nil, fmt.Errorf("gatewayhttp: a param that stands twice: %w", gateway.ErrParam)
+		return nil, fmt.Errorf("gatewayhttp: repeated param: %w", gateway.ErrParam)
 	}
 	in.ctx.params.kept = new(gateway.Params) // now, since r may be reused at any time
 	in.ctx.params.kept.CopyFrom(&r.Params)

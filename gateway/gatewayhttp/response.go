@@ -67,11 +67,15 @@ type Transport struct {
 	Mapping *Mapping
 }
 
-// RoundTrip sends r and returns the response; see http.RoundTripper. The Body of a 101 to a request
-// for a WebSocket is a gateway.Stream. Closing the Body of a response that has none, such as to
-// HEAD, waits for the end of the application's work, for at most five seconds. An application that
-// responds while it still reads needs http.ResponseController.EnableFullDuplex before ReverseProxy,
-// with HTTP/1.
+// RoundTrip sends r and returns the response, as http.RoundTripper requires. Errors are
+// *gateway.Error.
+//
+// If the response is a 101 to a request for a WebSocket, its Body is a gateway.Stream. If it is a
+// response to HEAD, or has the status 204 or 304, Close of its Body waits up to five seconds for
+// the application to finish.
+//
+// Behind a ReverseProxy over HTTP/1, an application that responds before it has read the whole
+// request needs http.ResponseController.EnableFullDuplex.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := &exchange{body: r.Body}
 	err := t.Mapping.request(&x.req, r)

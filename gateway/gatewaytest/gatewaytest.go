@@ -13,13 +13,15 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// Server is a server of fastcgi, scgi or uwsgi.
+// Server is implemented by the servers of packages fastcgi, scgi and uwsgi.
 type Server interface {
 	Serve(l net.Listener) error
 	Close() error
 }
 
-// Start serves s on loopback until the test ends. It returns the address, "127.0.0.1:port".
+// Start serves s on a loopback address until the test ends, and returns the address,
+// "127.0.0.1:port". It fails t if s cannot be started, or if Serve returns an error other than
+// gateway.ErrServerClosed.
 func Start(t testing.TB, s Server) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -48,7 +50,10 @@ func NewRequest(method, target string, body []byte) *gateway.Request {
 	return r
 }
 
-// Recorder is a ResponseWriter that records the response. The zero value is ready.
+// Recorder is a gateway.ResponseWriter that records the response. The zero value is ready to use.
+// Unlike a server's ResponseWriter it does not check the response, and its Header shows changes
+// that are made after WriteHeader. It does not support interim responses and Hijack. Several
+// goroutines must not use it at once.
 type Recorder struct {
 	Status    int // 0 if the handler wrote nothing
 	Body      bytes.Buffer

@@ -1,9 +1,14 @@
+// Package client is the web server's end of a connection. Client sends each request once, over its
+// own connection, for SCGI, uwsgi and CGI. Package fastcgi has its own connections, which are kept,
+// and may send a request a second time. Upload sends a body while the response is awaited, and Pool
+// counts connections and keeps idle ones, for every protocol.
 package client
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -12,8 +17,9 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Settings are the fields that the clients of SCGI, uwsgi and CGI have in common. The type has no name, so that a literal
-// without field names is allowed: a new field that a client does not set does not compile.
+// Settings are the fields that the clients of SCGI, uwsgi and CGI have in common. It is an alias of
+// an unnamed struct, so that vet permits literals without field names: then a field that is added
+// here and not set in a client does not compile.
 type Settings = struct {
 	Protocol     string // for errors
 	Addr         string
@@ -179,3 +185,11 @@ func (c *Client) giveHead(head *[]byte) {
 }
 
 var errNotStream = errors.New("gateway: the connection cannot be handed over")
+
+// Logger returns l, or the default if l is nil.
+func Logger(l *slog.Logger) *slog.Logger {
+	if l != nil {
+		return l
+	}
+	return slog.Default()
+}

@@ -18,8 +18,8 @@ type Conn interface {
 	// Writer returns what the request is written to.
 	Writer() io.Writer
 
-	// Started reports whether the application has begun with the request before anything is sent, as a program has that
-	// was started for it.
+	// Started reports whether the application may respond before anything is sent: a CGI program
+	// runs already.
 	Started() bool
 
 	// StatusLine says how a response head begins.
@@ -37,7 +37,8 @@ type Conn interface {
 	// Silence returns what a close without a byte of a response may mean, or "". head is the size of the request's head.
 	Silence(head int) string
 
-	// Gone is closed when nothing is left of the Conn, some time after Close. Nil means that Close leaves nothing.
+	// Gone returns a channel that is closed when the processes of a program have ended, some time
+	// after Close. It is nil for a socket.
 	Gone() <-chan struct{}
 }
 

@@ -15,10 +15,11 @@ import (
 )
 
 // An exchange is one RoundTrip of a Client with its connection, and then the Body of the response.
-// It is not reused, so one that is kept after its end is dead.
+// It is never reused.
 //
-// The goroutine of RoundTrip or of the Body reads; it holds rmu once there is a Body. The sender of
-// the Upload, if there is one, writes out.
+// One goroutine reads: the one in RoundTrip, and then the one in a method of the Body, which holds
+// rmu. It also writes out, unless sendBody runs; then that goroutine owns out until Upload.Done.
+// Lock order: rmu, and then the Upload's or the Pool's lock.
 type exchange struct {
 	client   *Client
 	ctx      context.Context
@@ -201,7 +202,7 @@ func (x *exchange) Close() error {
 	return nil
 }
 
-// finish ends the exchange. err is what Read would return; finish returns what it returns instead.
+// finish ends the exchange because of err, and returns the error for the caller of Read.
 func (x *exchange) finish(err error) error {
 	x.done = true
 	whole := err == io.EOF
@@ -265,7 +266,7 @@ func (x *exchange) drop() {
 	}
 }
 
-// giveBack returns the place among MaxConns: that of a program when nothing is left of it.
+// giveBack returns the place among MaxConns: for a program, once its process group is gone.
 func (x *exchange) giveBack() {
 	var gone <-chan struct{}
 	if x.c != nil {

@@ -14,8 +14,12 @@ type Closer interface {
 }
 
 // A Pool counts connections and keeps idle ones. The zero value is ready; the fields must be set
-// before the first use. It does not know whether an idle connection is still good:
-// fastcgi.clientConn checks that.
+// before the first use. Several goroutines may use it at once. It does not know whether an idle
+// connection is still good: fastcgi checks that in clientConn.usable before it uses one, and in
+// reusable before it returns one.
+//
+// The Pool owns a connection between Put and Get. mu is locked after every other lock, and no call
+// that can block is made while it is held.
 type Pool[C Closer] struct {
 	Max     int           // connections at once; 0 means no limit
 	MaxIdle int           // idle connections; 0 means that none is kept
@@ -39,9 +43,9 @@ type grant[C Closer] struct {
 	kept bool
 }
 
-// Get returns a kept connection, or, with kept false, the right to open one, which Put or Drop
-// ends. It waits while Max connections are in use, until ctx is done. If ctx is done already, it
-// returns the cause.
+// Get returns an idle connection, or with kept false a place for a new one. The caller returns
+// either with Put or Drop. Get waits while Max connections are in use, until ctx is done. If ctx is
+// done already, it returns the cause.
 func (p *Pool[C]) Get(ctx context.Context) (c C, kept bool, err error) {
 	if ctx.Err() != nil {
 		return c, false, context.Cause(ctx)
@@ -90,15 +94,22 @@ func (p *Pool[C]) giveUp(wait chan grant[C]) {
 
 // Put returns a connection that can carry another request.
 func (p *Pool[C]) Put(c C) {
+	if !p.keep(c) {
+		c.Close()
+	}
+}
+
+// keep passes c to a waiting caller or to the idle connections. It returns false if these are
+// enough.
+func (p *Pool[C]) keep(c C) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.grantLocked(grant[C]{c, true}) {
-		return
+		return true
 	}
 	if len(p.idle) >= p.MaxIdle {
 		p.open--
-		c.Close()
-		return
+		return false
 	}
 	p.idle = append(p.idle, kept[C]{c, time.Now()})
 	switch {
@@ -108,6 +119,7 @@ func (p *Pool[C]) Put(c C) {
 	case len(p.idle) == 1:
 		p.timer.Reset(p.MaxAge)
 	}
+	return true
 }
 
 // Drop notes that a connection is closed, or was not opened.
@@ -128,34 +140,45 @@ func (p *Pool[C]) grantLocked(g grant[C]) bool {
 	return true
 }
 
-// expire closes the connections that have been idle too long. The oldest come first.
-func (p *Pool[C]) expire() {
+// expire closes the connections that have been idle too long.
+func (p *Pool[C]) expire() { closeAll(p.takeExpired()) }
+
+// takeExpired removes the connections that have been idle too long. The oldest come first.
+func (p *Pool[C]) takeExpired() []kept[C] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	n := 0
 	for n < len(p.idle) && now.Sub(p.idle[n].since) >= p.MaxAge {
-		p.idle[n].c.Close()
-		p.open--
 		n++
 	}
+	expired := slices.Clone(p.idle[:n])
 	p.idle = slices.Delete(p.idle, 0, n)
+	p.open -= n
 	if len(p.idle) > 0 {
 		p.timer.Reset(p.MaxAge - now.Sub(p.idle[0].since))
 	}
+	return expired
 }
 
 // CloseIdle closes the idle connections.
-func (p *Pool[C]) CloseIdle() {
+func (p *Pool[C]) CloseIdle() { closeAll(p.takeIdle()) }
+
+func (p *Pool[C]) takeIdle() []kept[C] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, k := range p.idle {
-		k.c.Close()
-		p.open--
-	}
+	idle := p.idle
 	p.idle = nil
+	p.open -= len(idle)
 	if p.timer != nil {
 		p.timer.Stop()
+	}
+	return idle
+}
+
+func closeAll[C Closer](conns []kept[C]) {
+	for _, k := range conns {
+		k.c.Close()
 	}
 }
 

@@ -134,3 +134,28 @@ func open(p *Pool[*conn]) int {
 	defer p.mu.Unlock()
 	return p.open
 }
+
+// slow is a connection whose Close waits.
+type slow struct{ release chan struct{} }
+
+func (c *slow) Close() error { <-c.release; return nil }
+
+// TestSlowClose checks that a Close that waits does not delay other callers of the pool.
+func TestSlowClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pool[*slow]{MaxIdle: 1, MaxAge: time.Minute}
+		c := &slow{make(chan struct{})}
+		for range 3 {
+			p.Get(t.Context())
+		}
+		p.Put(c)
+		go p.Put(c)
+		synctest.Wait()
+		go p.CloseIdle()
+		synctest.Wait()
+		if _, kept, err := p.Get(t.Context()); kept || err != nil {
+			t.Errorf("kept %v, %v", kept, err)
+		}
+		close(c.release)
+	})
+}

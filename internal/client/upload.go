@@ -177,9 +177,8 @@ func (u *Upload) Await(ctx context.Context, d time.Duration) bool {
 	return !u.sending
 }
 
-// Settle stops the sender. It waits for a sender that ends soon: its body is in memory and its
-// connection is closed. A sender that waits for a Read of the caller's body is left behind; it
-// reads no further.
+// Settle stops the sender. If the body is in memory, Settle waits for the sender, which ends soon.
+// Otherwise the sender may be left in a Read of the caller's body; it reads nothing after that.
 func (u *Upload) Settle() {
 	u.out.Stopped.Store(true)
 	u.mu.Lock()

@@ -169,7 +169,7 @@ func (l *List) Reset() {
 	l.pairs, l.buf = l.pairs[:0], l.buf[:0]
 }
 
-// Take makes l equal to src, and src an empty list without memory.
+// Take moves the contents and the memory of src to l. src is then empty.
 func (l *List) Take(src *List) {
 	l.buf, l.pairs, l.joins = src.buf, src.pairs, src.joins
 	src.buf, src.pairs, src.joins = nil, nil, joiner{}

@@ -6,9 +6,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 )
 
-// A Pair says where a pair lies in a slice that begins with it. It has four fields since larger structs are not kept in
-// registers, which makes reading params three times as slow. The size of the whole pair goes with it: 0 means that the
-// slice holds only a part of one, -1 that its name is empty.
+// A Pair says where a pair lies in a slice that begins with it. It has only four fields, because
+// the compiler keeps no larger struct in registers; a fifth makes decoding three times slower.
 type Pair struct{ Name, NameEnd, Value, ValueEnd int }
 
 // A Marker makes pairs of the bytes of l from offset at on, up to the first that is not whole, and returns how many bytes
@@ -20,7 +19,8 @@ func Put(l *pairs.List, at int, p Pair) {
 	l.Mark(at+p.Name, at+p.NameEnd, at+p.Value, at+p.ValueEnd)
 }
 
-// Fault returns why no pair of that size can be made, nil if it is only not whole.
+// Fault returns the error for a pair of that size, which a Marker did not add: nil if the pair is
+// incomplete.
 func Fault(size int) error {
 	switch {
 	case size < 0:

@@ -1,3 +1,3 @@
-// Package params has the rules of request params: which may be received and sent, where they lie in the bytes of a wire,
-// and in which order a head has them. It works on the lists behind gateway.Params, so that package gateway can use it.
+// Package params implements the rules of request params: which may be received and sent, in which
+// order they are sent, and where they lie in encoded bytes.
 package params

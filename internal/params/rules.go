@@ -47,8 +47,9 @@ func Normalize(l *pairs.List) error {
 	return nil
 }
 
-// separator returns what joins the values of a repeated param, or "" if they must be equal. RFC 3875 section 4.1.18
-// joins repeated header fields; of two other values at most one can be right.
+// separator returns what joins the values of a repeated param, or "" if they must be equal. RFC
+// 3875 section 4.1.18 joins repeated header fields; of two values of any other param one would be
+// wrong.
 func separator(name []byte) string {
 	switch {
 	case string(name) == "HTTP_COOKIE":

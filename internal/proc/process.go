@@ -54,8 +54,8 @@ type Reaper struct {
 	idle chan struct{} // closed when there are none; nil if no caller waits
 }
 
-// End sends SIGTERM to the group of p, and SIGKILL to what is left of it after grace. It returns at once; gone is called
-// when nothing of the group is left that could be ended.
+// End sends SIGTERM to the group of p, and SIGKILL to the rest of it after grace. It returns at
+// once; gone is called when the group is empty, or cannot be killed.
 func (r *Reaper) End(p *Process, grace time.Duration, gone func()) {
 	terminate(p.cmd)
 	r.mu.Lock()

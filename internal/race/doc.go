@@ -1,6 +1,5 @@
-// Package race reports whether the race detector is built in. Builds that have it give out memory
-// once and overwrite what was given out before, so that a view that is kept too long fails a test
-// instead of a user.
+// Package race reports whether the race detector is on. In such builds memory is not reused but
+// overwritten, so that a view that is kept too long makes a test fail.
 package race
 
 // Poison overwrites b in builds with the race detector and does nothing in others.

@@ -15,19 +15,22 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// A conn is one connection of a Server, and its one request. No conn is reused, so what a handler
-// keeps after it returned is dead.
+// A conn is one connection of a Server, with its one request. It is never reused, so that a handler
+// that keeps a part of it cannot reach another request.
 //
-// At most one goroutine at a time reads from the connection: the one that serves it, until the head
-// is complete; then a Read of the handler's body; and the watcher, which runs if the handler takes
-// longer than two sweeps or if the Done of its context is called. The watcher buffers up to
-// MaxQueued bytes of the body; beyond that the connection blocks.
+// One goroutine at a time reads from the connection and owns in: the one that serves it, until the
+// head is complete; then a Read of the body (requestbody.go) or the watcher (watcher.go), which
+// starts when two sweeps have found the handler running, or when Done or AfterFunc of its context
+// is first called; then the serving goroutine again, which discards the rest, or the caller of
+// Hijack. The watcher stops reading when MaxQueued bytes are buffered.
 //
-// Lock order: the lock of the Response, conn.mu.
+// Lock order: the lock of the Response, the Group's lock, mu, the lock of the Context.
+//
 //   - The lock of the Response guards the response, and is held while it is written.
-//   - mu guards the fields below it. No blocking call is made while it is held, except in takeOver.
+//   - mu guards the fields below it. No call that can block is made while it is held, except in
+//     takeOver. Group calls Sweep with its own lock held, so Sweep never waits for mu.
 //
-// in is owned by the goroutine that reads. A conn is the Owner and the Framer of its response.
+// A conn is the Owner and the Framer of its response.
 type conn struct {
 	Unframed
 
@@ -39,9 +42,9 @@ type conn struct {
 	req    gateway.Request
 	mem    *memory
 
-	writer responseWriter // the handler's
-	body   requestBody    // the handler's
-	source contextSource  // of the request's context
+	writer connWriter    // the handler's
+	body   requestBody   // the handler's
+	source contextSource // of the request's context
 
 	response Response
 	hijacked bool // guarded by the response's lock

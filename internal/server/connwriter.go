@@ -10,16 +10,16 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// A responseWriter is the gateway.ResponseWriter of a conn.
-type responseWriter struct {
+// A connWriter is the gateway.ResponseWriter of a conn.
+type connWriter struct {
 	ResponseWriter
 	c *conn
 }
 
-var _ gateway.ResponseWriter = (*responseWriter)(nil)
+var _ gateway.ResponseWriter = (*connWriter)(nil)
 
 // ReadFrom copies src: in the kernel if that is possible, or else through a pooled buffer. io.Copy uses it.
-func (w *responseWriter) ReadFrom(src io.Reader) (int64, error) {
+func (w *connWriter) ReadFrom(src io.Reader) (int64, error) {
 	if _, tcp := w.c.c.(*net.TCPConn); tcp {
 		from := &io.LimitedReader{R: src, N: math.MaxInt64}
 		if l, ok := src.(*io.LimitedReader); ok {
@@ -34,7 +34,7 @@ func (w *responseWriter) ReadFrom(src io.Reader) (int64, error) {
 
 // sendFile has the kernel move a file to the connection, a piece at a time, so that each piece has the time of a write. A
 // source that may wait must not come here: its wait would be a part of that time.
-func (w *responseWriter) sendFile(src *io.LimitedReader) (total int64, err error) {
+func (w *connWriter) sendFile(src *io.LimitedReader) (total int64, err error) {
 	r, err := w.c.Acquire()
 	if err != nil {
 		return 0, err
@@ -72,7 +72,7 @@ func (w *responseWriter) sendFile(src *io.LimitedReader) (total int64, err error
 }
 
 // Stderr returns a writer to the server's log: SCGI and uwsgi have no way to that of the web server.
-func (w *responseWriter) Stderr() io.Writer { return stderr{w.c} }
+func (w *connWriter) Stderr() io.Writer { return stderr{w.c} }
 
 type stderr struct{ c *conn }
 
@@ -89,7 +89,7 @@ func (e stderr) Write(p []byte) (int, error) {
 func (c *conn) logLine(line []byte) { c.s.Logger().Warn("application", "stderr", string(line)) }
 
 // SetReadDeadline sets the deadline for future reads of the request's body.
-func (w *responseWriter) SetReadDeadline(t time.Time) error {
+func (w *connWriter) SetReadDeadline(t time.Time) error {
 	c := w.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -105,7 +105,7 @@ func (w *responseWriter) SetReadDeadline(t time.Time) error {
 }
 
 // SetWriteDeadline sets the deadline for future writes of the response. A zero time means WriteTimeout.
-func (w *responseWriter) SetWriteDeadline(t time.Time) error {
+func (w *connWriter) SetWriteDeadline(t time.Time) error {
 	c := w.c
 	c.mu.Lock()
 	defer c.mu.Unlock()

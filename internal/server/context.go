@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A Context is the context of a request that a server received. It is done when the request ends, is aborted or loses its
-// peer, or when its parent is done. It may be kept: it never becomes that of another request. A server makes one when
-// RequestContext is first called, by contextSource here and in package fastcgi.
+// A Context is the context of a request that a server received. It is done when the request ends,
+// is aborted or its web server disconnects. contextSource, here and in package fastcgi, creates it
+// on the first call of RequestContext.
 type Context struct {
 	parent context.Context
 	watch  Watcher

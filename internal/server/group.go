@@ -259,7 +259,7 @@ func (g *Group) sweepOnce(busy bool) bool {
 }
 
 // Shutdown closes the listeners, stops every connection, and waits until all have ended or ctx is
-// done. Then it closes the remaining connections and returns the error of ctx.
+// done. Then it closes the remaining connections and returns context.Cause(ctx).
 func (g *Group) Shutdown(ctx context.Context) error {
 	conns := g.close()
 	for _, c := range conns {

@@ -31,8 +31,8 @@ func CallHandler(h gateway.Handler, w gateway.ResponseWriter, r *gateway.Request
 	return h.ServeGateway(w, r)
 }
 
-// Refusal returns the status with which a request that has no handler is refused because of err, or 0 if bytes that are
-// not a request get no response (F49).
+// Refusal returns the status with which a request is refused before a handler runs. It returns 0 if
+// err means that the bytes are not a request: then there is no response (F49).
 func Refusal(err error) int {
 	switch {
 	case errors.Is(err, ErrNoHandler):

@@ -27,7 +27,7 @@ func wantsUpgrade(r *gateway.Request) string {
 }
 
 // Hijack sends the head of a 101 and hands over the connection.
-func (w *responseWriter) Hijack() (gateway.Stream, error) {
+func (w *connWriter) Hijack() (gateway.Stream, error) {
 	r, err := w.c.Acquire()
 	if err != nil {
 		return nil, err

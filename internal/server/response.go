@@ -16,8 +16,8 @@ import (
 // usualHead is the number of bytes of a response head that nginx accepts by default.
 const usualHead = 4096
 
-// A Response is the response to one request as its handler makes it: a head that is settled once, and a body that keeps
-// what the head promised. The embedded mutex guards all of it.
+// A Response is the response to one request as its handler makes it: a head, which is settled once,
+// and a body of the length that the head states. The embedded mutex guards all of it.
 type Response struct {
 	sync.Mutex
 
@@ -32,8 +32,8 @@ type Response struct {
 	failed    error // why the response cannot go on
 }
 
-// A Framer gives the bytes of a response the form that its protocol has. Its methods are called with the response
-// locked. They write to the response's Out.
+// A Framer encodes a response for its protocol. Its methods are called with the response locked.
+// They write to the response's Out.
 type Framer interface {
 	// Open makes Out ready for output and returns the offset at which the open piece of output begins.
 	Open() int
@@ -223,7 +223,8 @@ func (r *Response) short(req *gateway.Request) bool {
 	return string(method) != "HEAD"
 }
 
-// replace makes the response, of which nothing was sent, one of err's status.
+// replace discards the response, of which nothing has been sent, and starts one with the status for
+// err.
 func (r *Response) replace(err error) {
 	status := gateway.ErrorStatus(err)
 	if !errors.Is(err, gateway.ErrAborted) {

@@ -30,8 +30,9 @@ const (
 	DrainTimeout = time.Second
 )
 
-// Settings are the fields that SCGI's and uwsgi's servers have in common. The type has no name, so that a literal without
-// field names is allowed: a new field that a server does not set does not compile.
+// Settings are the fields that SCGI's and uwsgi's servers have in common. It is an alias of an
+// unnamed struct, so that vet permits literals without field names: then a field that is added here
+// and not set in a server does not compile.
 type Settings = struct {
 	Handler         gateway.Handler
 	MaxConns        int
@@ -51,7 +52,7 @@ type Protocol struct {
 	ReadHead   func(in *stream.Input, r *gateway.Request) error // returns io.EOF before the first byte of a head
 	AppendHead func(dst []byte, head *gateway.Response) ([]byte, error)
 
-	// Special, if not nil, returns the response to a request that is not the handler's.
+	// Special, if not nil, responds to requests that are not passed to the handler, such as pings.
 	Special func(r *gateway.Request) (response []byte, taken bool)
 }
 

@@ -22,9 +22,12 @@ func (c *conn) startWatcher() {
 	}
 }
 
-// Sweep starts the watcher if the handler has run since the last sweep.
+// Sweep starts the watcher if the handler has run since the last sweep. It does nothing if mu is
+// held, since takeOver may be writing under it; the next sweep comes soon.
 func (c *conn) Sweep() {
-	c.mu.Lock()
+	if !c.mu.TryLock() {
+		return
+	}
 	defer c.mu.Unlock()
 	if c.swept && !c.reading {
 		c.startWatcher()

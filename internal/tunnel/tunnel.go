@@ -13,8 +13,7 @@ type Stream interface {
 	SetDeadline(t time.Time) error
 }
 
-// linger limits the time for which the front's direction may continue after the backend's has
-// ended.
+// linger limits how long bytes from front are copied after back has ended.
 const linger = 5 * time.Second
 
 // Join copies between front and back until both directions have ended, and closes both. The end of

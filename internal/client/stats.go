@@ -1,20 +1,12 @@
-// Package client is the web server's end of a connection. Client sends each request over its own
-// connection, for SCGI, uwsgi and CGI; package fastcgi has its own connections, which are kept.
-// Upload sends a body while the response is awaited, and Pool counts connections and keeps idle
-// ones, for every protocol.
 package client
 
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"net"
 	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/sockets"
-	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Counters count what Stats returns.
@@ -63,36 +55,6 @@ func (c *Counters) Stats(idle, waiting int) gateway.Stats {
 	}
 }
 
-// A Dialer connects to the backend of a client.
-type Dialer struct {
-	Dial             func(ctx context.Context) (net.Conn, error) // nil means Address
-	Network, Address string
-	Timeout          time.Duration
-}
-
-// NewDialer returns a Dialer for the fields of a client.
-func NewDialer(addr string, dial func(ctx context.Context) (net.Conn, error), timeout time.Duration) (d Dialer, err error) {
-	d = Dialer{Dial: dial, Timeout: stream.Timeout(timeout, 5*time.Second)}
-	if dial == nil {
-		d.Network, d.Address, err = sockets.Network(addr)
-	}
-	return d, err
-}
-
-// Connect connects to the backend.
-func (d *Dialer) Connect(ctx context.Context) (net.Conn, error) {
-	if d.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d.Timeout)
-		defer cancel()
-	}
-	if d.Dial != nil {
-		return d.Dial(ctx) // rule F21
-	}
-	var dialer net.Dialer
-	return dialer.DialContext(ctx, d.Network, d.Address)
-}
-
 // Clock is time.Now, or a no-op if the client is not observed.
 type Clock bool
 
@@ -110,12 +72,4 @@ func (c Clock) Since(t time.Time) time.Duration {
 		return 0
 	}
 	return time.Since(t)
-}
-
-// Logger returns l, or the default if l is nil.
-func Logger(l *slog.Logger) *slog.Logger {
-	if l != nil {
-		return l
-	}
-	return slog.Default()
 }

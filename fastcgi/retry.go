@@ -1,0 +1,165 @@
+package fastcgi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/params"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
+)
+
+// An attempt is one RoundTrip up to the head of its response.
+type attempt struct {
+	c          *Client
+	ctx        context.Context
+	r          *gateway.Request
+	res        *gateway.Response
+	head       *[]byte   // the request's head, with id 1
+	body       io.Reader // nil if there is none
+	length     int64     // of body; -1 means unknown
+	touched    bool      // body may have been read
+	idempotent bool
+	bodyless   bool // the response has no body, whatever its Content-Length says
+
+	started time.Time
+	waited  time.Duration
+	dialed  time.Duration
+}
+
+// prepare checks and encodes what does not depend on a connection.
+func (x *attempt) prepare() error {
+	c, r := x.c, x.r
+	x.body, x.length = params.Body(r.Body, r.ContentLength)
+	err := c.fault
+	if err == nil && x.length < 0 && x.body != nil && !c.UnknownLength {
+		err = fmt.Errorf("fastcgi: %w", gateway.ErrLengthRequired)
+	}
+	if err == nil && x.length > 0 && x.body == nil {
+		err = stream.ErrShortBody
+	}
+	if err != nil {
+		return x.fail(gateway.PhaseRequest, nil, err)
+	}
+	x.head, _ = c.heads.Get().(*[]byte)
+	if x.head == nil {
+		x.head = new([]byte)
+	}
+	if *x.head, err = appendRequest((*x.head)[:0], 1, c.MaxIdleConns > 0, r, x.body, x.length, c.env); err != nil {
+		return x.fail(gateway.PhaseRequest, nil, err)
+	}
+	method, _ := r.Params.Lookup("REQUEST_METHOD")
+	switch string(method) {
+	case "HEAD":
+		x.bodyless, x.idempotent = true, true
+	case "GET", "OPTIONS", "TRACE":
+		x.idempotent = true
+	}
+	return nil
+}
+
+// run sends the request, and a second time if that is allowed. The second time keeps the place that
+// the request has among MaxConns.
+func (x *attempt) run() error {
+	defer x.release()
+	cc, err := x.take()
+	if err != nil {
+		return err
+	}
+	err = x.over(cc)
+	if err != nil && cc != nil && x.mayRepeat(cc, err) {
+		err = x.over(nil)
+	}
+	if err != nil {
+		x.c.pool.Drop()
+	}
+	return err
+}
+
+// over sends the request over cc, or over a new connection if cc is nil.
+func (x *attempt) over(cc *clientConn) error {
+	if cc == nil {
+		var err error
+		if cc, err = x.dial(); err != nil {
+			return err
+		}
+	}
+	return cc.exchange(x)
+}
+
+// release returns the memory of the head, unless the sender has it.
+func (x *attempt) release() {
+	if x.head != nil && cap(*x.head) <= stream.MaxKept {
+		x.c.heads.Put(x.head)
+	}
+}
+
+// mayRepeat decides whether the request can be sent again, and gets its body once more. The kept
+// connection must have been closed without a byte of a response, and it must be safe for the
+// application to see the request twice.
+func (x *attempt) mayRepeat(cc *clientConn, err error) bool {
+	if !errors.Is(err, gateway.ErrNoResponse) || cc.out.Sent.Load() && !x.idempotent {
+		return false
+	}
+	if x.head == nil {
+		x.head = new([]byte) // the sender has the other
+	}
+	if !x.touched {
+		return true
+	}
+	if x.r.Data != nil || x.r.GetBody == nil {
+		return false
+	}
+	body, err := x.r.GetBody()
+	x.body, x.touched = body, false
+	return err == nil
+}
+
+// take waits for a place among MaxConns. It returns a kept connection, or nil if there is none that
+// is still good; the place is then for a new one.
+func (x *attempt) take() (*clientConn, error) {
+	c := x.c
+	begun := c.clock().Now()
+	cc, kept, err := c.pool.Get(x.ctx)
+	x.waited = c.clock().Since(begun)
+	switch {
+	case err != nil:
+		return nil, x.fail(gateway.PhaseWait, nil, err)
+	case !kept:
+		return nil, nil
+	case !cc.usable():
+		cc.c.Close()
+		return nil, nil
+	}
+	c.count.Reused()
+	cc.reused = true
+	return cc, nil
+}
+
+// dial opens a new connection.
+func (x *attempt) dial() (*clientConn, error) {
+	c := x.c
+	begun := c.clock().Now()
+	conn, err := c.dialer.Connect(x.ctx)
+	x.dialed = c.clock().Since(begun)
+	if err != nil {
+		return nil, x.fail(gateway.PhaseDial, nil, err)
+	}
+	c.count.Dialed()
+	return newClientConn(c, conn), nil
+}
+
+// fail makes err the error of the exchange.
+func (x *attempt) fail(phase gateway.Phase, cc *clientConn, err error) error {
+	e := &gateway.Error{Phase: phase, Addr: x.c.Addr, Err: err}
+	if cause := context.Cause(x.ctx); cause != nil && phase > gateway.PhaseRequest {
+		e.Err = cause
+	}
+	if cc != nil {
+		e.Reused, e.Sent, e.Received = cc.reused, cc.out.Sent.Load(), !cc.silent()
+	}
+	return e
+}

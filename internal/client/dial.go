@@ -1,0 +1,40 @@
+package client
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/internal/sockets"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
+)
+
+// A Dialer connects to the backend of a client.
+type Dialer struct {
+	Dial             func(ctx context.Context) (net.Conn, error) // nil means Address
+	Network, Address string
+	Timeout          time.Duration
+}
+
+// NewDialer returns a Dialer for the fields of a client.
+func NewDialer(addr string, dial func(ctx context.Context) (net.Conn, error), timeout time.Duration) (d Dialer, err error) {
+	d = Dialer{Dial: dial, Timeout: stream.Timeout(timeout, 5*time.Second)}
+	if dial == nil {
+		d.Network, d.Address, err = sockets.Network(addr)
+	}
+	return d, err
+}
+
+// Connect connects to the backend.
+func (d *Dialer) Connect(ctx context.Context) (net.Conn, error) {
+	if d.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.Timeout)
+		defer cancel()
+	}
+	if d.Dial != nil {
+		return d.Dial(ctx) // rule F21
+	}
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, d.Network, d.Address)
+}
