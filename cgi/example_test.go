@@ -8,6 +8,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"os/exec"
 
 	"github.com/gatehouse-go/gatehouse/cgi"
 	"github.com/gatehouse-go/gatehouse/fastcgi"
@@ -51,4 +52,29 @@ func ExampleClient() {
 	body, err := io.ReadAll(res.Body)
 	fmt.Println(res.Status, string(body), err)
 	// Output: 200 hello, world <nil>
+}
+
+// Prepare changes the command of a program, here its environment.
+func ExampleClient_prepare() {
+	c := &cgi.Client{
+		Path: "/bin/sh",
+		Args: []string{"-c", `printf 'Content-Type: text/plain\n\n%s' "$TENANT"`},
+		Prepare: func(ctx context.Context, cmd *exec.Cmd, r *gateway.Request) error {
+			cmd.Env = append(cmd.Env, "TENANT=blue")
+			return nil
+		},
+	}
+	defer c.Close()
+	var req gateway.Request
+	if err := req.SetTarget("GET", "/"); err != nil {
+		log.Fatal(err)
+	}
+	var res gateway.Response
+	if err := c.RoundTrip(context.Background(), &req, &res); err != nil {
+		log.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	fmt.Println(string(body), err)
+	// Output: blue <nil>
 }

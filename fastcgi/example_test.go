@@ -1,12 +1,14 @@
 package fastcgi_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -87,4 +89,99 @@ func ExampleReader_Next() {
 	// Output:
 	// STDOUT 1 26
 	// END_REQUEST 1 8
+}
+
+// A request to PHP: the params name the script.
+func ExampleClient() {
+	application := &fastcgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		body, err := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s", r.Params.Get("SCRIPT_FILENAME"), body)
+		return err
+	})}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go application.Serve(l)
+	defer application.Close()
+
+	client := &fastcgi.Client{Addr: l.Addr().String(), MaxIdleConns: 4, HeadTimeout: 30 * time.Second}
+	defer client.Close()
+	var req gateway.Request
+	if err := req.SetTarget("POST", "/index.php"); err != nil {
+		log.Fatal(err)
+	}
+	req.Params.Set("SCRIPT_FILENAME", "/srv/www/index.php")
+	req.SetBody([]byte("name=ada"))
+
+	var res gateway.Response
+	if err := client.RoundTrip(context.Background(), &req, &res); err != nil {
+		log.Fatal(err) // gateway.Retryable(err) tells whether the application can have begun
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	fmt.Println(res.Status, string(body), err)
+	// Output: 200 /srv/www/index.php name=ada <nil>
+}
+
+// A Writer writes records, such as those of a proxy that looks at the bytes.
+func ExampleWriter() {
+	var wire bytes.Buffer
+	w := fastcgi.NewWriter(&wire)
+	w.WriteRecord(fastcgi.TypeStdout, 1, []byte("Status: 204 No Content\r\n\r\n"))
+	w.WriteRecord(fastcgi.TypeStdout, 1, nil)          // the end of the stream
+	w.WriteRecord(fastcgi.TypeEnd, 1, make([]byte, 8)) // a zero appStatus, and StatusComplete
+
+	var res gateway.Response
+	err := fastcgi.NewReader(&wire).ReadResponse(&res)
+	fmt.Println(res.Status, err)
+	// Output: 204 <nil>
+}
+
+// An Authorizer decides whether the web server may serve a request. A 200 allows it, and
+// fields Variable-… become params of the request.
+func ExampleServer_authorizer() {
+	srv := &fastcgi.Server{Authorizer: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		if r.Params.Get("HTTP_AUTHORIZATION") == "" {
+			w.Header().Set("WWW-Authenticate", "Basic")
+			w.WriteHeader(401)
+			return nil
+		}
+		w.Header().Set("Variable-AUTH_USER", "ada")
+		return nil
+	})}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go srv.Serve(l)
+	defer srv.Close()
+
+	client := &fastcgi.Client{Addr: l.Addr().String()}
+	for _, credentials := range []string{"", "Basic YWRhOg=="} {
+		var req gateway.Request
+		req.SetTarget("GET", "/")
+		req.Role = gateway.RoleAuthorizer
+		req.Params.Set("HTTP_AUTHORIZATION", credentials)
+		var res gateway.Response
+		if err := client.RoundTrip(context.Background(), &req, &res); err != nil {
+			log.Fatal(err)
+		}
+		res.Body.Close()
+		fmt.Printf("%d %q\n", res.Status, res.Header.Get("Variable-AUTH_USER"))
+	}
+	// Output:
+	// 401 ""
+	// 200 "ada"
+}
+
+// A program that a web server or spawn-fcgi starts has a socket as descriptor 0. Started by hand it
+// listens itself.
+func ExampleStarted() {
+	addr := "127.0.0.1:9000"
+	if fastcgi.Started() {
+		addr = "fd:0"
+	}
+	fmt.Println(addr)
+	// Output: 127.0.0.1:9000
 }

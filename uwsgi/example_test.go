@@ -51,3 +51,19 @@ func ExampleReader() {
 	// GET /hello name=world
 	// true
 }
+
+// Ping asks whether a server is alive.
+func ExampleClient_Ping() {
+	srv := &uwsgi.Server{Handler: gatewayhttp.Handler(http.DefaultServeMux), Ping: true}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go srv.Serve(l)
+	defer srv.Close()
+
+	client := &uwsgi.Client{Addr: l.Addr().String()}
+	warning, err := client.Ping(context.Background())
+	fmt.Printf("%q %v\n", warning, err)
+	// Output: "" <nil>
+}

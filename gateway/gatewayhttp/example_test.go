@@ -2,13 +2,17 @@ package gatewayhttp_test
 
 import (
 	"context"
+	"fmt"
 	"log"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
+	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 )
 
 // PHP behind net/http.
@@ -48,4 +52,87 @@ func ExampleTransport() {
 			p.Out.URL.RawQuery = p.In.URL.RawQuery
 		},
 	}
+}
+
+// A Mapping sets the params that an application receives.
+func ExampleMapping() {
+	m := &gatewayhttp.Mapping{
+		Root:   "/srv/www",
+		Params: func(p *gateway.Params, r *http.Request) error { p.Set("APP_ENV", "production"); return nil },
+	}
+	var p gateway.Params
+	if err := m.AddParams(&p, httptest.NewRequest("GET", "/shop/index.php/cart?id=1", nil)); err != nil {
+		log.Fatal(err)
+	}
+	for _, name := range []string{"SCRIPT_FILENAME", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "APP_ENV"} {
+		fmt.Println(name, p.Get(name))
+	}
+	// Output:
+	// SCRIPT_FILENAME /srv/www/shop/index.php
+	// SCRIPT_NAME /shop/index.php
+	// PATH_INFO /cart
+	// QUERY_STRING id=1
+	// APP_ENV production
+}
+
+// A front controller: every path that is not a file is handled by one script.
+func ExampleWithScript() {
+	site := &gatewayhttp.Proxy{Backend: echo("SCRIPT_FILENAME", "PATH_INFO"), Mapping: &gatewayhttp.Mapping{Root: "/srv/www"}}
+	front := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := gatewayhttp.WithScript(r.Context(), gatewayhttp.Script{
+			Filename: "/srv/www/index.php",
+			Name:     "/index.php",
+			PathInfo: r.URL.Path,
+		})
+		site.ServeHTTP(w, r.WithContext(ctx))
+	})
+
+	w := httptest.NewRecorder()
+	front.ServeHTTP(w, httptest.NewRequest("GET", "/news/today", nil))
+	fmt.Print(w.Body)
+	// Output:
+	// SCRIPT_FILENAME /srv/www/index.php
+	// PATH_INFO /news/today
+}
+
+// Middleware that knows the user passes it to the application.
+func ExampleWithParam() {
+	site := &gatewayhttp.Proxy{Backend: echo("REMOTE_USER")}
+	auth := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		site.ServeHTTP(w, r.WithContext(gatewayhttp.WithParam(r.Context(), "REMOTE_USER", "ada")))
+	})
+
+	w := httptest.NewRecorder()
+	auth.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	fmt.Print(w.Body)
+	// Output: REMOTE_USER ada
+}
+
+// echo returns a backend that responds with params of the request.
+func echo(names ...string) gateway.RoundTripper {
+	return gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		for _, name := range names {
+			fmt.Fprintln(w, name, r.Params.Get(name))
+		}
+		return nil
+	}))
+}
+
+// A gateway.Handler can use net/http's types without Handler.
+func ExampleNewRequest() {
+	h := gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		req, err := gatewayhttp.NewRequest(r.Context(), r)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprint(w, req.Method, " ", req.Host, req.URL.Path, " ", req.FormValue("q"))
+		return err
+	})
+
+	r := gatewaytest.NewRequest("GET", "/find?q=go", nil)
+	r.Params.Set("HTTP_HOST", "example.com")
+	w := new(gatewaytest.Recorder)
+	err := h.ServeGateway(w, r)
+	fmt.Println(&w.Body, err)
+	// Output: GET example.com/find go <nil>
 }
