@@ -82,7 +82,7 @@ func TestTop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := " doc.go README.md go.mod go.sum LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md .ci .git .gitignore gateway fastcgi scgi uwsgi cgi fuzz internal "
+	known := " doc.go README.md go.mod go.sum LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md .ci .git .github .gitignore gateway fastcgi scgi uwsgi cgi fuzz internal "
 	for _, e := range entries {
 		if !strings.Contains(known, " "+e.Name()+" ") {
 			t.Errorf("%s is not on the map", e.Name())
