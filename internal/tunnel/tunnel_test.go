@@ -1,0 +1,87 @@
+package tunnel
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// events is a Writer that records writes and flushes.
+type events struct{ log []string }
+
+func (e *events) Write(p []byte) (int, error) { e.log = append(e.log, string(p)); return len(p), nil }
+func (e *events) flush() error                { e.log = append(e.log, "flush"); return nil }
+
+// ready is a body that can be read without waiting.
+type ready struct{ io.Reader }
+
+func (ready) Ready() bool { return true }
+
+func TestCopyBody(t *testing.T) {
+	broken := errors.New("broken")
+	for _, c := range []struct {
+		name string
+		body io.Reader
+		want string
+		err  error
+	}{
+		{"the head does not wait for the body", strings.NewReader("a"), "flush a flush", nil},
+		{"the head is sent with a body that is ready", ready{strings.NewReader("a")}, "a flush", nil},
+		{"the end that comes with the last bytes is sent with them", ready{iotest.DataErrReader(strings.NewReader("a"))}, "a", nil},
+		{"every piece is flushed", ready{iotest.OneByteReader(strings.NewReader("ab"))}, "a flush b flush", nil},
+		{"an error of the body", ready{io.MultiReader(strings.NewReader("a"), iotest.ErrReader(broken))}, "a flush", broken},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var e events
+			err := CopyBody(&e, e.flush, c.body, make([]byte, 10))
+			if got := strings.Join(e.log, " "); got != c.want || err != c.err {
+				t.Errorf("%q, %v, want %q, %v", got, err, c.want, c.err)
+			}
+		})
+	}
+}
+
+// TestJoin checks that the end of one direction leaves the other open.
+func TestJoin(t *testing.T) {
+	client, front := pair(t)
+	server, back := pair(t)
+	over := make(chan struct{})
+	go func() {
+		Join(front, back)
+		close(over)
+	}()
+	io.WriteString(client, "question")
+	client.CloseWrite()
+	if b, err := io.ReadAll(server); string(b) != "question" || err != nil {
+		t.Errorf("the backend received %q, %v", b, err)
+	}
+	io.WriteString(server, "response")
+	server.CloseWrite()
+	if b, err := io.ReadAll(client); string(b) != "response" || err != nil {
+		t.Errorf("the client received %q, %v", b, err)
+	}
+	<-over
+}
+
+// pair returns the two ends of a TCP connection.
+func pair(t *testing.T) (a, b *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialed, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dialed.Close(); accepted.Close() })
+	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
+}
