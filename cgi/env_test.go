@@ -59,7 +59,7 @@ func TestEnvironment(t *testing.T) {
 	})
 }
 
-// What tells something else than the program what to do comes from Env alone.
+// Variables that influence the loader, the shell or an interpreter come from Env only.
 func TestReservedNames(t *testing.T) {
 	r := request("/")
 	bad := []string{"GLIBC_TUNABLES", "HOSTALIASES", "RES_OPTIONS", "TZDIR", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "DOTNET_STARTUP_HOOKS",
@@ -77,7 +77,7 @@ func TestReservedNames(t *testing.T) {
 	}
 }
 
-// What is computed or configured stands, whatever is inherited.
+// Computed and configured variables win over inherited ones.
 func TestInheritedIsWeakest(t *testing.T) {
 	t.Setenv("SERVER_NAME", "host's")
 	t.Setenv("CONFIGURED", "host's")

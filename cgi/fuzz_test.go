@@ -111,7 +111,8 @@ func FuzzConsumeEnv(f *testing.F) {
 	})
 }
 
-// FuzzScript asks for scripts by every path: what is run lies in the root, and its name and path info are the path.
+// FuzzScript requests scripts by every path. A script that runs must be inside the root, and its
+// name and path info must be the path.
 func FuzzScript(f *testing.F) {
 	root := f.TempDir()
 	outside := filepath.Join(f.TempDir(), "outside")

@@ -56,11 +56,12 @@ func folder(t *testing.T, texts map[string]string) (root string) {
 	return root
 }
 
-// This file is what the other tests are written with: this program as a CGI script, and scripts in sh.
+// This file has the helpers of the tests: this program as a CGI script, and scripts in sh.
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// TestMain is also the script of the tests that need one of ours: they start this program with the name of a handler.
+// TestMain is also the script of tests that need one in Go: they start this program with the name
+// of a handler.
 func TestMain(m *testing.M) {
 	name, ok := os.LookupEnv("GATEHOUSE_TEST_HANDLER")
 	if !ok {
@@ -109,7 +110,7 @@ func responding(t testing.TB, response string) *cgi.Client {
 	return c
 }
 
-// run starts this program with an environment as it is, and returns what it prints.
+// run starts this program with the environment env, and returns its output.
 func run(t testing.TB, handler, stdin string, env ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	path, perr := os.Executable()

@@ -131,7 +131,7 @@ func TestProcess(t *testing.T) {
 	})
 }
 
-// TestNothingIsLeft looks for what exchanges leave behind.
+// TestNothingIsLeft checks that exchanges leave no goroutine, descriptor or process.
 func TestNothingIsLeft(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs /proc/self/fd")
@@ -186,7 +186,7 @@ func until(t *testing.T, what string, is func() bool) {
 	t.Error(what)
 }
 
-// pid is what a script has written into a file.
+// pid returns the process id that a script has written into a file.
 func pid(t *testing.T, file string) (n int) {
 	t.Helper()
 	until(t, "no process id", func() bool {
@@ -252,7 +252,7 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// MaxProcs counts programs, those included that do not end when they are told.
+// MaxProcs counts programs, including those that ignore SIGTERM.
 func TestMaxProcsCountsPrograms(t *testing.T) {
 	dir := t.TempDir()
 	c := shell(t, "trap '' TERM; touch "+dir+"/$$; while :; do sleep .05; done\n")

@@ -78,7 +78,7 @@ func TestServer(t *testing.T) {
 	})
 }
 
-// A request that is refused has its response, so that the script has done what it should.
+// A refused request has a response, so that the script has succeeded.
 func TestServerExit(t *testing.T) {
 	for name, c := range map[string]struct {
 		env  []string
@@ -100,7 +100,8 @@ func TestServerExit(t *testing.T) {
 	}
 }
 
-// HTTP_PROXY is gone before the handler of Serve runs, and a response without a type gets none of ours.
+// HTTP_PROXY is removed before the handler of Serve runs, and a response without a type stays
+// without one.
 func TestServerScrubs(t *testing.T) {
 	out, _, err := run(t, "environ", "", "GATEWAY_INTERFACE=CGI/1.1", "REQUEST_METHOD=GET", "HTTP_PROXY=http://evil", "HTTP_X=kept")
 	if err != nil || strings.Contains(out, "evil") || !strings.Contains(out, "HTTP_X=kept") {

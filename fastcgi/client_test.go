@@ -22,7 +22,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
 )
 
-// sent is what a client sends for r, as far as it sends it.
+// sent returns the bytes that a client sends for r.
 func sent(t testing.TB, c *fastcgi.Client, r *gateway.Request) string {
 	t.Helper()
 	got := make(chan string, 1)
@@ -278,7 +278,7 @@ func piped(app func(c net.Conn, r *fastcgi.Reader)) *fastcgi.Client {
 	}}
 }
 
-// retries kills a kept connection under the client and looks what it does.
+// retries closes a kept connection under the client and checks whether the request is sent again.
 func retries(t *testing.T) {
 	for _, c := range []struct {
 		name, method, body string
@@ -288,7 +288,7 @@ func retries(t *testing.T) {
 		{"GET", "GET", "", true, true, false},
 		{"HEAD", "HEAD", "", true, true, false},
 		{"OPTIONS with a body", "OPTIONS", "body", true, true, false},
-		{"GET with a body that is gone", "GET", "body", false, false, false},
+		{"GET with a body that was read", "GET", "body", false, false, false},
 		{"POST", "POST", "body", true, false, false},
 		{"GET with part of a response", "GET", "", true, false, true},
 	} {

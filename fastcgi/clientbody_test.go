@@ -46,7 +46,7 @@ func recorded(t *testing.T) (addr string, sent func() string) {
 	}
 }
 
-// content is what the records of a type hold in b, and whether the empty one came.
+// content returns the content of b's records of a type, and whether the empty record was sent.
 func content(typ fastcgi.Type, b string) (content string, ended bool) {
 	for rest := []byte(b); ; {
 		rec, n := fastcgi.ConsumeRecord(rest)

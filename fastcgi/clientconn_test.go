@@ -208,7 +208,7 @@ func TestPool(t *testing.T) {
 		if s := c.Stats(); most.Load() != 2 || s.Dialed != 2 || s.Reused != 8 || s.Waiting != 0 {
 			t.Errorf("%d at once, %+v", most.Load(), s)
 		}
-		// One who waits gives up with its context.
+		// A waiting request ends with its context.
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
 		for range 2 {

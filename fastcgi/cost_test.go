@@ -176,7 +176,8 @@ var helloHTTP = gatewayhttp.Handler(http.HandlerFunc(func(w http.ResponseWriter,
 	io.WriteString(w, "hello, world\n")
 }))
 
-// TestMain is also the other process of the tests that need one: they start this program again, as what the variable says.
+// TestMain is also the second process of tests that need one: they start this program again, with
+// its role in a variable.
 func TestMain(m *testing.M) {
 	role, addr, found := strings.Cut(os.Getenv("GATEHOUSE_TEST_PEER"), " ")
 	if !found {

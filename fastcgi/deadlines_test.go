@@ -119,7 +119,7 @@ func TestServerTimes(t *testing.T) {
 			time.Sleep(time.Second)
 		})
 	}
-	// end returns after what time the connection ended.
+	// end returns the time after which the connection ended.
 	end := func(c net.Conn) time.Duration {
 		begun := time.Now()
 		io.Copy(io.Discard, c)

@@ -74,7 +74,7 @@ func ExampleReader_ReadRequest() {
 	// EOF
 }
 
-// Records are read and written one by one by those who look at the wire.
+// Records are read and written one by one, as a program does that inspects them.
 func ExampleReader_Next() {
 	wire, _ := fastcgi.AppendRecord(nil, fastcgi.TypeStdout, 1, []byte("Status: 204 No Content\r\n\r\n"))
 	wire, _ = fastcgi.AppendEnd(wire, 1, fastcgi.End{AppStatus: 7})

@@ -179,7 +179,7 @@ func FuzzServer(f *testing.F) {
 		for out := c.out.Bytes(); len(out) > 0; {
 			rec, n := fastcgi.ConsumeRecord(out)
 			if n <= 0 {
-				t.Fatalf("wrote what is no record: %q", out)
+				t.Fatalf("not a record: %q", out)
 			}
 			out = out[n:]
 			if rec.Type == fastcgi.TypeEnd {

@@ -19,8 +19,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
 )
 
-// This file is what the other tests are written with: records as bytes, a server that is played bytes, and a client
-// that is responded bytes.
+// This file has the helpers of the tests: records as bytes, a server that receives bytes, and a
+// client that receives bytes.
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -82,7 +82,7 @@ func response(id uint16, content string) string {
 	return rec(fastcgi.TypeStdout, id, content) + rec(fastcgi.TypeStdout, id, "") + end(id, 0, fastcgi.StatusComplete)
 }
 
-// echo responds with the method, the length it was told, the body and the error that ended it.
+// echo responds with the method, the ContentLength, the body and the error that ended it.
 var echo = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 	var body []byte
 	var err error
@@ -94,7 +94,7 @@ var echo = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request
 	return werr
 })
 
-// limit is how long a test waits for what should not take long at all.
+// limit is how long a test waits for an event that should take no time.
 const limit = conformance.Limit
 
 // session is a connection to a server, played by hand.
@@ -130,7 +130,7 @@ func connect(t testing.TB, addr string) *session {
 	return &session{t, c.(*net.TCPConn), fastcgi.NewReader(c)}
 }
 
-// send writes b, and gives what follows the time limit anew: a long session is not a slow one.
+// send writes b, and restarts the time limit: a long session is not a slow one.
 func (s *session) send(b string) {
 	s.t.Helper()
 	s.c.SetDeadline(time.Now().Add(limit))
@@ -173,7 +173,7 @@ func (r *reply) add(rec fastcgi.Record) {
 	}
 }
 
-// body is the reply's body; status what its head says.
+// body returns the body of the reply, and status the status of its head.
 func (r *reply) body() string {
 	_, body, _ := strings.Cut(r.stdout, "\r\n\r\n")
 	return body
@@ -270,7 +270,7 @@ func responding(t testing.TB, b string) (addr string) {
 	})
 }
 
-// outcome is what a client got.
+// outcome is the result of a client's request.
 type outcome struct {
 	res  gateway.Response
 	body string

@@ -136,7 +136,7 @@ func TestReaderEdges(t *testing.T) {
 	})
 }
 
-// TestReaderOdds is what remains of Reader's surface.
+// TestReaderOdds tests the rest of Reader's methods.
 func TestReaderOdds(t *testing.T) {
 	in := response(7, okHead+"first") + rec(fastcgi.TypeStdout, 8, okHead+"second") + rec(fastcgi.TypeStderr, 8, "err") + end(8, 9, 0) + "rest"
 	r := fastcgi.NewReader(strings.NewReader(in))
@@ -267,7 +267,7 @@ func TestFilterBehindStdin(t *testing.T) {
 	}
 }
 
-// pipe is a connection in memory that counts what the server takes.
+// pipe is a connection in memory that counts the bytes that the server reads.
 type pipe struct {
 	net.Conn
 	taken int

@@ -15,7 +15,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 )
 
-// TestForeignRecords: what another id says is not the request's, in its head and in its body, and a cut says so for good.
+// TestForeignRecords checks that records of another id reach neither the head nor the body of a
+// response, and that a truncated response keeps its error.
 func TestForeignRecords(t *testing.T) {
 	foreign := rec(fastcgi.TypeParams, 9, pairs("EVIL", "1")) + rec(fastcgi.TypeStdin, 9, "evil") + rec(fastcgi.TypeAbort, 9, "") + rec(fastcgi.TypeGetValues, 0, "")
 	in := begin(1, 1, true) + foreign + rec(fastcgi.TypeParams, 1, pairs("CONTENT_LENGTH", "4")) + foreign + rec(fastcgi.TypeParams, 1, "") +
@@ -243,7 +244,7 @@ func TestReadResponse(t *testing.T) {
 	})
 }
 
-// TestStaleBody: what is kept of a response after its end cannot touch the next.
+// TestStaleBody checks that a Body that is kept after its end cannot read the next response.
 func TestStaleBody(t *testing.T) {
 	c := &fastcgi.Client{Addr: gatewaytest.Start(t, &fastcgi.Server{Handler: echo, Logger: quiet}), MaxIdleConns: 1}
 	defer c.Close()

@@ -275,7 +275,7 @@ func TestInterim(t *testing.T) {
 				t.Errorf("interim %v: %v", interim, err)
 			}
 			if err := w.WriteInterim(101, nil); err == nil {
-				t.Error("101 is no interim response")
+				t.Error("101 was sent as an interim response")
 			}
 			var bad gateway.Header
 			bad.Add("X", "a\r\nb")

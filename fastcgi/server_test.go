@@ -210,10 +210,10 @@ func listeners(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := new(fastcgi.Server).Listen("unix:" + file); err == nil {
-		t.Error("a file that is no socket was replaced")
+		t.Error("a file that is not a socket was replaced")
 	}
 	if b, _ := os.ReadFile(file); string(b) != "precious" {
-		t.Error("a file that is no socket was touched")
+		t.Error("a file that is not a socket was changed")
 	}
 	for _, addr := range []string{"", "nowhere", "unix:", "fd:", "fd:x", "fd:-1", "fd:999", "systemd:"} {
 		if l, err := new(fastcgi.Server).Listen(addr); err == nil {
@@ -359,7 +359,7 @@ func TestLife(t *testing.T) {
 	}, func(addr string) gateway.RoundTripper { return &fastcgi.Client{Addr: addr, Logger: quiet} })
 }
 
-// TestShutdownTimesOut: what is left when the context ends is closed.
+// TestShutdownTimesOut checks that Shutdown closes the remaining connections when its context ends.
 func TestShutdownTimesOut(t *testing.T) {
 	begun, gone := make(chan struct{}), make(chan error, 1)
 	srv := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {

@@ -16,7 +16,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// hold is a handler that says what it was asked, and ends when it is told to.
+// hold is a handler that reports its requests, and returns when the test allows it.
 type hold struct {
 	started chan string
 	release chan struct{}
@@ -266,7 +266,8 @@ func TestAbortIsSeen(t *testing.T) {
 	}
 }
 
-// TestFlowControl: a handler that does not read holds up the others only when what waits for it is full.
+// TestFlowControl checks that a handler that does not read delays others only when its buffer is
+// full.
 func TestFlowControl(t *testing.T) {
 	h := newHold()
 	s := serve(t, &fastcgi.Server{Handler: h})
@@ -296,7 +297,8 @@ func TestFlowControl(t *testing.T) {
 	wg.Wait()
 }
 
-// TestServerReuse: what one request left in the memory that the next one uses does not reach it.
+// TestServerReuse checks that a request does not see bytes of an earlier one that used the same
+// memory.
 func TestServerReuse(t *testing.T) {
 	s := serve(t, &fastcgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 		switch r.PathInfo() {
@@ -358,7 +360,7 @@ func TestServerReuse(t *testing.T) {
 	}
 }
 
-// TestServerBounds checks how much the server accepts of what its handlers do not read.
+// TestServerBounds checks how many bytes the server reads while its handlers do not.
 func TestServerBounds(t *testing.T) {
 	play := func(t *testing.T, s *fastcgi.Server, input string) (taken int) {
 		synctest.Test(t, func(t *testing.T) {

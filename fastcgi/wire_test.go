@@ -115,7 +115,8 @@ func TestPairLengths(t *testing.T) {
 		want(t, err, gateway.ErrParam)
 	})
 	t.Run("nothing is allocated from a length [070]", func(t *testing.T) {
-		// 250 PARAMS records each announce 2 GiB; the memory is that of what came.
+		// 250 PARAMS records each announce 2 GiB; memory is only allocated for the bytes that
+		// arrived.
 		bad := strings.Repeat(rec(fastcgi.TypeParams, 1, "\xff\xff\xff\xff\xff\xff\xff\xff"), 250)
 		in := begin(1, 1, false) + bad + rec(fastcgi.TypeParams, 1, "")
 		result := testing.Benchmark(func(b *testing.B) {

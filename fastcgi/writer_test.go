@@ -70,7 +70,7 @@ func TestWriterRecords(t *testing.T) {
 	})
 }
 
-// TestWriterOdds: what Writer refuses leaves nothing behind.
+// TestWriterOdds checks that a refused message leaves nothing in the buffer.
 func TestWriterOdds(t *testing.T) {
 	var out bytes.Buffer
 	w := fastcgi.NewWriter(&out)
@@ -100,7 +100,7 @@ func TestWriterOdds(t *testing.T) {
 	res := withField("X", "1")
 	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(large)), int64(len(large))
 	want(t, w.WriteResponse(res), failed)
-	// What failed is not in the way of what comes next.
+	// A failed write does not affect the next one.
 	w.Reset(&out)
 	if err := w.WriteRecord(fastcgi.TypeStdout, 1, []byte("x")); err != nil || out.String() != "\x01\x06\x00\x01\x00\x01\x00\x00x" {
 		t.Errorf("%v, %q", err, &out)

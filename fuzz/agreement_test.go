@@ -106,7 +106,7 @@ type meaning struct {
 	HTTP                                            string
 }
 
-// mean is what r means, its params but those that a protocol brings along or may not carry.
+// mean returns the meaning of r, without params that a protocol adds or cannot carry.
 func mean(t *testing.T, p fuzz.Protocol, r *gateway.Request, skip map[string]bool) meaning {
 	m := meaning{
 		Length: r.ContentLength, Method: r.Method(), URI: r.URI(), Script: r.ScriptName(), Info: r.PathInfo(), Query: r.Query(),
@@ -140,7 +140,8 @@ func headerWithout(h http.Header, skip map[string]bool) http.Header {
 	return h
 }
 
-// FuzzAgreement has all four protocols carry a request: what arrives is the same, or none of them sends it.
+// FuzzAgreement sends a request over all four protocols: it arrives unchanged over each, or none of
+// them sends it.
 func FuzzAgreement(f *testing.F) {
 	f.Add("REQUEST_METHOD=GET\nSCRIPT_NAME=/s\nPATH_INFO=/in fo\nREQUEST_URI=/s/in%20fo?a=1\nQUERY_STRING=a=1\nHTTP_HOST=x:80\nHTTP_COOKIE=a\nHTTP_COOKIE=b", []byte("body"))
 	f.Add("REQUEST_METHOD=POST\nHTTPS=on\nHTTP_X=caf\xc3\xa9\nHTTP_PROXY=evil\nCONTENT_TYPE=\nSERVER_PROTOCOL=HTTP/1.1\nREMOTE_ADDR=::1\nREMOTE_PORT=9", []byte{})

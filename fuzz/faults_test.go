@@ -117,7 +117,7 @@ func clients(p fuzz.Protocol, dial func(context.Context) (net.Conn, error)) map[
 	panic(p)
 }
 
-// traffic asks c for n things at a time, several times, and counts what became of them.
+// traffic sends n concurrent requests to c, several times, and counts the results.
 func traffic(ctx context.Context, t testing.TB, c gateway.RoundTripper, seed uint64, n, times int, limit time.Duration) (right, failed int) {
 	t.Helper()
 	var mu sync.Mutex

@@ -273,7 +273,7 @@ func TestServerFinds(t *testing.T) {
 		{"records of request 1, which was never begun or is over", fuzz.FastCGI, whole, func(c net.Conn, _ bool) {
 			io.WriteString(c, fine+fcgi(fastcgi.TypeStdout, 1, "late"))
 		}},
-		{"the response is no FastCGI", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n") }},
+		{"the response is not FastCGI", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n") }},
 		{"a record of type", fuzz.FastCGI, whole, func(c net.Conn, _ bool) { io.WriteString(c, fcgi(fastcgi.TypeBegin, 1, keep)+fine) }},
 		{"whose params are malformed, has a response with status 200", fuzz.FastCGI, begin + fcgi(fastcgi.TypeParams, 1, "\x05\x05A", fastcgi.TypeParams, 1, "", fastcgi.TypeStdin, 1, ""),
 			func(c net.Conn, _ bool) { io.WriteString(c, fine) }},

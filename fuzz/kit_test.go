@@ -19,7 +19,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
 
-// This file is what the other tests are written with: each protocol's ends by its name, and a test that may fail.
+// This file has the helpers of the tests: both ends of each protocol by its name, and a test that
+// may fail.
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -28,7 +29,7 @@ var protocols = []fuzz.Protocol{fuzz.CGI, fuzz.FastCGI, fuzz.SCGI, fuzz.UWSGI}
 // wires are those that have connections.
 var wires = protocols[1:]
 
-// server is ours of a protocol.
+// server returns our server of a protocol.
 func server(p fuzz.Protocol, h gateway.Handler) interface {
 	Serve(l net.Listener) error
 	ServeConn(ctx context.Context, c net.Conn) error
@@ -46,7 +47,7 @@ func server(p fuzz.Protocol, h gateway.Handler) interface {
 	panic(p)
 }
 
-// client is ours of a protocol, to an address, or of CGI to a program.
+// client returns our client of a protocol, for an address or, with CGI, a program.
 func client(p fuzz.Protocol, addr string) gateway.RoundTripper {
 	switch p {
 	case fuzz.CGI:
@@ -61,7 +62,7 @@ func client(p fuzz.Protocol, addr string) gateway.RoundTripper {
 	panic(p)
 }
 
-// echo responds with what it was sent: params, and body.
+// echo responds with the params and the body of the request.
 var echo = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 	for name, value := range r.Params.All() {
 		fmt.Fprintf(w, "%s=%s\n", name, value)
@@ -83,7 +84,7 @@ func dialer(addr string) func(context.Context) (net.Conn, error) {
 	}
 }
 
-// A record keeps what a test under test reports.
+// A record keeps the failures that a test reports.
 type record struct {
 	testing.TB
 	said []string
@@ -98,7 +99,7 @@ func (r *record) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// failures is what f says is wrong.
+// failures returns the failures that f reports.
 func failures(t *testing.T, f func(t testing.TB)) string {
 	r := &record{TB: t}
 	over := make(chan struct{})

@@ -45,7 +45,7 @@ func netFCGI(t *testing.T, arch string) *fuzz.Server {
 	return &fuzz.Server{Protocol: fuzz.FastCGI, Dial: dialer(strings.TrimSpace(addr)), Wait: 5 * time.Second}
 }
 
-// TestNetFCGI plays to net/http/fcgi of the standard library what it is known to get wrong.
+// TestNetFCGI runs the known faults of the standard library's net/http/fcgi.
 func TestNetFCGI(t *testing.T) {
 	var params []byte
 	for _, nv := range [][2]string{{"REQUEST_METHOD", "GET"}, {"SERVER_PROTOCOL", "HTTP/1.1"}, {"REQUEST_URI", "/"}} {

@@ -26,7 +26,7 @@ func oracle(params map[string]string) (seen, error) {
 	return see(r), nil
 }
 
-// ours is a request as it comes over uwsgi into net/http.
+// ours returns the http.Request of a request that arrives over uwsgi.
 func ours(params map[string]string) (seen, error) {
 	var block []byte
 	for name, value := range params {
@@ -73,7 +73,7 @@ var (
 	oneLine   = regexp.MustCompile(`^(HTTP_.*|CONTENT_.*|REQUEST_METHOD|REQUEST_URI|QUERY_STRING|SERVER_PROTOCOL)$`)
 )
 
-// differences are where we do not follow net/http/cgi, and mean it. Where none applies, both are the same.
+// differences are the intended differences from net/http/cgi. If none applies, both must be equal.
 var differences = []struct {
 	what    string
 	applies func(p map[string]string) bool
@@ -86,7 +86,7 @@ var differences = []struct {
 		_, ok := p["HTTP_HOST"]
 		return !ok
 	}, "HTTP_HOST\nSERVER_NAME=x"},
-	{"a host that is no authority is refused (item 25, F44); theirs becomes a part of the URL", func(p map[string]string) bool {
+	{"a host that is not an authority is refused (item 25, F44); in net/http/cgi it becomes a part of the URL", func(p map[string]string) bool {
 		return p["HTTP_HOST"] != "" && !plainHost.MatchString(p["HTTP_HOST"])
 	}, "HTTP_HOST=a/b?c"},
 	{"without REQUEST_URI the path is encoded (item 27); theirs is decoded a second time", func(p map[string]string) bool {

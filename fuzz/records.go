@@ -174,7 +174,7 @@ func (a *responses) read(b []byte) {
 	for a.err == nil {
 		rec, n := fastcgi.ConsumeRecord(b[a.at:])
 		if n < 0 {
-			a.err = errors.New("the response is no FastCGI")
+			a.err = errors.New("the response is not FastCGI")
 		}
 		if n <= 0 {
 			return

@@ -22,7 +22,7 @@ type relay struct {
 	open  sync.WaitGroup
 }
 
-// fault is what goes wrong in a direction.
+// fault is a fault in one direction.
 type fault int
 
 const (
@@ -133,7 +133,7 @@ func closeWrite(c net.Conn) {
 	c.Close()
 }
 
-// listen starts the relay in front of an address, until the test is over. With seed 0 there is none.
+// listen starts the relay in front of an address, until the test ends. Seed 0 means no relay.
 func (r *relay) listen(t testing.TB, addr string) (front string) {
 	t.Helper()
 	if r.seed == 0 {

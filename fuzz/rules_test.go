@@ -78,8 +78,8 @@ var rules = []rule{
 	{"F49", `h.Version != 1`, `false`, "./fastcgi"},
 }
 
-// TestRules looks that every attack of SECURITY.md has a rule in the source, and with -rules switches off each rule and
-// runs the tests under its id, which must fail.
+// TestRules checks that every attack of SECURITY.md has a rule in the source. With -rules it
+// removes each rule in turn and runs the tests named after the attack, which must fail.
 func TestRules(t *testing.T) {
 	marked := markedLines(t, "..")
 	known := make(map[string]bool)

@@ -23,14 +23,14 @@ var (
 	soakFor = flag.Duration("for", 10*time.Minute, "how long TestSoak takes")
 )
 
-// sample is what the process held at a moment.
+// sample holds the resources of the process at one moment.
 type sample struct {
 	heap int // bytes, after a collection
 	balance
 }
 
-// TestSoak asks through every way, with and without faults, as fast as the machine goes: what the process holds must not
-// grow, and every response must be right or end in a typed error. It runs for as long as -for says.
+// TestSoak sends requests over every path, with and without faults, as fast as the machine allows.
+// The resources of the process must not grow.
 func TestSoak(t *testing.T) {
 	if !*soak {
 		t.Skip("it takes ten minutes: go test -run '^TestSoak$' -timeout 15m ./fuzz -soak")
@@ -54,7 +54,7 @@ func TestSoak(t *testing.T) {
 	settled(t, before, temp)
 }
 
-// load asks until the time is over and returns what was held meanwhile.
+// load sends requests until the time is over and returns the samples taken meanwhile.
 func load(t *testing.T, faulty, sound []gateway.RoundTripper, temp string) (held []sample) {
 	ctx, cancel := context.WithTimeout(t.Context(), *soakFor)
 	defer cancel()

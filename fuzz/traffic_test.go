@@ -22,7 +22,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 )
 
-// content is what the body of a request is: no two ids have the same.
+// content returns the body of a request. No two ids have the same.
 func content(id string, size int) []byte {
 	h := fnv.New64a()
 	io.WriteString(h, id)
@@ -45,7 +45,7 @@ var signed = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Reque
 	return err
 })
 
-// errCrossed says that a client got what was not meant for it, or lost something without an error.
+// errCrossed means that a client received bytes of another response, or lost some without an error.
 var errCrossed = errors.New("not the response to this request")
 
 // ask sends a request of that id and size. What it returns is nil if the response is whole and right, errCrossed if it is
@@ -81,7 +81,7 @@ func ask(ctx context.Context, c gateway.RoundTripper, id string, size int) error
 	return nil
 }
 
-// typed holds an error to what a client's must be.
+// typed checks that an error is one that a client may return.
 func typed(err error) error {
 	if _, ok := errors.AsType[*gateway.Error](err); !ok {
 		return fmt.Errorf("%w: an error without a type: %T: %v", errCrossed, err, err)
@@ -97,7 +97,7 @@ func size(rng *rand.Rand) int {
 	return int(rng.ExpFloat64() * float64(int(1)<<rng.IntN(17)))
 }
 
-// balance is what a process holds.
+// balance holds the resources of a process.
 type balance struct{ goroutines, descriptors, children, files int }
 
 // balanceNow counts; temp is the folder of temporary files.
@@ -111,7 +111,8 @@ func balanceNow(temp string) balance {
 	return b
 }
 
-// ofTest marks the environment of a test's scripts, and so that of what they start, with the test's process.
+// ofTest marks the environment of a test's scripts, and of the processes that they start, with the
+// test's process.
 const ofTest = "GATEHOUSE_TEST_OF="
 
 // children is the number of processes that are this one's, zombies included, or its scripts' and whose parent is gone.

@@ -23,7 +23,7 @@ func FuzzConsumeResponse(f *testing.F) {
 		if n == 0 {
 			return
 		}
-		// No shorter piece is a head; what was read can be written, and is then the same.
+		// No shorter prefix is a head. The head can be written, and is then read as the same.
 		for cut := range min(n, 200) {
 			var part gateway.Response
 			if m, err := gateway.ConsumeResponse(b[:cut], &part); m != 0 || err != nil {

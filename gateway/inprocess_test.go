@@ -206,7 +206,7 @@ func TestDirect(t *testing.T) {
 	var res gateway.Response
 	wantError(t, d.RoundTrip(t.Context(), gatewaytest.NewRequest("GET", "/early", nil), &res), gateway.ErrBodyTooLarge)
 	if err := d.RoundTrip(t.Context(), gatewaytest.NewRequest("GET", "/panic", nil), &res); err == nil {
-		t.Error("a panic is no response")
+		t.Error("a panic has a response")
 	}
 	if err := d.RoundTrip(t.Context(), gatewaytest.NewRequest("GET", "/late", nil), &res); err != nil {
 		t.Fatal(err)

@@ -197,7 +197,7 @@ func TestParamRules(t *testing.T) {
 		_, err = send(t, "A", strings.Repeat("v", 64<<10+1))
 		wantError(t, err, gateway.ErrTooLarge)
 	})
-	t.Run("limits of what is received [043 F35]", func(t *testing.T) {
+	t.Run("limits of received params [043 F35]", func(t *testing.T) {
 		whole := func(n int) error {
 			l := make([]byte, 0, n+100)
 			l = append(l, 6, byte(1<<7|n>>24), byte(n>>16), byte(n>>8), byte(n))
@@ -274,7 +274,7 @@ func receive(t *testing.T, nv ...string) (*gateway.Request, error) {
 	return r, fastcgi.NewReader(strings.NewReader(string(b))).ReadRequest(r)
 }
 
-// send passes params to a writer, and what it wrote to a reader that applies no rule.
+// send passes params to a writer, and its output to a reader that applies no rule.
 func send(t *testing.T, nv ...string) (map[string]string, error) {
 	t.Helper()
 	r := new(gateway.Request)
@@ -355,7 +355,8 @@ func seqNames(p *gateway.Params) func(func(string) bool) {
 	}
 }
 
-// TestLinearJoin: what strangers repeat costs by its bytes, not by their square.
+// TestLinearJoin checks that repeated params cost time in proportion to their bytes, and not to the
+// square.
 func TestLinearJoin(t *testing.T) {
 	var b []byte
 	for i := range 998 {

@@ -183,7 +183,7 @@ func TestProxyResponses(t *testing.T) {
 	})
 }
 
-// TestProxyPasses is the list of what changes on the way through a Proxy, F29 among it.
+// TestProxyPasses lists all that a Proxy changes, hop-by-hop fields (F29) among it.
 func TestProxyPasses(t *testing.T) {
 	var got []string
 	var length int64
@@ -262,7 +262,8 @@ func TestProxyHooks(t *testing.T) {
 	}
 }
 
-// A panic in ModifyResponse once left the response open, and a limit on bodies that has no next once let none through.
+// A panic in ModifyResponse once left the response open, and a limit of math.MaxInt64 once let no
+// body pass.
 func TestPanicsAndLimits(t *testing.T) {
 	body := &closer{Reader: strings.NewReader("")}
 	func() {

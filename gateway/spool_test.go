@@ -106,7 +106,7 @@ func TestSpoolLeavesNothing(t *testing.T) {
 	}
 }
 
-// echoing responds with the length it was told and the body.
+// echoing responds with the ContentLength and the body.
 var echoing = gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -163,7 +163,7 @@ func TestSpool(t *testing.T) {
 	}
 }
 
-// received is a backend that keeps what it was sent.
+// received is a backend that keeps the request.
 type received struct {
 	calls  int
 	body   string

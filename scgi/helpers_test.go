@@ -12,8 +12,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/scgi"
 )
 
-// This file is what the other tests are written with: heads as bytes, a server that is played bytes, and a client that is
-// responded bytes.
+// This file has the helpers of the tests: heads as bytes, a server that receives bytes, and a
+// client that receives bytes.
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -36,14 +36,15 @@ func netstring(s string) string { return strconv.Itoa(len(s)) + ":" + s + "," }
 
 var dial, script = conformance.Dial, conformance.Script
 
-// dropped sends input to a server that must close on it without a word; what it has not read may cost a reset.
+// dropped sends input to a server that must close without a response. Unread input may cause a
+// reset.
 func dropped(t testing.TB, s *scgi.Server, input string) {
 	t.Helper()
 	if s.Logger == nil {
 		s.Logger = quiet
 	}
 	if got := conformance.PlayReset(t, dial(t, gatewaytest.Start(t, s)), input); got != "" {
-		t.Errorf("%q: responded %q", input, got)
+		t.Errorf("%q: response %q", input, got)
 	}
 }
 

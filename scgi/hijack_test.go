@@ -68,7 +68,7 @@ func TestFailedHijackStillWatches(t *testing.T) {
 	select {
 	case <-told:
 	case <-time.After(limit):
-		t.Error("149: the handler is not told that the peer is gone")
+		t.Error("149: the handler is not told that the peer disconnected")
 		s.Close()
 	}
 }
@@ -91,7 +91,7 @@ func TestUpgradeWithBody(t *testing.T) {
 		}
 		res.Body.Close()
 	}
-	// One that stands still makes it fail, and not wait for ever.
+	// A connection that stalls fails the test instead of blocking it.
 	addr = script(t, func(c net.Conn) {
 		scgi.NewReader(c).ReadRequest(new(gateway.Request))
 		io.WriteString(c, "Status: 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")

@@ -60,7 +60,7 @@ func TestServer(t *testing.T) {
 	t.Run("a lower MaxHeadBytes [202]", func(t *testing.T) {
 		got := play(t, &scgi.Server{Handler: called, MaxHeadBytes: 100}, head("A", strings.Repeat("v", 100)))
 		if !strings.HasPrefix(got, "Status: 431 ") {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 	})
 	t.Run("more requests than MaxRequests [129 F35]", func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestServer(t *testing.T) {
 		io.WriteString(first, head())
 		<-begun
 		if got := conformance.Play(t, dial(t, addr), head()); !strings.HasPrefix(got, "Status: 503 ") {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 		close(release)
 		if b, err := io.ReadAll(first); err != nil || !bytes.HasPrefix(b, []byte("Status: 200 ")) {
@@ -83,18 +83,18 @@ func TestServer(t *testing.T) {
 		}
 		go func() { <-begun }()
 		if got := conformance.Play(t, dial(t, addr), head()); !strings.HasPrefix(got, "Status: 200 ") {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 	})
 	t.Run("a Server without a Handler [127]", func(t *testing.T) {
 		if got := play(t, &scgi.Server{}, head()); !strings.HasPrefix(got, "Status: 501 ") {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 	})
 	t.Run("the bytes of a response [208 212 263 265]", func(t *testing.T) {
 		got := play(t, &scgi.Server{Handler: echo}, head("CONTENT_LENGTH", "5", "HTTP_X", "1", "HTTP_X", "2")+"hello")
 		if got != "Status: 200 OK\r\nContent-Type: application/octet-stream\r\nX-Length: 5\r\n\r\nhello" {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 	})
 	t.Run("a handler keeps its arguments [136 F36]", func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestServer(t *testing.T) {
 		conformance.Play(t, dial(t, addr), head("PATH_INFO", "/first", "HTTP_SECRET", "first", "CONTENT_LENGTH", "5")+"first")
 		got := conformance.Play(t, dial(t, addr), head("PATH_INFO", "/second", "HTTP_SECRET", "second", "CONTENT_LENGTH", "6")+"second")
 		if got != "Status: 200 OK\r\n\r\nsecond <nil> second" {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 	})
 	t.Run("a peer that disconnects [149]", func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestServer(t *testing.T) {
 			return err
 		})}
 		if got := play(t, s, head()); !strings.HasSuffix(got, "still here") {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 	})
 	t.Run("bodies are read while the connection is watched [148]", func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestServer(t *testing.T) {
 			return nil
 		})}
 		if got := play(t, s, head("CONTENT_LENGTH", "300000")+strings.Repeat("b", 300000)); !strings.HasSuffix(got, "\r\n\r\n300000 <nil>") {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 	})
 	t.Run("deadlines [151]", func(t *testing.T) {
@@ -406,7 +406,7 @@ func TestErrorAfterInterim(t *testing.T) {
 	}
 }
 
-// A file goes into a response in whatever way it is copied.
+// A file is copied into a response in every way.
 func TestFileIntoResponse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	content := strings.Repeat("0123456789abcdef", 160<<10)

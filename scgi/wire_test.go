@@ -180,7 +180,7 @@ func TestEnvFollowsTheRules(t *testing.T) {
 	}
 }
 
-// HTTP_TRANSFER_ENCODING would make an application look for chunks in a body that has none.
+// HTTP_TRANSFER_ENCODING would make an application look for chunks in a body without them.
 func TestTransferEncodingIsNotSent(t *testing.T) {
 	r := gatewaytest.NewRequest("POST", "/", []byte("hello"))
 	r.Params.Add("HTTP_TRANSFER_ENCODING", "chunked")

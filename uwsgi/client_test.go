@@ -119,12 +119,12 @@ func TestClient(t *testing.T) {
 		}
 	})
 	t.Run("a 101 to another protocol [175 F31]", func(t *testing.T) {
-		for asked, responded := range map[string]string{"": "websocket", "websocket": "h2c", "WebSocket": ""} {
-			response := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: " + responded + "\r\n\r\n"
+		for asked, token := range map[string]string{"": "websocket", "websocket": "h2c", "WebSocket": ""} {
+			response := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: " + token + "\r\n\r\n"
 			r := get()
 			r.Upgrade = asked
 			if o := conformance.Ask(t, &uwsgi.Client{Addr: responding(t, response)}, r); !errors.Is(o.Err, gateway.ErrMalformed) {
-				t.Errorf("%q, %q: %v", asked, responded, o.Err)
+				t.Errorf("%q, %q: %v", asked, token, o.Err)
 			}
 		}
 	})
@@ -194,11 +194,11 @@ func TestClient(t *testing.T) {
 		if o := conformance.Ask(t, c, gatewaytest.NewRequest("POST", "/", []byte(body))); o.Err != nil || o.Body != body {
 			t.Errorf("%d bytes, %v", len(o.Body), o.Err)
 		}
-		// What was sent in the clear is no request and no response.
+		// Bytes sent without TLS are neither a request nor a response.
 		plain := dial(t, l.Addr().String())
 		io.WriteString(plain, head("A", "v"))
 		if b, _ := io.ReadAll(plain); bytes.Contains(b, []byte("HTTP")) {
-			t.Errorf("responded %q", b)
+			t.Errorf("response %q", b)
 		}
 		clear := script(t, func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\ninjected")
@@ -214,7 +214,7 @@ func TestClient(t *testing.T) {
 // second is the error of a result.
 func second(_ string, err error) error { return err }
 
-// TestMisconfigured: what is wrong with the fields is said by every call.
+// TestMisconfigured checks that every call returns the error of the configuration.
 func TestMisconfigured(t *testing.T) {
 	dial := func(context.Context) (net.Conn, error) { return nil, errors.New("was dialed") }
 	c := &uwsgi.Client{Dial: dial, Env: []string{"A\x00=1"}}

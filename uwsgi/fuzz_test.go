@@ -19,7 +19,7 @@ func FuzzReadRequest(f *testing.F) { conformance.FuzzReader(f, codec, "request")
 
 func FuzzReadResponse(f *testing.F) { conformance.FuzzReader(f, codec, "response") }
 
-// FuzzConsumeHeader reads a header, and what is written of it again.
+// FuzzConsumeHeader reads a header, and compares it with the one that is written for it.
 func FuzzConsumeHeader(f *testing.F) {
 	f.Add([]byte("\x05\x01\x02\x03rest"))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -11,8 +11,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
 
-// This file is what the other tests are written with: heads as bytes, a server that is played bytes, and a client that is
-// responded bytes.
+// This file has the helpers of the tests: heads as bytes, a server that receives bytes, and a
+// client that receives bytes.
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -35,14 +35,15 @@ func vars(nv ...string) string {
 
 var dial, script = conformance.Dial, conformance.Script
 
-// dropped sends input to a server that must close on it without a word; what it has not read may cost a reset.
+// dropped sends input to a server that must close without a response. Unread input may cause a
+// reset.
 func dropped(t testing.TB, s *uwsgi.Server, input string) {
 	t.Helper()
 	if s.Logger == nil {
 		s.Logger = quiet
 	}
 	if got := conformance.PlayReset(t, dial(t, gatewaytest.Start(t, s)), input); got != "" {
-		t.Errorf("%q: responded %q", input, got)
+		t.Errorf("%q: response %q", input, got)
 	}
 }
 

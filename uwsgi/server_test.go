@@ -22,12 +22,12 @@ func TestServer(t *testing.T) {
 	t.Run("modifiers [178 F49]", func(t *testing.T) {
 		for input, want := range map[string]string{packet(5, 2, vars("A", "v")): "", packet(0, 0, vars("A", "v")): "HTTP/1.1 200 OK\r\n\r\nm00"} {
 			if got := play(t, &uwsgi.Server{Handler: ok}, input); got != want {
-				t.Errorf("%q: responded %q", input, got)
+				t.Errorf("%q: response %q", input, got)
 			}
 		}
 		s := &uwsgi.Server{Handler: ok, Modifiers: []uwsgi.Modifier{uwsgi.ModifierPSGI}}
 		if got := play(t, s, packet(5, 2, vars("A", "v"))); got != "HTTP/1.1 200 OK\r\n\r\nm52" {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 		s = &uwsgi.Server{Handler: called, Modifiers: []uwsgi.Modifier{uwsgi.ModifierPSGI}}
 		dropped(t, s, packet(0, 0, vars("A", "v")))
@@ -37,14 +37,14 @@ func TestServer(t *testing.T) {
 			c := dial(t, gatewaytest.Start(t, &uwsgi.Server{Handler: called, Logger: quiet}))
 			io.WriteString(c, input) // and neither more nor an end
 			if b, _ := io.ReadAll(c); len(b) > 0 {
-				t.Errorf("%q: responded %q", input, b)
+				t.Errorf("%q: response %q", input, b)
 			}
 		}
 	})
 	t.Run("pings [176 178]", func(t *testing.T) {
 		dropped(t, &uwsgi.Server{Handler: called}, packet(100, 0, ""))
 		if got := play(t, &uwsgi.Server{Handler: called, Ping: true}, packet(100, 0, "")); got != "\x64\x00\x00\x01" {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 		dropped(t, &uwsgi.Server{Handler: called, Ping: true}, packet(100, 1, ""))
 	})
@@ -56,7 +56,7 @@ func TestServer(t *testing.T) {
 	t.Run("the status line [184 185 263 265 F13]", func(t *testing.T) {
 		got := play(t, &uwsgi.Server{Handler: conformance.Handlers["responses"]}, head("PATH_INFO", "/404", "SERVER_PROTOCOL", "HTTP/1.0"))
 		if got != "HTTP/1.1 404 Not Found\r\n\r\nnot here" {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 	})
 	t.Run("addresses that may connect [190 048 F14 F15]", func(t *testing.T) {
@@ -64,24 +64,24 @@ func TestServer(t *testing.T) {
 			s := &uwsgi.Server{Handler: called, Logger: quiet, Peers: []netip.Prefix{netip.MustParsePrefix(prefix)}}
 			got := conformance.PlayReset(t, dial(t, gatewaytest.Start(t, s)), head("REQUEST_METHOD", "GET"))
 			if (got != "") != want {
-				t.Errorf("%s: responded %q", prefix, got)
+				t.Errorf("%s: response %q", prefix, got)
 			}
 		}
 	})
 	t.Run("a second request [183 186]", func(t *testing.T) {
 		one := head("PATH_INFO", "/404")
 		if got := play(t, &uwsgi.Server{Handler: conformance.Handlers["responses"]}, one+one); strings.Count(got, "404 Not Found") != 1 {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 	})
 	t.Run("paths as nginx and Apache send them [188 189]", func(t *testing.T) {
 		s := func() *uwsgi.Server { return &uwsgi.Server{Handler: conformance.Handlers["params"]} }
 		if got := play(t, s(), head("REQUEST_METHOD", "GET", "REQUEST_URI", "/a%20b?q")); !strings.Contains(got, `path "/a b"`) {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 		got := play(t, s(), head("REQUEST_METHOD", "GET", "PATH_INFO", "/a b", "SCRIPT_NAME", "", "SCRIPT_FILENAME", "proxy:uwsgi://h:1/a b?q"))
 		if !strings.Contains(got, `path "/a b"`) {
-			t.Errorf("responded %q", got)
+			t.Errorf("response %q", got)
 		}
 		r, err := fromBytes(head("SCRIPT_FILENAME", "proxy:uwsgi://h:1/a?q"))
 		if err != nil || r.ScriptFilename() != "/a" {
@@ -120,7 +120,7 @@ func TestServer(t *testing.T) {
 		for _, nv := range [][]string{nil, {"HTTP_UPGRADE", "h2c", "HTTP_CONNECTION", "Upgrade"}, {"HTTP_UPGRADE", "websocket"}, {"HTTP_UPGRADE", "websocket", "HTTP_CONNECTION", "upgrade"}} {
 			got := play(t, s, head(append([]string{"A", "v"}, nv...)...))
 			if !strings.HasPrefix(got, "HTTP/1.1 50") {
-				t.Errorf("%q: responded %q", nv, got)
+				t.Errorf("%q: response %q", nv, got)
 			}
 			s = &uwsgi.Server{Handler: s.Handler}
 		}

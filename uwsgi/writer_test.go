@@ -24,7 +24,7 @@ func TestWriterEdges(t *testing.T) {
 	if err := w.WriteResponse(bad); err == nil || out.Len() > 0 {
 		t.Errorf("%v, %q", err, &out)
 	}
-	// A nil body is none, whatever its length.
+	// A nil body means that there is none, whatever its length.
 	if err := w.WriteResponse(&gateway.Response{Status: 304, ContentLength: 5}); err != nil || !strings.HasPrefix(out.String(), "HTTP/1.1 304 Not Modified\r\n") || !strings.HasSuffix(out.String(), "\r\n\r\n") {
 		t.Errorf("%v, %q", err, &out)
 	}

@@ -175,7 +175,7 @@ func TestAnyToAny(t *testing.T) {
 	}
 }
 
-// mirror responds with some params and what it was sent.
+// mirror responds with some params and the body of the request.
 var mirror = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 	var body []byte
 	if r.Body != nil {

@@ -32,7 +32,8 @@ func script(t *testing.T, dir, name, text string) (path string) {
 	return path
 }
 
-// started runs "gatehouse proxy" with a listener of any protocol and returns its address, and what ends it.
+// started runs "gatehouse proxy" with a listener of any protocol and returns its address, and a
+// function that ends it.
 func started(t *testing.T, args ...string) (addr string, end func() (status int, said string)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -111,7 +112,7 @@ func running(t *testing.T, file string) bool {
 	return syscall.Kill(pid, 0) == nil && !strings.Contains(string(stat), ") Z ")
 }
 
-// TestScriptsEnd ends the tool while a script runs: none is left behind.
+// TestScriptsEnd ends the command while a script runs, and checks that the script is ended.
 func TestScriptsEnd(t *testing.T) {
 	defer func(before time.Duration) { shutdownTimeout = before }(shutdownTimeout)
 	shutdownTimeout = 100 * time.Millisecond

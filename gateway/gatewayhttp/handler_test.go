@@ -30,7 +30,7 @@ func serve(t testing.TB, h http.Handler) *fastcgi.Client {
 	return c
 }
 
-// response is what h responses to r through FastCGI.
+// response returns the response of h to r over FastCGI.
 func response(t *testing.T, h http.HandlerFunc, r *gateway.Request) (status int, header map[string]string, body string, err error) {
 	t.Helper()
 	var res gateway.Response
@@ -318,7 +318,7 @@ func TestHandlerHeads(t *testing.T) {
 			io.WriteString(w, "short")
 		}))
 		if err := h.ServeGateway(&w, get("GET")); err == nil {
-			t.Error("a short body is no error")
+			t.Error("a short body causes no error")
 		}
 	})
 	t.Run("a status, then Flush [275]", func(t *testing.T) {

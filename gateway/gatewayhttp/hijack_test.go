@@ -23,7 +23,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
 
-// sockets is an application of net/http that echoes what comes over a WebSocket, and refuses some.
+// sockets is an application of net/http that echoes over a WebSocket, and refuses some requests.
 func sockets() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/echo", websocket.Handler(func(c *websocket.Conn) { io.Copy(c, c) }))
@@ -145,7 +145,7 @@ func upgrading() *gateway.Request {
 	return r
 }
 
-// TestHijackResponses writes to a connection that was taken over what need not be a 101.
+// TestHijackResponses writes responses other than a 101 to a hijacked connection.
 func TestHijackResponses(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -206,7 +206,7 @@ func TestHijackResponses(t *testing.T) {
 				t.Errorf("Write: %v", err)
 			}
 			if err := <-read; err == nil {
-				t.Error("Read of what is no stream")
+				t.Error("Read of a body that is not a stream succeeded")
 			}
 		})
 	}

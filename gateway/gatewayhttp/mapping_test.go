@@ -18,7 +18,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
 )
 
-// mapped is what m makes of r.
+// mapped returns the params of r under m.
 func mapped(m *gatewayhttp.Mapping, r *http.Request) (map[string]string, error) {
 	var p gateway.Params
 	if err := m.AddParams(&p, r); err != nil {

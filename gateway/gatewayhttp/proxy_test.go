@@ -716,7 +716,7 @@ func TestSpoolBody(t *testing.T) {
 	}
 }
 
-// An application that goes on and on is not drained without end.
+// The body of an application that never ends is discarded for a limited time.
 func TestDrainEnds(t *testing.T) {
 	t.Parallel() // it takes as long as that may
 	addr := gatewaytest.Start(t, &fastcgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {

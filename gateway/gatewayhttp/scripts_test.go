@@ -55,7 +55,7 @@ func TestPathsStayInTheRoot(t *testing.T) {
 	}
 }
 
-// A script that has responded without a body goes on to its end.
+// A script that has responded without a body runs to its end.
 func TestScriptsFinishAfterTheirResponse(t *testing.T) {
 	dir := t.TempDir()
 	for name, c := range map[string]struct{ method, response string }{

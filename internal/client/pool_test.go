@@ -113,7 +113,7 @@ func TestMax(t *testing.T) {
 	})
 }
 
-// What was granted to a waiter that has just given up goes to the next.
+// A connection that was granted to a caller that has just stopped waiting goes to the next caller.
 func TestGiveUp(t *testing.T) {
 	p := &Pool[*conn]{Max: 1, MaxIdle: 1, MaxAge: time.Minute}
 	defer p.CloseIdle()

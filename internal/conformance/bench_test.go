@@ -54,7 +54,8 @@ var helloHTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	w.Write(body)
 })
 
-// libraries are what responses, by name: handlers of ours, and the standard library, which has CGI and FastCGI.
+// libraries are the servers to compare: ours, and those of the standard library for CGI and
+// FastCGI.
 var libraries = map[string]gateway.Handler{"gateway": hello, "gatehouse": gatewayhttp.Handler(helloHTTP), "std": nil}
 
 // script responds one request by a library, as a CGI script.

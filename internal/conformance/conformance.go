@@ -30,10 +30,11 @@ type Protocol struct {
 	Respond func(t testing.TB, response string) gateway.RoundTripper
 
 	// Ask sends a server with the named handler a head of these params (name, value, name, value)
-	// and body. It returns the response, with its head as of a CGI program, or "" if there is none.
+	// and body. It returns the response, with the head that a CGI program writes, or "" if there is
+	// none.
 	Ask func(t testing.TB, handler, body string, params ...string) string
 
-	// Sent returns what a client sends for r: the params on a server's wire, with no rule applied.
+	// Sent returns the params that a client sends for r, with no rule applied.
 	Sent func(t testing.TB, r *gateway.Request) (*gateway.Params, error)
 
 	Stderr        bool // STDERR and an exit status reach the client
@@ -41,10 +42,10 @@ type Protocol struct {
 	Refuses       bool // a request that violates a rule gets a response
 }
 
-// Limit is how long a test waits for what should take no time.
+// Limit is how long a test waits for an event that should take no time.
 const Limit = 30 * time.Second
 
-// An Outcome is what a client received.
+// An Outcome is the result of a client's request.
 type Outcome struct {
 	Res  gateway.Response
 	Body string
@@ -374,7 +375,7 @@ func bodies(t *testing.T, p Protocol) {
 	})
 }
 
-// heads tests items 238 to 262: what a client makes of a response head.
+// heads tests items 238 to 262: the response heads that a client accepts.
 func heads(t *testing.T, p Protocol) {
 	malformed, cut := gateway.ErrMalformed, gateway.ErrTruncated
 	alone := cut
@@ -510,7 +511,7 @@ func heads(t *testing.T, p Protocol) {
 	})
 }
 
-// handlers tests items 263 to 276: what a server makes of a handler's response.
+// handlers tests items 263 to 276: the responses that a server sends for a handler.
 func handlers(t *testing.T, p Protocol) {
 	c := p.Serve(t, "responses")
 	for _, h := range []struct {

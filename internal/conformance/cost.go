@@ -95,7 +95,7 @@ func response(body *bytes.Reader) *gateway.Response {
 	return res
 }
 
-// wire returns what w writes.
+// wire returns the output of w.
 func wire(t testing.TB, c Codec, write func(w Writer) error) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -261,7 +261,7 @@ func BenchStreams(b *testing.B, c Codec) {
 	}
 }
 
-// scratch is what a benchmark reads into.
+// scratch is the buffer that a benchmark reads into.
 type scratch struct {
 	req gateway.Request
 	res gateway.Response

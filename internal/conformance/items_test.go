@@ -47,7 +47,7 @@ func mark(name string, found map[string]bool) {
 	}
 }
 
-// event is a line of what go test -json prints.
+// event is a line of the output of go test -json.
 type event struct{ Action, Package, Test, Output string }
 
 // events reads the output of a run.
@@ -111,7 +111,8 @@ func named(t *testing.T, root string, found map[string]bool) {
 // leastCovered is the percentage of the statements of a public package that its own tests must run.
 const leastCovered = 90
 
-// TestCoverage looks at what the packages' own tests ran, where there is the output of a run with -cover.
+// TestCoverage checks how many statements the packages' own tests ran, if the output of a run with
+// -cover is given.
 func TestCoverage(t *testing.T) {
 	if *ran == "" {
 		t.Skip("needs -ran, the output of go test -json -cover ./...")

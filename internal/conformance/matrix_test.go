@@ -94,7 +94,7 @@ func server(protocol string, h gateway.Handler) gatewaytest.Server {
 	return &uwsgi.Server{Handler: h, Logger: quiet}
 }
 
-// application serves a handler by a protocol and returns what a client of it is made of.
+// application serves a handler over a protocol and returns the client of it.
 func application(t *testing.T, protocol, handler string) (addr string) {
 	if protocol == "cgi" {
 		return handler
@@ -255,7 +255,7 @@ func endsPass(t *testing.T, front, back string) {
 	// A backend that is not there, and one that closes without a word.
 	gone := client(t, front, gatewaytest.Start(t, server(front, passing(client(t, back, "127.0.0.1:1")))))
 	if o := conformance.Ask(t, gone, gatewaytest.NewRequest("GET", "/", nil)); o.Err != nil || o.Res.Status != 502 {
-		t.Errorf("a backend that is gone: %d, %v", o.Res.Status, o.Err)
+		t.Errorf("a backend that has ended: %d, %v", o.Res.Status, o.Err)
 	}
 }
 

@@ -76,7 +76,7 @@ func run(t *testing.T, argv []string) {
 	}
 }
 
-// TestTop holds the top level of the repository to what its map says.
+// TestTop checks that the top level of the repository is as its map says.
 func TestTop(t *testing.T) {
 	entries, err := os.ReadDir("../..")
 	if err != nil {

@@ -107,7 +107,7 @@ func mutate(rng *rand.Rand, b []byte) []byte {
 	return b
 }
 
-// libfcgi is what the mirror makes of b; nil if it does not response.
+// libfcgi returns the request that the mirror makes of b, or nil if it does not respond.
 func libfcgi(t *testing.T, socket string, b []byte) (env []string) {
 	c, err := net.Dial("unix", socket)
 	if err != nil {

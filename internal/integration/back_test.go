@@ -345,8 +345,8 @@ func TestPerl(t *testing.T) {
 	testApplication(t, &fastcgi.Client{Addr: "unix:" + sock, MaxIdleConns: 1, Logger: quiet}, 0)
 }
 
-// cgiScript reads all of the body before it responds: fcgiwrap writes a script's input before it reads its output, and
-// both stand still when a script echoes more than two pipes hold.
+// cgiScript reads the whole body before it responds: fcgiwrap writes the input of a script before
+// it reads its output, and both stop when a script echoes more than two pipes hold.
 const cgiScript = `#!/bin/sh
 if [ "$PATH_INFO" = /missing ]; then printf 'Status: 404 Not Found\r\nContent-Type: text/plain\r\n\r\nnot here'; exit; fi
 printf 'Content-Type: application/octet-stream\r\n\r\n'

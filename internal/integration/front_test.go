@@ -69,10 +69,10 @@ var tenMiB = func() []byte {
 	return b
 }()
 
-// unknownLength hides the length of a body, so that it goes out in chunks.
+// unknownLength hides the length of a body, so that it is sent in chunks.
 type unknownLength struct{ io.Reader }
 
-// frontCases are what every front end is asked to carry.
+// frontCases are the exchanges that run through every web server.
 var frontCases = []struct {
 	name string
 	run  func(t *testing.T, url string) error
@@ -439,7 +439,7 @@ hosts:
 	testFront(t, "h2o", "http://"+loopback(port))
 }
 
-// gate is an authorizer that lets in who has the right password, or asks for none.
+// gate is an authorizer that accepts the right password, and otherwise asks for one.
 var gate = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 	if r.Role != gateway.RoleAuthorizer || r.Body != gateway.NoBody {
 		return fmt.Errorf("role %v, body %v", r.Role, r.Body)
@@ -456,7 +456,7 @@ var gate = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request
 	return nil
 })
 
-// testGate asks for a file behind an authorizer, with and without what opens it.
+// testGate requests a file behind an authorizer, with and without the password.
 func testGate(t *testing.T, url string, open func(*http.Request)) {
 	for _, c := range []struct {
 		open   bool

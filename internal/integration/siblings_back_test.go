@@ -158,7 +158,7 @@ application = validator(plain.application)
 	}
 }
 
-// What uWSGI does to vars over its buffer-size is told.
+// The client's error tells that uWSGI closes if the vars exceed its buffer-size.
 func TestUWSGIBufferSize(t *testing.T) {
 	dir := integration.Dir(t)
 	integration.Write(t, dir, "plain.py", wsgiApp)

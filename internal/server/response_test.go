@@ -29,7 +29,8 @@ func (p *plain) Send(b []byte) (int, error) {
 	return len(b), p.r.Out.Flush()
 }
 
-// respond runs a handler and returns what it sent, and whether its response must be cut.
+// respond runs a handler and returns the bytes that were sent, and whether the response must be
+// cut.
 func respond(t *testing.T, method string, f func(w *ResponseWriter) error) (sent string, cut bool) {
 	t.Helper()
 	var dst bytes.Buffer
