@@ -179,13 +179,6 @@ func (c *Client) client() *client.Client {
 	return c.core
 }
 
-func (c *Client) grace() time.Duration {
-	if c.Grace <= 0 {
-		return defaultGrace
-	}
-	return c.Grace
-}
-
 // prepare finds the script and builds its environment. No part of a head goes over its pipes.
 func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, open client.Open, err error) {
 	s, err := c.script(r)

@@ -2,7 +2,6 @@ package cgi
 
 import (
 	"fmt"
-	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -102,34 +101,4 @@ var reserved = []string{
 	"SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY", "FCGI_*",
 	"PYTHON*", "PERL*", "RUBY*", "GEM_*", "BUNDLE_*", "NODE_*", "NPM_*", "PHPRC", "PHP_INI_SCAN_DIR", "LUA_*", "TCL*", "R_*", "ERL_*", "ELIXIR_*",
 	"JAVA_*", "JDK_*", "_JAVA_*", "CLASSPATH", "DOTNET_*", "MONO_*", "GODEBUG", "GOTRACEBACK", "GOMAXPROCS", "GOGC", "GOMEMLIMIT",
-}
-
-// arguments returns the words of the query that become arguments, section 4.4: of GET and HEAD,
-// from a query without "=". There are none if one of them could be taken for an option (F23) or
-// cannot be decoded.
-func (c *Client) arguments(r *gateway.Request) []string {
-	method, query := r.Method(), r.Query()
-	if !c.QueryArgs || method != "GET" && method != "HEAD" || query == "" || strings.Contains(query, "=") {
-		return nil
-	}
-	var args []string
-	for word := range strings.SplitSeq(query, "+") {
-		arg, err := url.PathUnescape(word)
-		if err != nil || arg == "" || arg[0] == '-' || arg[0] == ' ' || !argument(arg) { // rule F23
-			return nil
-		}
-		args = append(args, arg)
-	}
-	return args
-}
-
-// argument reports whether s is printable ASCII, which no program takes for anything else. php-cgi
-// on Windows once took a byte over 0x7f for "-".
-func argument(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }

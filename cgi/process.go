@@ -1,6 +1,7 @@
 package cgi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,11 +70,9 @@ func (j *job) start(ctx context.Context, _ *client.Socket) (client.Conn, error) 
 	}
 	cmd := exec.Command(j.script.file, slices.Concat(c.Args, j.args)...) // not CommandContext: the exchange ends the group
 	cmd.Env = j.env                                                      // rule F39
-	if cmd.Dir = c.Dir; cmd.Dir == "" {
-		cmd.Dir = filepath.Dir(j.script.file)
-	}
+	cmd.Dir = cmp.Or(c.Dir, filepath.Dir(j.script.file))
 	p := &process{
-		grace: c.grace(), line: c.statusLine(j.script.file), reaper: &c.reaper,
+		grace: stream.Limit(c.Grace, defaultGrace), line: c.statusLine(j.script.file), reaper: &c.reaper,
 		silent: make(chan struct{}), gone: make(chan struct{}),
 		errs: &errorLog{ctx: ctx, to: j.r.Stderr, lineTo: c.line},
 	}
@@ -87,9 +86,9 @@ func (j *job) start(ctx context.Context, _ *client.Socket) (client.Conn, error) 
 	if err == nil {
 		err = p.run(cmd, c.Timeout)
 	}
-	pipes.closeTheirs()
+	closeAll(pipes.theirs)
 	if err != nil {
-		pipes.closeOurs()
+		closeAll(pipes.ours)
 		return nil, err
 	}
 	return p, nil
@@ -129,9 +128,6 @@ func (p *process) pipes(cmd *exec.Cmd) (ps pipes, err error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = ps.theirs[0], ps.theirs[1], ps.theirs[2]
 	return ps, nil
 }
-
-func (ps pipes) closeTheirs() { closeAll(ps.theirs) }
-func (ps pipes) closeOurs()   { closeAll(ps.ours) }
 
 func closeAll(files []*os.File) {
 	for _, f := range files {

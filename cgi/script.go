@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -44,8 +45,7 @@ func (c *Client) script(r *gateway.Request) (script, error) {
 	case c.root == "":
 		return script{}, fmt.Errorf("cgi: %w", errNoScript)
 	}
-	open := openDir(c.root, c.FollowLinks)
-	root, err := open()
+	root, err := openDir(c.root, c.FollowLinks)
 	if err != nil {
 		return script{}, fmt.Errorf("cgi: Root: %v", err) // not the request's error, so not fs.ErrNotExist
 	}
@@ -63,11 +63,11 @@ type dir interface {
 }
 
 // openDir opens a folder. No link leads out of it, unless links are followed.
-func openDir(root string, follow bool) func() (dir, error) {
+func openDir(root string, follow bool) (dir, error) {
 	if follow {
-		return func() (dir, error) { return anywhere(root), nil }
+		return anywhere(root), nil
 	}
-	return func() (dir, error) { return os.OpenRoot(root) } // rule F40
+	return os.OpenRoot(root) // rule F40
 }
 
 // anywhere is a folder that links may lead out of.
@@ -124,12 +124,33 @@ func (c *Client) search(root dir, info string) (script, error) {
 func runnable(root dir, name string) error {
 	fi, err := root.Stat(name)
 	switch {
-	case err != nil:
-		return fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
-	case !fi.Mode().IsRegular():
+	case err != nil || !fi.Mode().IsRegular():
 		return fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
 	case proc.Groups && fi.Mode()&0o111 == 0: // on other systems the mode says nothing
 		return fmt.Errorf("cgi: script: %w", fs.ErrPermission)
 	}
 	return nil
 }
+
+// arguments returns the words of the query that become arguments, section 4.4: of GET and HEAD,
+// from a query without "=". There are none if one of them could be taken for an option (F23) or
+// cannot be decoded.
+func (c *Client) arguments(r *gateway.Request) []string {
+	method, query := r.Method(), r.Query()
+	if !c.QueryArgs || method != "GET" && method != "HEAD" || query == "" || strings.Contains(query, "=") {
+		return nil
+	}
+	var args []string
+	for word := range strings.SplitSeq(query, "+") {
+		arg, err := url.PathUnescape(word)
+		if err != nil || arg == "" || arg[0] == '-' || arg[0] == ' ' || strings.ContainsFunc(arg, notPrintable) { // rule F23
+			return nil
+		}
+		args = append(args, arg)
+	}
+	return args
+}
+
+// notPrintable reports whether c is not printable ASCII, which no program takes for anything else.
+// php-cgi on Windows once took a byte over 0x7f for "-".
+func notPrintable(c rune) bool { return c < ' ' || c > '~' }

@@ -125,7 +125,7 @@ type program struct {
 }
 
 func newProgram(logger func() *slog.Logger) *program {
-	p := &program{common: server.Common{Logger: logger}}
+	p := &program{common: server.Common{Logger: logger, AppendHead: gateway.AppendResponse}}
 	p.writer.p, p.writer.Owner = p, p
 	p.response.Out.Reset(os.Stdout)
 	p.response.Reset(&p.writer.Head, p, &p.common)
@@ -182,18 +182,8 @@ func (p *program) Acquire() (*server.Response, error) {
 	return &p.response, nil
 }
 
-// AppendHead appends the head of a response.
-func (p *program) AppendHead(dst []byte, head *gateway.Response) ([]byte, error) {
-	return gateway.AppendResponse(dst, head)
-}
-
 // Send writes what was gathered, and b behind it.
-func (p *program) Send(b []byte) (int, error) {
-	if err := p.response.Out.FlushWith(b, nil); err != nil {
-		return 0, err
-	}
-	return len(b), nil
-}
+func (p *program) Send(b []byte) (int, error) { return p.response.Out.Write(b) }
 
 // A responseWriter is the gateway.ResponseWriter of a program.
 type responseWriter struct {

@@ -1,13 +1,13 @@
 package cgi
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 
-	"github.com/gatehouse-go/gatehouse/internal/client"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
@@ -61,5 +61,5 @@ func (c *Client) line(ctx context.Context, line []byte) {
 		c.Stderr(ctx, line)
 		return
 	}
-	client.Logger(c.Logger).LogAttrs(ctx, slog.LevelWarn, "program", slog.String("addr", c.core.Addr), slog.String("stderr", string(line)))
+	cmp.Or(c.Logger, slog.Default()).LogAttrs(ctx, slog.LevelWarn, "program", slog.String("addr", c.core.Addr), slog.String("stderr", string(line)))
 }

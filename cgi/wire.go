@@ -13,19 +13,10 @@ import (
 // AppendParam appends a param as in an environment block: "NAME=value" and a NUL. An empty name, a
 // name with "=", or a NUL in either is ErrParam.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
-	if len(name) == 0 || params.HasNUL(name) || params.HasNUL(value) || hasEquals(name) {
+	if len(name) == 0 || params.Has(name, 0) || params.Has(value, 0) || params.Has(name, '=') {
 		return dst, fmt.Errorf("cgi: %w", gateway.ErrParam)
 	}
 	return appendPair(dst, name, value), nil
-}
-
-func hasEquals[S ~string | ~[]byte](s S) bool {
-	for i := range len(s) {
-		if s[i] == '=' {
-			return true
-		}
-	}
-	return false
 }
 
 func appendPair[N, V ~string | ~[]byte](dst []byte, name N, value V) []byte {
@@ -87,7 +78,7 @@ func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 func AppendEnv(dst []string, p *gateway.Params) ([]string, error) {
 	env := dst
 	for name, value := range p.All() {
-		if len(name) == 0 || params.HasNUL(name) || params.HasNUL(value) || hasEquals(name) {
+		if len(name) == 0 || params.Has(name, 0) || params.Has(value, 0) || params.Has(name, '=') {
 			return dst, fmt.Errorf("cgi: %w", gateway.ErrParam)
 		}
 		env = append(env, string(name)+"="+string(value))

@@ -99,7 +99,7 @@ type Client struct {
 	fault  error // of the configuration
 	pool   client.Pool[*clientConn]
 	bodies slab.Pool[clientBody]
-	heads  sync.Pool // of *[]byte
+	heads  client.Heads
 	count  client.Counters
 }
 

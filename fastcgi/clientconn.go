@@ -1,6 +1,7 @@
 package fastcgi
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -92,5 +93,6 @@ func (cc *clientConn) stderrLine(line []byte) {
 		cc.client.Stderr(cc.ctx, line)
 		return
 	}
-	client.Logger(cc.client.Logger).LogAttrs(cc.ctx, slog.LevelWarn, "application", slog.String("addr", cc.client.Addr), slog.String("stderr", string(line)))
+	logger := cmp.Or(cc.client.Logger, slog.Default())
+	logger.LogAttrs(cc.ctx, slog.LevelWarn, "application", slog.String("addr", cc.client.Addr), slog.String("stderr", string(line)))
 }

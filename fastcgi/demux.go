@@ -1,6 +1,7 @@
 package fastcgi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -121,7 +122,7 @@ func (c *serverConn) getValues() error {
 		value int
 	}{
 		{"FCGI_MAX_CONNS", stream.Limit(c.s.MaxConns, server.DefaultMaxConns)},
-		{"FCGI_MAX_REQS", c.s.maxRequests()},
+		{"FCGI_MAX_REQS", min(stream.Limit(c.s.MaxRequests, maxPerConn), maxPerConn)},
 		{"FCGI_MPXS_CONNS", 1},
 	}
 	b := appendHeader(nil, RecordHeader{Type: TypeGetValuesResult})
@@ -268,7 +269,7 @@ func (c *serverConn) params(r *request, h RecordHeader) (ready *request, err err
 	if r.ready {
 		return nil, unexpected(h)
 	}
-	err = takeParams(&c.rec, r.req, orDefault(c.s.MaxHeadBytes, defaultRequestHead))
+	err = takeParams(&c.rec, r.req, c.s.MaxHeadBytes)
 	if err == nil && h.Length > 0 {
 		return nil, nil
 	}
@@ -333,10 +334,10 @@ func (c *serverConn) abort(r *request) {
 		c.refuse(r.id, r.begin, 500, StatusComplete)
 		return
 	}
-	cancel := r.abort(gateway.ErrAborted)
+	ctx := r.abort(gateway.ErrAborted)
 	c.changed.Broadcast()
 	c.mu.Unlock()
-	cancel()
+	ctx.Cancel(context.Canceled)
 }
 
 // remove makes the id of r inactive. c.mu is held.

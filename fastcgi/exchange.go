@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/client"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
@@ -17,7 +18,8 @@ import (
 // closed, and x keeps its place.
 func (cc *clientConn) exchange(x *attempt) error {
 	cc.begin(x)
-	phase, err := cc.send(x)
+	phase := gateway.PhaseRequest
+	err := cc.send(x)
 	if err == nil {
 		phase = gateway.PhaseHead
 		err = cc.readHead(x)
@@ -54,21 +56,21 @@ func (cc *clientConn) begin(x *attempt) {
 // send sends the request, or starts a sender. A connection that no longer accepts data is not an
 // error yet, since a response may have arrived. An error of the body is one, and so is a connection
 // that accepts nothing for the SendTimeout.
-func (cc *clientConn) send(x *attempt) (gateway.Phase, error) {
+func (cc *clientConn) send(x *attempt) error {
 	if err := x.encode(cc); err != nil {
-		return gateway.PhaseRequest, err
+		return err
 	}
 	x.touched = x.body != nil || x.r.Data != nil
 	if x.body != nil && !stream.SmallMemory(x.body) || x.r.Role == gateway.RoleFilter {
 		cc.up.Start(stream.InMemory(x.body) && x.r.Role != gateway.RoleFilter)
 		go cc.sendBody(sending{x.body, x.length, x.r.Data, dataLength(x.r), x.r.Role}, x.head) // rule F34
 		x.head = nil
-		return 0, nil
+		return nil
 	}
 	err := cc.writeRequest(sending{x.body, x.length, nil, 0, x.r.Role})
 	*x.head, cc.out.B = cc.out.B[:0], nil
 	cc.up.Done(err)
-	return gateway.PhaseRequest, cc.up.Fault()
+	return cc.up.Fault()
 }
 
 // A sending is what follows the head of a request.
@@ -102,9 +104,7 @@ func (cc *clientConn) writeRequest(s sending) error {
 func (cc *clientConn) sendBody(s sending, head *[]byte) {
 	err := cc.writeRequest(s)
 	*head, cc.out.B = cc.out.B[:0], nil
-	if cap(*head) <= stream.MaxKept {
-		cc.client.heads.Put(head)
-	}
+	cc.client.heads.Put(head)
 	if cc.up.Done(err) {
 		cc.cancel()
 	}
@@ -134,7 +134,7 @@ func setIDs(b []byte, id uint16) {
 }
 
 func (cc *clientConn) readHead(x *attempt) error {
-	err := cc.response.readHead(&cc.rec, x.res, orDefault(cc.client.MaxHeadBytes, defaultResponseHead))
+	err := cc.response.readHead(&cc.rec, x.res, cc.client.MaxHeadBytes)
 	cc.up.HeadDone()
 	return cc.cause(err)
 }
@@ -245,15 +245,10 @@ func (cc *clientConn) bodyError(err error) error {
 	if err == io.EOF || err == errClosed {
 		return err
 	}
-	err = cc.cause(err)
-	if cause := context.Cause(cc.ctx); cause != nil {
-		err = cause
-	}
-	err = &gateway.Error{
-		Phase: gateway.PhaseBody, Addr: cc.client.Addr, Reused: cc.reused, Sent: true, Received: true, Err: err,
-	}
-	cc.client.count.Failed(err)
-	return err
+	e := client.NewError(cc.ctx, gateway.PhaseBody, cc.client.Addr, cc.cause(err))
+	e.Reused, e.Sent, e.Received = cc.reused, true, true
+	cc.client.count.Failed(e)
+	return e
 }
 
 // report calls Observe.

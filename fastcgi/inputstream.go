@@ -8,6 +8,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/params"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // An inputStream compares the promised length of a stream with what its records announce and what
@@ -17,6 +18,18 @@ type inputStream struct {
 	announced int64 // the sum of the lengths of its records
 	taken     int64 // by the reader of the body
 	ended     bool  // the empty record has arrived
+}
+
+// inputStreams returns the streams of a request: STDIN, and the DATA of a Filter.
+func inputStreams(req *gateway.Request) (body, data inputStream) {
+	body, data = inputStream{length: req.ContentLength}, inputStream{ended: true}
+	switch req.Role {
+	case gateway.RoleAuthorizer: // mod_authnz_fcgi sends no STDIN at all
+		req.ContentLength, body = 0, inputStream{length: -1, ended: true}
+	case gateway.RoleFilter:
+		data.length, data.ended = dataLength(req), false
+	}
+	return body, data
 }
 
 // record counts a record of the stream.
@@ -39,8 +52,11 @@ func (s *inputStream) room(n int) int {
 	return int(min(int64(n), s.length-s.taken))
 }
 
+// takeParams moves the content of a PARAMS record into the buffer of req's params. Pairs may straddle
+// records, and are looked for when all records have arrived.
 func takeParams(rec *recordReader, req *gateway.Request, limit int) error {
 	l := (*pairs.List)(&req.Params)
+	limit = stream.Limit(limit, defaultRequestHead)
 	if l.Size()+rec.left > limit {
 		return fmt.Errorf("fastcgi: params over %d bytes: %w", limit, gateway.ErrTooLarge)
 	}

@@ -6,13 +6,11 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Limits in bytes of a Reader whose MaxHeadBytes is not set.
-const (
-	defaultRequestHead  = 1 << 20
-	defaultResponseHead = 64 << 10
-)
+// defaultRequestHead is the limit in bytes of the params of a request, if none is set.
+const defaultRequestHead = 1 << 20
 
 // Reader reads from one side of a connection: records, requests or responses, one after another. It
 // has one buffer of 16 KiB, which only Next enlarges, to the size of a record. It does not separate
@@ -76,13 +74,6 @@ func (r *Reader) Begin() (uint16, Begin) { return r.req.id, r.req.begin }
 // End returns the END_REQUEST of the response whose Body has returned io.EOF.
 func (r *Reader) End() End { return r.response.end }
 
-func orDefault(n, def int) int {
-	if n <= 0 {
-		return def
-	}
-	return n
-}
-
 // A requestInput is the request that a Reader is reading.
 type requestInput struct {
 	id    uint16
@@ -144,13 +135,11 @@ var errExcess = fmt.Errorf("fastcgi: STDIN longer than CONTENT_LENGTH: %w", gate
 // headRecord reads one record before the end of the params.
 func (r *Reader) headRecord(req *gateway.Request) (done bool, err error) {
 	h, err := r.rec.next()
-	if err != nil {
-		if err == io.EOF && r.req.id != 0 {
-			err = io.ErrUnexpectedEOF
-		}
-		return false, err
-	}
 	switch {
+	case err != nil && r.req.id != 0:
+		return false, stream.Cut(err)
+	case err != nil:
+		return false, err
 	case h.ID == 0 && !h.Type.application():
 		return false, nil
 	case h.Type == TypeBegin && h.ID != 0 && h.Length == bodySize && r.req.id == 0:
@@ -164,7 +153,7 @@ func (r *Reader) headRecord(req *gateway.Request) (done bool, err error) {
 		r.req = requestInput{}
 		return false, nil
 	case h.Type == TypeParams:
-		return h.Length == 0, r.paramsRecord(req)
+		return h.Length == 0, takeParams(&r.rec, req, r.MaxHeadBytes)
 	}
 	return false, unexpected(h)
 }
@@ -182,32 +171,19 @@ func (r *Reader) beginRecord(h RecordHeader) error {
 	return nil
 }
 
-// paramsRecord moves the content of a PARAMS record into the buffer of req's params. Pairs may
-// straddle records, and are looked for when all records have arrived.
-func (r *Reader) paramsRecord(req *gateway.Request) error {
-	return takeParams(&r.rec, req, orDefault(r.MaxHeadBytes, defaultRequestHead))
-}
-
 // startRequest sets the role and the body of req.
 func (r *Reader) startRequest(req *gateway.Request) error {
-	r.req.body.length = -1
-	r.req.data.ended = true
 	if err := finishParams(req); err != nil {
+		r.req.body.length, r.req.data.ended = -1, true
 		req.Reset()
 		return err
 	}
 	req.Role, req.Body = r.req.begin.Role, gateway.NoBody
-	if req.Role == gateway.RoleAuthorizer {
-		req.ContentLength = 0 // mod_authnz_fcgi sends no STDIN at all
-		r.req.body.ended = true
-		return nil
-	}
-	r.req.body.length = req.ContentLength
+	r.req.body, r.req.data = inputStreams(req)
 	if req.ContentLength != 0 {
 		req.Body = &r.stdin
 	}
 	if req.Role == gateway.RoleFilter {
-		r.req.data = inputStream{length: dataLength(req)}
 		req.Data = &r.data
 	}
 	return nil
@@ -216,10 +192,7 @@ func (r *Reader) startRequest(req *gateway.Request) error {
 // inputRecord reads a record while the body is read. Content of the current stream is left in r.rec.
 func (r *Reader) inputRecord() error {
 	h, err := r.rec.next()
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	if err == nil {
+	if err = stream.Cut(err); err == nil {
 		err = r.input(h)
 	}
 	r.req.fault = err

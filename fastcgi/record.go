@@ -2,7 +2,6 @@ package fastcgi
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -250,4 +249,4 @@ func (e *End) Is(target error) bool {
 	return target == gateway.ErrRefused && (e.Status == StatusOverloaded || e.Status == StatusCantMultiplex)
 }
 
-var errVersion = errors.New("version of a record is not 1")
+var errVersion = fmt.Errorf("fastcgi: version of a record is not 1: %w", gateway.ErrMalformed)

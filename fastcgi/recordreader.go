@@ -1,10 +1,8 @@
 package fastcgi
 
 import (
-	"fmt"
 	"io"
 
-	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
@@ -31,17 +29,14 @@ func (r *recordReader) next() (RecordHeader, error) {
 	for {
 		h, n := ConsumeHeader(r.in.Buffered())
 		if n < 0 {
-			return h, fmt.Errorf("fastcgi: %w: %w", errVersion, gateway.ErrMalformed)
+			return h, errVersion
 		}
 		if n > 0 {
 			r.in.Discard(n)
 			r.h, r.left, r.pad = h, int(h.Length), int(h.Padding)
 			return h, nil
 		}
-		if err := r.in.Fill(headerSize); err != nil {
-			if err == io.EOF && r.in.Len() > 0 {
-				err = io.ErrUnexpectedEOF
-			}
+		if err := r.in.FillHeader(headerSize); err != nil {
 			return RecordHeader{}, err
 		}
 	}
@@ -51,8 +46,8 @@ func (r *recordReader) next() (RecordHeader, error) {
 func (r *recordReader) drop() error {
 	r.left, r.pad = 0, r.left+r.pad
 	for r.dropBuffered(); r.pad > 0; r.dropBuffered() {
-		if err := r.fill(); err != nil {
-			return err
+		if err := r.in.Fill(1); err != nil {
+			return stream.Cut(err)
 		}
 	}
 	return nil
@@ -64,20 +59,11 @@ func (r *recordReader) dropBuffered() {
 	r.pad -= n
 }
 
-// fill reads more inside a record.
-func (r *recordReader) fill() error {
-	err := r.in.Fill(1)
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
-}
-
 // some returns a view of content that has arrived, at least one byte. left must not be 0.
 func (r *recordReader) some() ([]byte, error) {
 	if r.in.Len() == 0 {
-		if err := r.fill(); err != nil {
-			return nil, err
+		if err := r.in.Fill(1); err != nil {
+			return nil, stream.Cut(err)
 		}
 	}
 	b := r.in.Buffered()
@@ -94,22 +80,15 @@ func (r *recordReader) use(n int) {
 func (r *recordReader) read(p []byte) (int, error) {
 	n, err := r.in.Read(p[:min(len(p), r.left)])
 	r.left -= n
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
+	return n, stream.Cut(err)
 }
 
 // whole returns a view of the content of the current record, none of which may have been used. The
 // buffer grows to the size of a record at most.
 func (r *recordReader) whole() ([]byte, error) {
 	for r.in.Len() < r.left {
-		err := r.in.Fill(r.left)
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return nil, err
+		if err := r.in.Fill(r.left); err != nil {
+			return nil, stream.Cut(err)
 		}
 	}
 	b := r.in.Buffered()[:r.left:r.left]

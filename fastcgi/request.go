@@ -70,13 +70,8 @@ func (s *Server) newRequest(c *serverConn, id uint16, begin Begin) *request {
 // start makes r ready for its handler. empty says that the end of STDIN has arrived already.
 func (r *request) start(empty bool) {
 	r.req.Role = r.begin.Role
-	r.body = inputStream{length: r.req.ContentLength}
-	r.data = inputStream{ended: true}
-	switch {
-	case r.req.Role == gateway.RoleAuthorizer:
-		// mod_authnz_fcgi sends no STDIN at all.
-		r.req.ContentLength, r.body = 0, inputStream{length: -1, ended: true}
-	case empty && r.req.ContentLength < 0:
+	r.body, r.data = inputStreams(r.req)
+	if empty && r.req.ContentLength < 0 {
 		r.req.ContentLength, r.body.length = 0, 0
 	}
 	r.req.Body = gateway.NoBody
@@ -84,7 +79,6 @@ func (r *request) start(empty bool) {
 		r.req.Body = &r.w.body
 	}
 	if r.req.Role == gateway.RoleFilter {
-		r.data = inputStream{length: dataLength(r.req)}
 		r.req.Data = &r.w.data
 	}
 	r.open = -1
@@ -119,21 +113,15 @@ func (r *request) keep(t Type, b []byte) int {
 	return len(b)
 }
 
-// abort ends the input of the request. It returns a function that cancels the context, which must
-// be called without c.mu.
-func (r *request) abort(err error) (cancel func()) {
+// abort ends the input of the request. It returns the context, which is to be cancelled without c.mu.
+func (r *request) abort(err error) *server.Context {
 	if r.fault == nil {
 		r.fault = err
 	}
 	if errors.Is(err, gateway.ErrAborted) {
 		r.aborted.Store(true)
 	}
-	ctx := r.ctx
-	return func() {
-		if ctx != nil {
-			ctx.Cancel(context.Canceled)
-		}
-	}
+	return r.ctx
 }
 
 // run calls the handler and ends the response.
@@ -175,9 +163,7 @@ func (r *request) finish(err error) {
 	c.orphanOf(r)
 	c.changed.Broadcast()
 	c.mu.Unlock()
-	if ctx != nil {
-		ctx.Cancel(context.Canceled)
-	}
+	ctx.Cancel(context.Canceled)
 	keep := r.begin.KeepConn && !cut
 	if !left {
 		r.recycle()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Limits of a response besides those of its head and body.
@@ -59,7 +60,7 @@ func (r *Reader) ReadResponse(res *gateway.Response) error {
 	if r.Stderr != nil {
 		r.response.stderr = func(p []byte) { r.Stderr.Write(p) }
 	}
-	if err := r.response.readHead(&r.rec, res, orDefault(r.MaxHeadBytes, defaultResponseHead)); err != nil {
+	if err := r.response.readHead(&r.rec, res, r.MaxHeadBytes); err != nil {
 		res.Reset()
 		return err
 	}
@@ -209,6 +210,7 @@ func (a *responseReader) endRecord(rec *recordReader) error {
 
 // readHead reads the head of the response into res, and skips interim responses.
 func (a *responseReader) readHead(rec *recordReader, res *gateway.Response, limit int) error {
+	limit = stream.Limit(limit, stream.DefaultResponseHead)
 	for range maxInterim + 1 {
 		if err := a.oneHead(rec, res, limit); err != nil {
 			return err

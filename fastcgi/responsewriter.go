@@ -144,8 +144,8 @@ func (r *request) closeRecord() {
 	r.open = -1
 }
 
-// AppendHead appends a head. It is one record, whatever its size: HAProxy 2.6 crashes on two.
-func (r *request) AppendHead(dst []byte, head *gateway.Response) ([]byte, error) {
+// appendHead appends a head. It is one record, whatever its size: HAProxy 2.6 crashes on two.
+func appendHead(dst []byte, head *gateway.Response) ([]byte, error) {
 	b, err := gateway.AppendResponse(dst, head)
 	if n := len(b) - len(dst); n > maxStream {
 		return dst, fmt.Errorf("fastcgi: response head of %d bytes does not fit a record", n)

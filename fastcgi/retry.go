@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/client"
 	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
@@ -44,10 +45,7 @@ func (x *attempt) prepare() error {
 	if err != nil {
 		return x.fail(gateway.PhaseRequest, nil, err)
 	}
-	x.head, _ = c.heads.Get().(*[]byte)
-	if x.head == nil {
-		x.head = new([]byte)
-	}
+	x.head = c.heads.Get()
 	if *x.head, err = appendRequest((*x.head)[:0], 1, c.MaxIdleConns > 0, r, x.body, x.length, c.env); err != nil {
 		return x.fail(gateway.PhaseRequest, nil, err)
 	}
@@ -64,7 +62,7 @@ func (x *attempt) prepare() error {
 // run sends the request, and a second time if that is allowed. The second time keeps the place that
 // the request has among MaxConns.
 func (x *attempt) run() error {
-	defer x.release()
+	defer func() { x.c.heads.Put(x.head) }() // nil if the sender has it
 	cc, err := x.take()
 	if err != nil {
 		return err
@@ -90,13 +88,6 @@ func (x *attempt) over(cc *clientConn) error {
 	return cc.exchange(x)
 }
 
-// release returns the memory of the head, unless the sender has it.
-func (x *attempt) release() {
-	if x.head != nil && cap(*x.head) <= stream.MaxKept {
-		x.c.heads.Put(x.head)
-	}
-}
-
 // mayRepeat decides whether the request can be sent again, and gets its body once more. The kept
 // connection must have been closed without a byte of a response, and it must be safe for the
 // application to see the request twice.
@@ -105,7 +96,7 @@ func (x *attempt) mayRepeat(cc *clientConn, err error) bool {
 		return false
 	}
 	if x.head == nil {
-		x.head = new([]byte) // the sender has the other
+		x.head = x.c.heads.Get() // the sender has the other
 	}
 	if !x.touched {
 		return true
@@ -154,10 +145,7 @@ func (x *attempt) dial() (*clientConn, error) {
 
 // fail makes err the error of the exchange.
 func (x *attempt) fail(phase gateway.Phase, cc *clientConn, err error) error {
-	e := &gateway.Error{Phase: phase, Addr: x.c.Addr, Err: err}
-	if cause := context.Cause(x.ctx); cause != nil && phase > gateway.PhaseRequest {
-		e.Err = cause
-	}
+	e := client.NewError(x.ctx, phase, x.c.Addr, err)
 	if cc != nil {
 		e.Reused, e.Sent, e.Received = cc.reused, cc.out.Sent.Load(), !cc.silent()
 	}

@@ -1,6 +1,7 @@
 package fastcgi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -124,21 +125,11 @@ func (s *Server) Listen(addr string) (net.Listener, error) {
 // context.DeadlineExceeded if not. If it cannot listen, or if serving ends before ctx is done, it
 // returns that error.
 func (s *Server) Run(ctx context.Context, addr string) error {
-	l, err := s.Listen(addr)
-	if err != nil {
-		return err
-	}
-	return server.Run(ctx, s, l, s.ShutdownTimeout)
+	return server.Run(ctx, s, addr, s.ShutdownTimeout)
 }
 
 // ListenAndServe listens on addr, in the forms of Listen, and calls Serve. The error is never nil.
-func (s *Server) ListenAndServe(addr string) error {
-	l, err := s.Listen(addr)
-	if err != nil {
-		return err
-	}
-	return s.Serve(l)
-}
+func (s *Server) ListenAndServe(addr string) error { return server.ListenAndServe(s, addr) }
 
 // Serve accepts connections from l and serves each in its own goroutine. It closes l. The error is
 // never nil: it is gateway.ErrServerClosed after Shutdown or Close, and that of Accept if l is
@@ -175,7 +166,7 @@ func (s *Server) peers() (peers []netip.Prefix, strict bool, err error) {
 			return nil, false, fmt.Errorf("fastcgi: FCGI_WEB_SERVER_ADDRS: %q is not an IP address", field)
 		}
 		ip = ip.Unmap()
-		if len(s.Peers) == 0 || contains(s.Peers, ip) {
+		if sockets.AllowedIP(s.Peers, ip) {
 			peers = append(peers, netip.PrefixFrom(ip, ip.BitLen()))
 		}
 	}
@@ -183,15 +174,6 @@ func (s *Server) peers() (peers []netip.Prefix, strict bool, err error) {
 		return nil, false, fmt.Errorf("fastcgi: FCGI_WEB_SERVER_ADDRS and Peers have no address in common")
 	}
 	return peers, true, nil
-}
-
-func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
-	for _, p := range prefixes {
-		if p.Contains(ip) {
-			return true
-		}
-	}
-	return false
 }
 
 // ServeConn serves a connection and closes it. It returns when all its handlers have returned and
@@ -206,7 +188,9 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 // serveConn serves c in this goroutine and in others, and calls ended when the last of them is done
 // with it.
 func (s *Server) serveConn(ctx context.Context, c net.Conn, ended func(error)) {
-	s.once.Do(func() { s.common.SendInterim, s.common.Logger = s.SendInterim, s.logger })
+	s.once.Do(func() {
+		s.common.SendInterim, s.common.Logger, s.common.AppendHead = s.SendInterim, s.logger, appendHead
+	})
 	sc := newServerConn(s, ctx, c, ended)
 	if !s.group.Add(sc) {
 		c.Close()
@@ -226,12 +210,7 @@ func (s *Server) Shutdown(ctx context.Context) error { return s.group.Shutdown(c
 // not wait for their handlers. It returns nil. The Server cannot be used again.
 func (s *Server) Close() error { return s.group.Close() }
 
-func (s *Server) logger() *slog.Logger {
-	if s.Logger != nil {
-		return s.Logger
-	}
-	return slog.Default()
-}
+func (s *Server) logger() *slog.Logger { return cmp.Or(s.Logger, slog.Default()) }
 
 // handler returns the handler of a role, or nil if there is none.
 func (s *Server) handler(role gateway.Role) gateway.Handler {
@@ -244,12 +223,4 @@ func (s *Server) handler(role gateway.Role) gateway.Handler {
 		return s.Filter
 	}
 	return nil
-}
-
-// maxRequests returns the FCGI_MAX_REQS for GET_VALUES.
-func (s *Server) maxRequests() int {
-	if s.MaxRequests > 0 {
-		return min(s.MaxRequests, maxPerConn)
-	}
-	return maxPerConn
 }

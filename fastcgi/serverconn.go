@@ -93,7 +93,7 @@ func (c *serverConn) lead() {
 	for {
 		r, err := c.next()
 		if err != nil {
-			c.lose(err)()
+			c.lose(err)
 			c.rec.in.Reset(nil)
 			c.rec.in.Return()
 			c.leave()
@@ -151,23 +151,10 @@ func (c *serverConn) isDone() (done bool, err error) {
 	case lost != nil:
 		return true, lost
 	case last:
-		return true, c.drain()
+		c.rec.in.Drain(server.MaxDrain) // so that the last response is not lost to a reset
+		return true, io.EOF
 	}
 	return false, nil
-}
-
-// drain discards input after the last response, within bounds, so that the response is not lost to
-// a reset.
-func (c *serverConn) drain() error {
-	for total := 0; total < server.MaxDrain; {
-		n := c.rec.in.Len()
-		c.rec.in.Discard(n)
-		total += n
-		if err := c.rec.in.Fill(1); err != nil {
-			return io.EOF
-		}
-	}
-	return io.EOF
 }
 
 // afterResponse decides what becomes of the connection after a response. Without FCGI_KEEP_CONN it
@@ -265,21 +252,19 @@ func (c *serverConn) promote() {
 }
 
 // lose notes why nothing more can be read. The end of the input does not end the responses: a peer
-// that has closed its sending side still receives them. The returned function must be called
-// without c.mu.
-func (c *serverConn) lose(err error) (cancel func()) {
+// that has closed its sending side still receives them.
+func (c *serverConn) lose(err error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.lost == nil {
 		c.lost = err
 		if len(c.requests) == 0 && (c.closing || errors.Is(err, os.ErrDeadlineExceeded)) {
 			c.lost = io.EOF
 		}
 	}
-	var cancels []func()
+	var contexts []*server.Context
 	for _, r := range slices.Clone(c.requests) {
 		if r.ready {
-			cancels = append(cancels, r.abort(errLost))
+			contexts = append(contexts, r.abort(errLost))
 		} else {
 			c.remove(r)
 		}
@@ -288,10 +273,9 @@ func (c *serverConn) lose(err error) (cancel func()) {
 		c.c.Close()
 	}
 	c.changed.Broadcast()
-	return func() {
-		for _, cancel := range cancels {
-			cancel()
-		}
+	c.mu.Unlock()
+	for _, ctx := range contexts {
+		ctx.Cancel(context.Canceled)
 	}
 }
 
@@ -346,15 +330,15 @@ func (c *serverConn) Stop() {
 func (c *serverConn) Close() {
 	c.c.Close()
 	c.mu.Lock()
-	var cancels []func()
+	var contexts []*server.Context
 	for _, r := range c.requests {
-		cancels = append(cancels, r.abort(gateway.ErrServerClosed))
+		contexts = append(contexts, r.abort(gateway.ErrServerClosed))
 	}
 	c.closing = true
 	c.changed.Broadcast()
 	c.mu.Unlock()
-	for _, cancel := range cancels {
-		cancel()
+	for _, ctx := range contexts {
+		ctx.Cancel(context.Canceled)
 	}
 }
 
@@ -378,7 +362,7 @@ func (c *serverConn) readInline(b *requestBody, r *request, p []byte) (n int, er
 	late := errors.Is(err, os.ErrDeadlineExceeded) && live && resumable && passed(r.readDeadline)
 	if err != nil && !late {
 		c.mu.Unlock()
-		c.lose(err)()
+		c.lose(err)
 		c.mu.Lock()
 		live = b.w.r.Load() == r
 	}

@@ -18,7 +18,7 @@ const maxParams = 65528
 // AppendParam appends a name-value pair, section 3.4. An empty name or a NUL (section 6.1) is ErrParam; a length that
 // does not fit 31 bits is ErrTooLarge.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
-	if len(name) == 0 || params.HasNUL(name) || params.HasNUL(value) {
+	if len(name) == 0 || params.Has(name, 0) || params.Has(value, 0) {
 		return dst, fmt.Errorf("fastcgi: %w", gateway.ErrParam)
 	}
 	if len(name) > math.MaxInt32 || len(value) > math.MaxInt32 {
@@ -251,7 +251,7 @@ func ConsumeRequest(b []byte, p *gateway.Params) (id uint16, bg Begin, n int, er
 func headRecord(l *pairs.List, id *uint16, bg *Begin, rec Record, used int) (done bool, err error) {
 	switch {
 	case used < 0:
-		return false, fmt.Errorf("fastcgi: %w: %w", errVersion, gateway.ErrMalformed)
+		return false, errVersion
 	case rec.ID == 0 && !rec.Type.application():
 		return false, nil
 	case *id == 0 && rec.Type == TypeBegin && rec.ID != 0 && len(rec.Content) == bodySize:

@@ -174,7 +174,7 @@ func (s *streamWriter) Write(p []byte) (int, error) {
 }
 
 func (s *streamWriter) fromMemory(src stream.Memory, length int64) error {
-	if err := stream.CheckLength(src, length); err != nil {
+	if err := params.CheckLength(int64(src.Len()), length); err != nil {
 		return err
 	}
 	s.whole = true
@@ -189,33 +189,12 @@ func (s *streamWriter) from(src io.Reader, length int64) error {
 			return err
 		}
 	}
-	for left := length; left != 0; {
-		n, err := s.once(src, left)
-		left = max(left-int64(n), -1)
-		switch {
-		case err == io.EOF && left > 0:
-			return stream.ErrShortBody
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return err
-		case length > stream.SmallBody || length < 0 || left == 0:
-			// What has arrived does not wait for what may follow.
-			if err := s.out.Flush(); err != nil {
-				return err
-			}
-		}
-	}
-	return s.out.Probe(src)
+	return s.out.Copy(src, length, true, func(size int) (int, error) { return s.once(src, size) })
 }
 
 // once reads once and leaves the bytes in the buffer, as a record.
-func (s *streamWriter) once(src io.Reader, left int64) (n int, err error) {
+func (s *streamWriter) once(src io.Reader, size int) (n int, err error) {
 	start := len(s.out.B)
-	size := stream.ChunkSize
-	if left > 0 {
-		size = int(min(left, stream.ChunkSize))
-	}
 	s.out.B = appendHeader(s.out.B, RecordHeader{Type: s.t, ID: s.id})
 	n, err = s.out.ReadBody(src, s.out.Grow(size))
 	if n == 0 {

@@ -28,23 +28,11 @@ func (h *Header) AddBytes(name, value []byte) { pairs.Add(h.list(), name, value)
 
 // Set replaces the fields of that name by one: in the place of the first, or at the end.
 func (h *Header) Set(name, value string) {
-	i := h.list().FindFold(name, 0)
-	if i < 0 {
-		h.Add(name, value)
-		return
-	}
-	pairs.SetValue(h.list(), i, value)
-	for j := h.list().FindFold(name, i+1); j >= 0; j = h.list().FindFold(name, j) {
-		h.list().Delete(j)
-	}
+	h.list().Set((*pairs.List).FindFold, name, value)
 }
 
 // Del removes every field of that name.
-func (h *Header) Del(name string) {
-	for i := h.list().FindFold(name, 0); i >= 0; i = h.list().FindFold(name, i) {
-		h.list().Delete(i)
-	}
-}
+func (h *Header) Del(name string) { h.list().Delete((*pairs.List).FindFold, name, 0) }
 
 // Get returns a copy of the first value of name, or "" if there is none.
 func (h *Header) Get(name string) string {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"net/url"
 	"strings"
 
@@ -49,10 +50,7 @@ func (r *Request) URI() string {
 	if uri := r.Params.Get("REQUEST_URI"); uri != "" {
 		return uri
 	}
-	u := url.URL{Path: r.Path(), RawQuery: r.Query()}
-	if u.Path == "" {
-		u.Path = "/"
-	}
+	u := url.URL{Path: cmp.Or(r.Path(), "/"), RawQuery: r.Query()}
 	// EscapedPath and not String: a path that begins with "//" is not an authority.
 	if u.RawQuery == "" {
 		return u.EscapedPath()
@@ -99,19 +97,14 @@ func (r *Request) Protocol() (major, minor int, ok bool) {
 		return 1, 0, true
 	}
 	digits, found := strings.CutPrefix(s, "HTTP/")
-	if !found || !isDigit(digits, 0) {
+	if !found || !isVersion(digits) {
 		return 0, 0, false
 	}
-	switch {
-	case len(digits) == 1:
-		return int(digits[0] - '0'), 0, true
-	case len(digits) == 3 && digits[1] == '.' && isDigit(digits, 2):
-		return int(digits[0] - '0'), int(digits[2] - '0'), true
+	if len(digits) == 3 {
+		minor = int(digits[2] - '0')
 	}
-	return 0, 0, false
+	return int(digits[0] - '0'), minor, true
 }
-
-func isDigit(s string, i int) bool { return i < len(s) && '0' <= s[i] && s[i] <= '9' }
 
 // Host returns HTTP_HOST, or else SERVER_NAME, with SERVER_PORT unless that is the default port of
 // the scheme.

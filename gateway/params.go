@@ -43,14 +43,10 @@ func (p *Params) Add(name, value string) { pairs.Add(p.list(), name, value) }
 func (p *Params) AddBytes(name, value []byte) { pairs.Add(p.list(), name, value) }
 
 // Set replaces the params of that name by one: in the place of the first, or at the end.
-func (p *Params) Set(name, value string) { pairs.Set(p.list(), name, value) }
+func (p *Params) Set(name, value string) { p.list().Set((*pairs.List).Find, name, value) }
 
 // Del removes every param of that name.
-func (p *Params) Del(name string) {
-	for i := p.list().Find(name, 0); i >= 0; i = p.list().Find(name, i) {
-		p.list().Delete(i)
-	}
-}
+func (p *Params) Del(name string) { p.list().Delete((*pairs.List).Find, name, 0) }
 
 // Get returns a copy of the first value of name, or "" if there is none.
 func (p *Params) Get(name string) string {

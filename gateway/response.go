@@ -175,7 +175,8 @@ func statusLine(line []byte) (status int, ok bool) {
 	return threeDigits(rest)
 }
 
-func isVersion(v []byte) bool {
+// isVersion reports whether v is "1" or "1.1", in any digits.
+func isVersion[S ~string | ~[]byte](v S) bool {
 	digit := func(c byte) bool { return '0' <= c && c <= '9' }
 	return len(v) == 1 && digit(v[0]) || len(v) == 3 && digit(v[0]) && v[1] == '.' && digit(v[2])
 }
@@ -196,7 +197,7 @@ func consumeField(r *Response, line []byte, at int) error {
 	if colon < 0 || !grammar.IsToken(line[:colon]) {
 		return fmt.Errorf("line %d: %w", l.Len(), ErrMalformed)
 	}
-	value := trimSpace(line[colon+1:])
+	value := bytes.Trim(line[colon+1:], " \t")
 	if !grammar.IsFieldValue(value) { // rule F18, F22
 		return fmt.Errorf("field %q: control byte: %w", line[:min(colon, 64)], ErrMalformed)
 	}
@@ -237,5 +238,3 @@ func meaning(r *Response, name, value []byte) (keep bool, err error) {
 	}
 	return true, nil
 }
-
-func trimSpace(b []byte) []byte { return bytes.Trim(b, " \t") }

@@ -3,12 +3,11 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"math"
 	"os"
 
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/tunnel"
 )
 
@@ -73,7 +72,7 @@ func (s *Spool) fill(ctx context.Context, r *Request, body io.Reader, length int
 	n, err := io.CopyN(&head, rest, min(int64(memory), limit)+1)
 	if err == io.EOF {
 		r.SetBody(head.Bytes())
-		return nil, checkLength(n, length)
+		return nil, params.CheckLength(n, length)
 	}
 	if err != nil {
 		return nil, err
@@ -83,22 +82,11 @@ func (s *Spool) fill(ctx context.Context, r *Request, body io.Reader, length int
 	}
 	file, err := s.fillFile(r, &head, rest, limit)
 	if err == nil {
-		if err = checkLength(r.ContentLength, length); err != nil {
+		if err = params.CheckLength(r.ContentLength, length); err != nil {
 			file.remove()
 		}
 	}
 	return file, err
-}
-
-// checkLength compares the length of a body that was read with the length that was promised.
-func checkLength(n, length int64) error {
-	switch {
-	case length < 0 || n == length:
-		return nil
-	case n < length:
-		return fmt.Errorf("gateway: body shorter than its length: %w", io.ErrUnexpectedEOF)
-	}
-	return errors.New("gateway: body longer than its length")
 }
 
 func (s *Spool) limits() (bytes int64, memory int) {

@@ -58,9 +58,7 @@ func (r *Reader) ReadRequest(req *gateway.Request) error {
 
 // readHead reads a head, and no byte past its comma.
 func readHead(in *stream.Input, req *gateway.Request, limit int) error {
-	if limit <= 0 {
-		limit = defaultRequestHead
-	}
+	limit = stream.Limit(limit, defaultRequestHead)
 	size, err := readSize(in)
 	if err != nil {
 		return err
@@ -94,11 +92,7 @@ func readSize(in *stream.Input) (int64, error) {
 			in.Discard(n)
 			return size, err
 		}
-		had := in.Len()
-		if err := in.Fill(1); err != nil {
-			if err == io.EOF && had > 0 {
-				err = io.ErrUnexpectedEOF
-			}
+		if err := in.FillHeader(1); err != nil {
 			return 0, err
 		}
 	}

@@ -1,6 +1,7 @@
 package scgi
 
 import (
+	"cmp"
 	"context"
 	"io/fs"
 	"log/slog"
@@ -94,21 +95,11 @@ func (s *Server) Listen(addr string) (net.Listener, error) {
 // context.DeadlineExceeded if not. If it cannot listen, or if serving ends before ctx is done, it
 // returns that error.
 func (s *Server) Run(ctx context.Context, addr string) error {
-	l, err := s.Listen(addr)
-	if err != nil {
-		return err
-	}
-	return server.Run(ctx, s, l, s.ShutdownTimeout)
+	return server.Run(ctx, s, addr, s.ShutdownTimeout)
 }
 
 // ListenAndServe listens on addr, in the forms of Listen, and calls Serve. The error is never nil.
-func (s *Server) ListenAndServe(addr string) error {
-	l, err := s.Listen(addr)
-	if err != nil {
-		return err
-	}
-	return s.Serve(l)
-}
+func (s *Server) ListenAndServe(addr string) error { return server.ListenAndServe(s, addr) }
 
 // Serve accepts connections from l and serves each in its own goroutine. It closes l. The error is
 // never nil: it is gateway.ErrServerClosed after Shutdown or Close, and that of Accept if l is
@@ -133,12 +124,7 @@ func (s *Server) Shutdown(ctx context.Context) error { return s.server().Shutdow
 // not wait for their handlers. It returns nil. The Server cannot be used again.
 func (s *Server) Close() error { return s.server().Close() }
 
-func (s *Server) logger() *slog.Logger {
-	if s.Logger != nil {
-		return s.Logger
-	}
-	return slog.Default()
-}
+func (s *Server) logger() *slog.Logger { return cmp.Or(s.Logger, slog.Default()) }
 
 // server returns the core of s. It is made of the fields on first use.
 func (s *Server) server() *server.Server {

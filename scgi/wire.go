@@ -15,7 +15,7 @@ const maxDigits = 10
 
 // AppendParam appends a param: the name, a NUL, the value, a NUL. An empty name, or a NUL in either, is ErrParam.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
-	if len(name) == 0 || params.HasNUL(name) || params.HasNUL(value) {
+	if len(name) == 0 || params.Has(name, 0) || params.Has(value, 0) {
 		return dst, fmt.Errorf("scgi: %w", gateway.ErrParam)
 	}
 	return appendPair(dst, name, value), nil

@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/client"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/params"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // Client is a gateway.RoundTripper that sends requests to an application. Set its fields before the
@@ -141,40 +142,24 @@ func (c *Client) Ping(ctx context.Context) (warning string, err error) {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	timeout := c.HeadTimeout
-	if timeout <= 0 {
-		timeout = pingTimeout
-	}
-	conn.SetDeadline(time.Now().Add(timeout))
+	conn.SetDeadline(time.Now().Add(stream.Limit(c.HeadTimeout, pingTimeout)))
 	phase := gateway.PhaseSend
 	n, err := conn.Write(AppendHeader(nil, PacketHeader{Modifier1: ModifierPing}))
-	in := &counted{r: conn}
+	var in stream.Input
+	in.Reset(conn)
 	if err == nil {
 		phase = gateway.PhaseHead
-		warning, err = readPong(in)
+		warning, err = readPong(&in)
 	}
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
-		return "", &gateway.Error{Phase: phase, Addr: c.Addr, Sent: n > 0, Received: in.n > 0, Err: err}
+		e := client.NewError(ctx, phase, c.Addr, err)
+		e.Sent, e.Received = n > 0, in.Offset() > 0
+		return "", e
 	}
 	return warning, nil
 }
 
 const pingTimeout = 5 * time.Second
-
-// A counted counts the bytes that are read.
-type counted struct {
-	r io.Reader
-	n int
-}
-
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += n
-	return n, err
-}
 
 func readPong(r io.Reader) (warning string, err error) {
 	var b [headerSize]byte

@@ -20,32 +20,15 @@ const (
 	ModifierSubscription Modifier = 224 // a subscription (modifier2 0) or its end (1)
 )
 
+var modifierNames = map[Modifier]string{
+	ModifierWSGI: "WSGI", ModifierPSGI: "PSGI", ModifierLua: "Lua", ModifierRack: "Rack", ModifierCGI: "CGI",
+	ModifierPHP: "PHP", ModifierSpooler: "spooler", ModifierPing: "ping", ModifierSignal: "signal",
+	ModifierCache: "cache", ModifierRPC: "RPC", ModifierSubscription: "subscription",
+}
+
 func (m Modifier) String() string {
-	switch m {
-	case ModifierWSGI:
-		return "WSGI"
-	case ModifierPSGI:
-		return "PSGI"
-	case ModifierLua:
-		return "Lua"
-	case ModifierRack:
-		return "Rack"
-	case ModifierCGI:
-		return "CGI"
-	case ModifierPHP:
-		return "PHP"
-	case ModifierSpooler:
-		return "spooler"
-	case ModifierPing:
-		return "ping"
-	case ModifierSignal:
-		return "signal"
-	case ModifierCache:
-		return "cache"
-	case ModifierRPC:
-		return "RPC"
-	case ModifierSubscription:
-		return "subscription"
+	if name, ok := modifierNames[m]; ok {
+		return name
 	}
 	return fmt.Sprintf("Modifier(%d)", uint8(m))
 }

@@ -73,11 +73,7 @@ func readHeader(in *stream.Input) (PacketHeader, error) {
 			in.Discard(n)
 			return h, nil
 		}
-		had := in.Len()
-		if err := in.Fill(headerSize); err != nil {
-			if err == io.EOF && had > 0 {
-				err = io.ErrUnexpectedEOF
-			}
+		if err := in.FillHeader(headerSize); err != nil {
 			return h, err
 		}
 	}

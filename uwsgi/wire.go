@@ -45,7 +45,7 @@ func ConsumeHeader(b []byte) (h PacketHeader, n int) {
 // value in the same way. An empty name, or a NUL in either, is ErrParam; more than 65,535 bytes are
 // ErrTooLarge.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
-	if len(name) == 0 || params.HasNUL(name) || params.HasNUL(value) {
+	if len(name) == 0 || params.Has(name, 0) || params.Has(value, 0) {
 		return dst, fmt.Errorf("uwsgi: %w", gateway.ErrParam)
 	}
 	if len(name) > maxVars || len(value) > maxVars {

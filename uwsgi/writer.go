@@ -4,7 +4,6 @@ import (
 	"io"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
@@ -29,12 +28,7 @@ func (w *Writer) Reset(dst io.Writer) { w.out.Reset(dst) }
 // io.ErrUnexpectedEOF, and of a longer one no excess byte is sent; after either the connection is
 // unusable. A ContentLength of -1 is ErrLengthRequired.
 func (w *Writer) WriteRequest(r *gateway.Request) error {
-	var err error
-	if w.out.B, err = AppendRequest(w.out.B[:0], r); err != nil {
-		return err
-	}
-	body, length := params.Body(r.Body, r.ContentLength)
-	return stream.WriteBody(&w.out, body, length)
+	return stream.WriteRequest(&w.out, r, AppendRequest)
 }
 
 // WriteResponse writes the head of res, with an HTTP status line, and the body. The body must have
@@ -42,12 +36,5 @@ func (w *Writer) WriteRequest(r *gateway.Request) error {
 // it. A nil Body means that there is none, whatever the length, as in the response to HEAD or a
 // 304. WriteResponse does not close res.Body.
 func (w *Writer) WriteResponse(res *gateway.Response) error {
-	var err error
-	if w.out.B, err = gateway.AppendHTTPResponse(w.out.B[:0], res); err != nil {
-		return err
-	}
-	if res.Body == nil {
-		return stream.WriteBody(&w.out, nil, -1)
-	}
-	return stream.WriteBody(&w.out, res.Body, res.ContentLength)
+	return stream.WriteResponse(&w.out, res, gateway.AppendHTTPResponse)
 }

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/cgi"
-	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+	"github.com/gatehouse-go/gatehouse/internal/sockets"
 )
 
 // startDemo serves the demo application with every protocol and puts HTTP in front: each protocol
@@ -76,7 +76,7 @@ func (a address) listen(h gateway.Handler) (server, net.Listener, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := (&fastcgi.Server{SocketMode: 0o600}).Listen(a.addr)
+	l, err := sockets.Listen(a.addr, 0o600)
 	return s, l, err
 }
 
@@ -140,12 +140,7 @@ func showPage(w http.ResponseWriter, r *http.Request, protocol string) {
 	for name, value := range gatewayhttp.Params(r).All() {
 		params = append(params, param{string(name), string(value)})
 	}
-	slices.SortFunc(params, func(a, b param) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(params, func(a, b param) int { return strings.Compare(a.Name, b.Name) })
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	page.Execute(w, struct {
 		Protocol string

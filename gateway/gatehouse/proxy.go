@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -13,9 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+	"github.com/gatehouse-go/gatehouse/internal/sockets"
 )
 
 const proxyUsage = `gatehouse proxy puts HTTP, or one gateway protocol, in front of an application that speaks another.
@@ -138,20 +137,12 @@ func (o *proxyFlags) serveHTTP(ctx context.Context, addr string, stdout io.Write
 		return err
 	}
 	defer stop()
-	l, err := listen(addr)
+	l, err := sockets.Listen(addr, sockets.DefaultMode)
 	if err != nil {
 		return err
 	}
 	o.announce(stdout, l.Addr())
 	return until(ctx, l, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute})
-}
-
-func listen(addr string) (net.Listener, error) {
-	l, err := new(fastcgi.Server).Listen(addr)
-	if err != nil {
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "fastcgi: "))
-	}
-	return l, nil
 }
 
 // serveGateway has another protocol in front.
@@ -169,7 +160,7 @@ func (o *proxyFlags) serveGateway(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	l, err := listen(front.addr)
+	l, err := sockets.Listen(front.addr, sockets.DefaultMode)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,13 +82,9 @@ func (o *requestFlags) request(stdin io.Reader) (*gateway.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	method := o.method
-	switch {
-	case method != "":
-	case o.data != "":
+	method := cmp.Or(o.method, "GET")
+	if o.method == "" && o.data != "" {
 		method = "POST"
-	default:
-		method = "GET"
 	}
 	if !strings.HasPrefix(o.target, "/") {
 		return nil, fmt.Errorf("target %q: want /path?query", o.target)

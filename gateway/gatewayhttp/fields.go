@@ -10,18 +10,15 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// hopByHop holds the fields that belong to one connection, RFC 9110 section 7.6.1, in canonical
-// form.
-var hopByHop = map[string]bool{
-	"Connection":          true,
-	"Keep-Alive":          true,
-	"Proxy-Authenticate":  true,
-	"Proxy-Authorization": true,
-	"Proxy-Connection":    true,
-	"Te":                  true,
-	"Trailer":             true,
-	"Transfer-Encoding":   true,
-	"Upgrade":             true,
+// hopByHop reports whether a field, in canonical form, belongs to one connection, RFC 9110 section
+// 7.6.1.
+func hopByHop(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
+		"Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
 }
 
 // upgradeToken returns the token of a request for a WebSocket, or "". Upgrades to other protocols
@@ -34,12 +31,10 @@ func upgradeToken(r *http.Request) string {
 	if r.ProtoMajor != 1 || r.ProtoMinor < 1 || methodOf(r) != http.MethodGet || r.ContentLength != 0 || !strings.EqualFold(token, "websocket") {
 		return ""
 	}
-	for name := range listed(r.Header["Connection"]) {
-		if name == "Upgrade" {
-			return token
-		}
+	if _, ok := named(r.Header["Connection"])["Upgrade"]; !ok {
+		return ""
 	}
-	return ""
+	return token
 }
 
 // listed returns an iterator over the fields that Connection names.
@@ -53,6 +48,17 @@ func listed(connection []string) iter.Seq[string] {
 			}
 		}
 	}
+}
+
+// named returns the fields that Connection names, which belong to one hop as well, or nil.
+func named(connection []string) (names map[string]bool) {
+	for name := range listed(connection) {
+		if names == nil {
+			names = make(map[string]bool)
+		}
+		names[name] = name != "Content-Length" && name != "Content-Type"
+	}
+	return names
 }
 
 // forServer reports whether a field of a response is an order to the web server that it passes,
@@ -97,7 +103,7 @@ func notPassed(field string) bool {
 	case "Host", "Content-Type", "Content-Length", "Proxy", "Expect":
 		return true
 	}
-	return hopByHop[field]
+	return hopByHop(field)
 }
 
 // authority splits a host and port. The host is a name, an IPv4 address, or an IPv6 address in

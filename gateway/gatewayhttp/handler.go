@@ -140,7 +140,7 @@ func notSent(name string) bool {
 	case "Proxy-Authenticate":
 		return false
 	}
-	return hopByHop[name]
+	return hopByHop(name)
 }
 
 // commit passes the head to the gateway's writer. p is the beginning of the body, nil if there is

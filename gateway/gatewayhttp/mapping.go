@@ -1,6 +1,7 @@
 package gatewayhttp
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -89,12 +90,7 @@ const (
 
 var noMapping Mapping
 
-func (m *Mapping) orZero() *Mapping {
-	if m == nil {
-		return &noMapping
-	}
-	return m
-}
+func (m *Mapping) orZero() *Mapping { return cmp.Or(m, &noMapping) }
 
 // Script is a script that the program has chosen. It replaces the one that Mapping would find in
 // the path.
@@ -201,10 +197,7 @@ func (m *Mapping) all(p *gateway.Params, r *http.Request) error {
 
 // script finds the script in the path, and what follows it.
 func (m *Mapping) script(r *http.Request) (Script, error) {
-	urlPath := r.URL.Path
-	if urlPath == "" {
-		urlPath = "/" // http.Get("http://host")
-	}
+	urlPath := cmp.Or(r.URL.Path, "/")            // http.Get("http://host")
 	if strings.ContainsAny(urlPath, "\x00\r\n") { // rule F8, F26
 		return Script{}, fmt.Errorf("control byte in the path: %w", gateway.ErrParam) // F8, F26
 	}
@@ -277,11 +270,7 @@ func (m *Mapping) split(p string) (name, info string, ok bool) {
 	if !strings.HasSuffix(p, "/") {
 		return p, "", len(extensions) == 0 && p != ""
 	}
-	index := m.Index
-	if index == "" {
-		index = "index.php"
-	}
-	return p + index, "", true
+	return p + cmp.Or(m.Index, "index.php"), "", true
 }
 
 // scriptEnd returns the end of the first element of p that ends with an extension, or 0.
@@ -315,12 +304,8 @@ func protocol(r *http.Request) (string, error) {
 	return "", fmt.Errorf("protocol: %w", gateway.ErrParam)
 }
 
-func methodOf(r *http.Request) string {
-	if r.Method == "" {
-		return "GET" // a client's request
-	}
-	return r.Method
-}
+// methodOf returns the method of r. That of a client's request may be empty.
+func methodOf(r *http.Request) string { return cmp.Or(r.Method, "GET") }
 
 func requestURI(r *http.Request) string {
 	if r.RequestURI != "" {
@@ -331,10 +316,7 @@ func requestURI(r *http.Request) string {
 
 // addPeers adds what is known about both ends of the client's connection.
 func addPeers(p *gateway.Params, r *http.Request) error {
-	host := r.Host // rule F45
-	if host == "" {
-		host = r.URL.Host
-	}
+	host := cmp.Or(r.Host, r.URL.Host) // rule F45
 	name, port, ok := authority(host)
 	if !ok {
 		return fmt.Errorf("host: %w", gateway.ErrParam)
@@ -344,15 +326,9 @@ func addPeers(p *gateway.Params, r *http.Request) error {
 		usual, scheme = "443", "https"
 		p.Add("HTTPS", "on")
 	}
-	if port == "" {
-		port = usual
-	}
 	p.Add("REQUEST_SCHEME", scheme)
-	if name == "" {
-		name = "localhost" // HTTP/1.0 without Host
-	}
-	p.Add("SERVER_NAME", name)
-	p.Add("SERVER_PORT", port)
+	p.Add("SERVER_NAME", cmp.Or(name, "localhost")) // HTTP/1.0 without Host
+	p.Add("SERVER_PORT", cmp.Or(port, usual))
 	if h, pt, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		addr, _, _ := strings.Cut(h, "%")
 		p.Add("REMOTE_ADDR", addr)
@@ -368,13 +344,7 @@ func addPeers(p *gateway.Params, r *http.Request) error {
 
 // addFields adds the HTTP_* params.
 func addFields(p *gateway.Params, header http.Header) {
-	var drop map[string]bool
-	for name := range listed(header["Connection"]) {
-		if drop == nil {
-			drop = make(map[string]bool)
-		}
-		drop[name] = true
-	}
+	drop := named(header["Connection"])
 	var buf [64]byte
 	for _, field := range slices.Sorted(maps.Keys(header)) {
 		canonical := http.CanonicalHeaderKey(field)

@@ -2,6 +2,7 @@ package gatewayhttp
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -146,7 +147,7 @@ func (p *Proxy) join(x *crossing, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
-	tunnel.Join(upgrade.NewStream(conn, bytes.Clone(early), nil), back)
+	tunnel.Join(&upgrade.Stream{Conn: conn, Early: bytes.Clone(early)}, back)
 }
 
 // clientError marks an error of reading the client's body, so that it is not taken for the
@@ -269,12 +270,7 @@ func (p *Proxy) handleError(w http.ResponseWriter, r *http.Request, err error) {
 	http.Error(w, http.StatusText(status), status)
 }
 
-func (p *Proxy) logger() *slog.Logger {
-	if p.Logger != nil {
-		return p.Logger
-	}
-	return slog.Default()
-}
+func (p *Proxy) logger() *slog.Logger { return cmp.Or(p.Logger, slog.Default()) }
 
 // A crossing is the memory of one request on its way through a Proxy.
 type crossing struct {

@@ -1,6 +1,7 @@
 package gatewayhttp
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ func (p *Proxy) redirected(x *crossing, w http.ResponseWriter, r *http.Request) 
 	first := make([]byte, 512)
 	n, err := io.ReadFull(x.res.Body, first)
 	if n > 0 || err != io.EOF {
-		x.res.Body = &resumed{first[:n], err, x.res.Body}
+		x.res.Body = resumed{io.MultiReader(bytes.NewReader(first[:n]), x.res.Body), x.res.Body} // which repeats err
 		return false
 	}
 	x.res.Body.Close()
@@ -79,22 +80,6 @@ func clean(p string) bool {
 
 // A resumed is a body whose beginning has been read.
 type resumed struct {
-	first []byte
-	err   error // of reading the beginning; io.ErrUnexpectedEOF if that was all
-	io.ReadCloser
-}
-
-func (b *resumed) Read(p []byte) (int, error) {
-	if len(b.first) > 0 {
-		n := copy(p, b.first)
-		b.first = b.first[n:]
-		return n, nil
-	}
-	switch b.err {
-	case nil:
-		return b.ReadCloser.Read(p)
-	case io.ErrUnexpectedEOF:
-		return 0, io.EOF
-	}
-	return 0, b.err
+	io.Reader
+	io.Closer
 }

@@ -1,6 +1,7 @@
 package gatewayhttp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -246,11 +247,7 @@ func (in *incoming) line(hr *http.Request, r *gateway.Request, v variables) erro
 		return fmt.Errorf("REQUEST_URI: %w", gateway.ErrParam) // the cause would quote it
 	}
 	if v.addr != "" {
-		port := v.port
-		if port == "" {
-			port = "0"
-		}
-		hr.RemoteAddr = net.JoinHostPort(v.addr, port)
+		hr.RemoteAddr = net.JoinHostPort(v.addr, cmp.Or(v.port, "0"))
 	}
 	return nil
 }
@@ -275,7 +272,7 @@ func protocolText(major, minor int) string {
 func (in *incoming) parse(hr *http.Request, uri string) error {
 	hr.URL = &in.url
 	path, query, found := strings.Cut(uri, "?")
-	if strings.HasPrefix(path, "/") && plain(path) && !strings.ContainsAny(query, "# \x7f") && noControl(query) {
+	if strings.HasPrefix(path, "/") && plain(path) && !strings.ContainsFunc(query, notInQuery) {
 		in.url = url.URL{Path: path, RawQuery: query, ForceQuery: found && query == ""}
 		return nil
 	}
@@ -308,11 +305,5 @@ func plain(path string) bool {
 	return true
 }
 
-func noControl(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' {
-			return false
-		}
-	}
-	return true
-}
+// notInQuery reports whether url.Parse does not take c as a byte of a query.
+func notInQuery(c rune) bool { return c <= ' ' || c == '#' || c == 0x7f }

@@ -1,6 +1,7 @@
 package gatewayhttp
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -26,12 +27,16 @@ func addTo(dst http.Header, h *gateway.Header) {
 	}
 	all := buf.String()
 	values := make([]string, 0, h.Len())
-	drop := ofConnection(h)
+	var connection []string
+	for v := range h.Values("Connection") {
+		connection = append(connection, string(v))
+	}
+	drop := named(connection)
 	for n, v := range h.All() {
 		name := http.CanonicalHeaderKey(all[:len(n)])
 		value := all[len(n) : len(n)+len(v)]
 		all = all[len(n)+len(v):]
-		if hopByHop[name] || forServer(name) || drop[name] { // rule F28, F29
+		if hopByHop(name) || forServer(name) || drop[name] { // rule F28, F29
 			continue
 		}
 		if dst[name] == nil || name == "Content-Type" { // the application's wins
@@ -41,19 +46,6 @@ func addTo(dst http.Header, h *gateway.Header) {
 			dst[name] = append(dst[name], value)
 		}
 	}
-}
-
-// ofConnection returns the fields that Connection names, which belong to one hop as well, or nil.
-func ofConnection(h *gateway.Header) (names map[string]bool) {
-	for connection := range h.Values("Connection") {
-		for name := range listed([]string{string(connection)}) {
-			if names == nil {
-				names = make(map[string]bool)
-			}
-			names[name] = name != "Content-Length" && name != "Content-Type"
-		}
-	}
-	return names
 }
 
 // Transport is an http.RoundTripper over a gateway.RoundTripper, for httputil.ReverseProxy and
@@ -120,10 +112,7 @@ func switched(dst http.Header, h *gateway.Header) {
 }
 
 func statusText(status int) string {
-	text := http.StatusText(status)
-	if text == "" {
-		text = "Unknown"
-	}
+	text := cmp.Or(http.StatusText(status), "Unknown")
 	return string([]byte{byte('0' + status/100), byte('0' + status/10%10), byte('0' + status%10), ' '}) + text
 }
 

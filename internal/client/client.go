@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -41,7 +40,7 @@ type Client struct {
 	prepare Prepare
 	fault   error // of the configuration
 	pool    Pool[*exchange]
-	heads   sync.Pool // of *[]byte
+	heads   Heads
 	count   Counters
 }
 
@@ -106,10 +105,7 @@ func (x *exchange) prepare(r *gateway.Request) error {
 	case x.length > 0 && x.body == nil:
 		return stream.ErrShortBody
 	}
-	x.head, _ = c.heads.Get().(*[]byte)
-	if x.head == nil {
-		x.head = new([]byte)
-	}
+	x.head = c.heads.Get()
 	var err error
 	*x.head, x.open, err = c.prepare((*x.head)[:0], r)
 	x.headSize = len(*x.head)
@@ -155,10 +151,7 @@ func (x *exchange) phase(phase gateway.Phase) gateway.Phase {
 
 // fail makes err the error of the exchange.
 func (x *exchange) fail(phase gateway.Phase, err error) error {
-	e := &gateway.Error{Phase: phase, Addr: x.client.Addr, Err: err}
-	if cause := context.Cause(x.ctx); cause != nil && phase > gateway.PhaseRequest {
-		e.Err = cause
-	}
+	e := NewError(x.ctx, phase, x.client.Addr, err)
 	if x.c != nil {
 		e.Sent, e.Received = x.c.Started() || x.out.Sent.Load(), x.received()
 	}
@@ -177,19 +170,32 @@ func (x *exchange) observe(err error) {
 	x.client.Observe(x.ctx, &x.x)
 }
 
-// giveHead returns the memory of a head to the pool.
-func (c *Client) giveHead(head *[]byte) {
-	if head != nil && cap(*head) <= stream.MaxKept {
-		c.heads.Put(head)
-	}
-}
-
 var errNotStream = errors.New("gateway: the connection cannot be handed over")
 
-// Logger returns l, or the default if l is nil.
-func Logger(l *slog.Logger) *slog.Logger {
-	if l != nil {
-		return l
+// NewError returns the error of an exchange that failed in phase because of err, or because ctx is
+// done.
+func NewError(ctx context.Context, phase gateway.Phase, addr string, err error) *gateway.Error {
+	if cause := context.Cause(ctx); cause != nil && phase > gateway.PhaseRequest {
+		err = cause
 	}
-	return slog.Default()
+	return &gateway.Error{Phase: phase, Addr: addr, Err: err}
+}
+
+// Heads is a pool of memory for the heads of requests.
+type Heads struct{ pool sync.Pool } // of *[]byte
+
+// Get returns empty memory.
+func (h *Heads) Get() *[]byte {
+	head, _ := h.pool.Get().(*[]byte)
+	if head == nil {
+		head = new([]byte)
+	}
+	return head
+}
+
+// Put takes memory back, unless it is nil or has grown large.
+func (h *Heads) Put(head *[]byte) {
+	if head != nil && cap(*head) <= stream.MaxKept {
+		h.pool.Put(head)
+	}
 }

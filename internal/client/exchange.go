@@ -94,7 +94,7 @@ func (x *exchange) sentAll(err error) (failed bool) {
 		x.c.EndRequest()
 	}
 	*x.head, x.out.B = x.out.B[:0], nil
-	x.client.giveHead(x.head)
+	x.client.heads.Put(x.head)
 	return x.up.Done(err)
 }
 
@@ -102,11 +102,7 @@ func (x *exchange) sentAll(err error) (failed bool) {
 func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 	x.response.Interim, x.response.Upgrade = r.Interim, r.Upgrade
 	x.response.Line = x.c.StatusLine()
-	limit := x.client.MaxHeadBytes
-	if limit <= 0 {
-		limit = stream.DefaultResponseHead
-	}
-	err := x.response.ReadHead(res, limit)
+	err := x.response.ReadHead(res, x.client.MaxHeadBytes)
 	x.up.HeadDone()
 	if err != nil {
 		return x.cause(err)
@@ -131,13 +127,13 @@ func (x *exchange) switched(res *gateway.Response) error {
 	x.in.Discard(len(early))
 	x.in.Return()
 	conn.SetDeadline(time.Time{})
-	res.Body = upgrade.NewStream(conn, early, func() {
+	res.Body = &upgrade.Stream{Conn: conn, Early: early, Closed: func() {
 		x.rmu.Lock()
 		defer x.rmu.Unlock()
 		if !x.done {
 			x.finish(io.EOF)
 		}
-	})
+	}}
 	return nil
 }
 
@@ -241,10 +237,9 @@ func (x *exchange) bodyError(err error) error {
 	} else {
 		err = fmt.Errorf("%s: %w", x.client.Protocol, err)
 	}
-	if cause := context.Cause(x.ctx); cause != nil {
-		err = cause
-	}
-	return &gateway.Error{Phase: gateway.PhaseBody, Addr: x.client.Addr, Sent: true, Received: true, Err: err}
+	e := NewError(x.ctx, gateway.PhaseBody, x.client.Addr, err)
+	e.Sent, e.Received = true, true
+	return e
 }
 
 // drop closes the connection, if there is one, and returns what the exchange holds.
@@ -259,7 +254,7 @@ func (x *exchange) drop() {
 		x.in.Discard(x.in.Len())
 		x.in.Return()
 	} else {
-		x.client.giveHead(x.head)
+		x.client.heads.Put(x.head)
 	}
 	if x.granted {
 		x.giveBack()

@@ -63,12 +63,7 @@ func (l *List) FindBytes(name []byte) int {
 	if l == nil {
 		return -1
 	}
-	for i := range l.pairs {
-		if bytes.Equal(l.Name(i), name) {
-			return i
-		}
-	}
-	return -1
+	return slices.IndexFunc(l.pairs, func(p pair) bool { return bytes.Equal(l.buf[p.name:p.nameEnd], name) })
 }
 
 // FindFold is Find without regard to the case of ASCII letters.
@@ -101,17 +96,24 @@ func Add[N, V ~string | ~[]byte](l *List, name N, value V) {
 	l.Mark(at, mid, mid, mid+len(value))
 }
 
-// Set sets the value of the first pair of that name, or appends one, and removes the other pairs of
-// that name.
-func Set[V ~string | ~[]byte](l *List, name string, value V) {
-	i := l.Find(name, 0)
+// A Finder is Find or FindFold.
+type Finder func(l *List, name string, start int) int
+
+// Set sets the value of the first pair that find finds, or appends one, and removes the others.
+func (l *List) Set(find Finder, name, value string) {
+	i := find(l, name, 0)
 	if i < 0 {
 		Add(l, name, value)
 		return
 	}
 	SetValue(l, i, value)
-	for j := l.Find(name, i+1); j >= 0; j = l.Find(name, j) {
-		l.Delete(j)
+	l.Delete(find, name, i+1)
+}
+
+// Delete removes the pairs from start on that find finds.
+func (l *List) Delete(find Finder, name string, start int) {
+	for i := find(l, name, start); i >= 0; i = find(l, name, i) {
+		l.pairs = slices.Delete(l.pairs, i, i+1)
 	}
 }
 
@@ -154,9 +156,6 @@ func (l *List) Truncate(n, size int) {
 	race.Poison(l.buf[size:])
 	l.pairs, l.buf = l.pairs[:n], l.buf[:size]
 }
-
-// Delete removes pair i.
-func (l *List) Delete(i int) { l.pairs = slices.Delete(l.pairs, i, i+1) }
 
 // DeleteFunc removes every pair for which drop returns true.
 func (l *List) DeleteFunc(drop func(name []byte) bool) {

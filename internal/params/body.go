@@ -2,6 +2,8 @@ package params
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"strings"
 )
@@ -35,4 +37,21 @@ func Body(body io.Reader, length int64) (io.Reader, int64) {
 		return nil, 0
 	}
 	return body, length
+}
+
+// Errors of a body whose length was promised.
+var (
+	ErrShortBody = fmt.Errorf("gateway: body shorter than its length: %w", io.ErrUnexpectedEOF)
+	ErrLongBody  = errors.New("gateway: body longer than its length")
+)
+
+// CheckLength compares the length of a body with its promised length, -1 if none was promised.
+func CheckLength(have, length int64) error {
+	switch {
+	case length >= 0 && have < length:
+		return ErrShortBody
+	case length >= 0 && have > length:
+		return ErrLongBody
+	}
+	return nil
 }

@@ -31,10 +31,10 @@ func Fault(size int) error {
 	return nil
 }
 
-// HasNUL reports whether s holds a NUL, which no param may.
-func HasNUL[S ~string | ~[]byte](s S) bool {
+// Has reports whether s holds the byte c. No param may hold a NUL.
+func Has[S ~string | ~[]byte](s S, c byte) bool {
 	for i := range len(s) {
-		if s[i] == 0 {
+		if s[i] == c {
 			return true
 		}
 	}

@@ -220,10 +220,9 @@ func (c *conn) refuse(err error) error {
 	return err
 }
 
-func (c *conn) write(b []byte) error {
+func (c *conn) write(b []byte) {
 	c.c.SetWriteDeadline(c.s.writeDeadline())
-	_, err := c.c.Write(b)
-	return err
+	c.c.Write(b)
 }
 
 // run runs the handler and ends the response.
@@ -268,9 +267,7 @@ func (c *conn) finish(err error) error {
 	}
 	c.lines.Flush(c.logLine)
 	c.response.Unlock()
-	if ctx != nil {
-		ctx.Cancel(context.Canceled)
-	}
+	ctx.Cancel(context.Canceled)
 	if hijacked {
 		return nil
 	}
@@ -308,14 +305,7 @@ func (c *conn) hangUp() {
 		return
 	}
 	c.c.SetReadDeadline(time.Now().Add(DrainTimeout))
-	for total := 0; total < MaxDrain; {
-		n := c.in.Len()
-		c.in.Discard(n)
-		total += n
-		if c.in.Fill(1) != nil {
-			return
-		}
-	}
+	c.in.Drain(MaxDrain)
 }
 
 // reset closes the connection so that the peer can see that the response is incomplete: a TCP connection with a reset,
@@ -360,9 +350,7 @@ func (c *conn) Close() {
 	ctx := c.cancelable
 	c.changed.Broadcast()
 	c.mu.Unlock()
-	if ctx != nil {
-		ctx.Cancel(context.Canceled)
-	}
+	ctx.Cancel(context.Canceled)
 }
 
 var errHijacked = errors.New("gateway: the connection was taken over by Hijack")
@@ -384,18 +372,10 @@ func (c *conn) Acquire() (*Response, error) {
 	return &c.response, nil
 }
 
-// AppendHead appends the head of a response.
-func (c *conn) AppendHead(dst []byte, head *gateway.Response) ([]byte, error) {
-	return c.s.AppendHead(dst, head)
-}
-
 // Send writes what was buffered, and p behind it.
 func (c *conn) Send(p []byte) (int, error) {
 	c.armWrite()
-	if err := c.response.Out.FlushWith(p, nil); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	return c.response.Out.Write(p)
 }
 
 func (c *conn) armWrite() {

@@ -102,8 +102,12 @@ func (c *Context) unwatched() Watcher {
 	return watch
 }
 
-// Cancel makes the context done with err. Only the first call counts.
+// Cancel makes the context done with err. Only the first call counts. A nil Context is that of a request that never
+// asked for one.
 func (c *Context) Cancel(err error) {
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()

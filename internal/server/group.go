@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,7 @@ type Group struct {
 	index     map[Conn]int
 	listeners map[net.Listener]struct{}
 	closed    bool
-	over      chan struct{} // closed with the group
+	over      chan struct{} // closed with the group; nil if it never had a listener
 	empty     chan struct{} // closed when the last connection is removed; nil if no caller waits
 	sweeping  bool
 
@@ -53,7 +54,8 @@ type Options struct {
 
 // Serve accepts connections until l is closed. It returns gateway.ErrServerClosed after Close.
 func (g *Group) Serve(l net.Listener, o Options) error {
-	if !g.addListener(l) {
+	over := g.addListener(l)
+	if over == nil {
 		l.Close()
 		return gateway.ErrServerClosed
 	}
@@ -63,7 +65,7 @@ func (g *Group) Serve(l net.Listener, o Options) error {
 	for {
 		select {
 		case slots <- struct{}{}: // above the limit peers wait in the listener's queue
-		case <-g.done():
+		case <-over:
 			return gateway.ErrServerClosed
 		}
 		c, err := l.Accept()
@@ -75,7 +77,7 @@ func (g *Group) Serve(l net.Listener, o Options) error {
 				return err
 			}
 			<-slots
-			delay = backOff(delay)
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second) // rule F48: a lack of descriptors is no busy loop
 			o.Logger.Warn("accept failed", "error", err, "retry", delay)
 			time.Sleep(delay)
 			continue
@@ -97,33 +99,26 @@ func (g *Group) Serve(l net.Listener, o Options) error {
 
 func allowed(c net.Conn, o Options) bool {
 	addr := c.RemoteAddr()
-	if _, ip := addr.(*net.TCPAddr); o.Strict && !ip {
+	_, ip := addr.(*net.TCPAddr)
+	ok := (ip || !o.Strict) && sockets.Allowed(o.Peers, addr)
+	if !ok {
 		o.Logger.Warn("peer refused", "peer", addr)
-		return false
 	}
-	if !sockets.Allowed(o.Peers, addr) {
-		o.Logger.Warn("peer refused", "peer", addr)
-		return false
-	}
-	return true
+	return ok
 }
 
-// backOff returns the next delay, so that a lack of descriptors does not become a busy loop (F48).
-func backOff(delay time.Duration) time.Duration {
-	return min(max(2*delay, 5*time.Millisecond), time.Second) // rule F48
-}
-
-func (g *Group) addListener(l net.Listener) bool {
+// addListener returns a channel that is closed with the group, or nil if it is closed already.
+func (g *Group) addListener(l net.Listener) <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return false
+		return nil
 	}
 	if g.listeners == nil {
-		g.listeners = make(map[net.Listener]struct{})
+		g.listeners, g.over = make(map[net.Listener]struct{}), make(chan struct{})
 	}
 	g.listeners[l] = struct{}{}
-	return true
+	return g.over
 }
 
 func (g *Group) removeListener(l net.Listener) {
@@ -131,20 +126,6 @@ func (g *Group) removeListener(l net.Listener) {
 	delete(g.listeners, l)
 	g.mu.Unlock()
 	l.Close()
-}
-
-// done returns a channel that is closed with the group.
-func (g *Group) done() <-chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.overLocked()
-}
-
-func (g *Group) overLocked() chan struct{} {
-	if g.over == nil {
-		g.over = make(chan struct{})
-	}
-	return g.over
 }
 
 func (g *Group) isClosed() bool {
@@ -286,14 +267,14 @@ func (g *Group) Close() error {
 func (g *Group) close() []Conn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.closed {
-		g.closed = true
-		close(g.overLocked())
+	if !g.closed && g.over != nil {
+		close(g.over)
 	}
+	g.closed = true
 	for l := range g.listeners {
 		l.Close()
 	}
-	return append([]Conn(nil), g.conns...)
+	return slices.Clone(g.conns)
 }
 
 // emptied returns a channel that is closed when there is no connection.

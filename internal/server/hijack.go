@@ -73,7 +73,7 @@ func (c *conn) takeOver() (gateway.Stream, error) {
 	c.mem.queue.Take(early)
 	early = append(early, c.in.Buffered()...)
 	c.c.SetDeadline(time.Time{})
-	return upgrade.NewStream(c.c, early, nil), nil
+	return &upgrade.Stream{Conn: c.c, Early: early}, nil
 }
 
 // switchProtocols writes the head of the 101. The handler may have set Upgrade and Connection itself.

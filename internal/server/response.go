@@ -38,9 +38,6 @@ type Framer interface {
 	// Open makes Out ready for output and returns the offset at which the open piece of output begins.
 	Open() int
 
-	// AppendHead appends a head.
-	AppendHead(dst []byte, head *gateway.Response) ([]byte, error)
-
 	// Check returns an error if the web server no longer wants output.
 	Check() error
 
@@ -68,6 +65,7 @@ func (Unframed) AppendEnd()          {}
 type Common struct {
 	SendInterim bool                // the web server understands 1xx responses
 	Logger      func() *slog.Logger // for what the handlers do wrong
+	AppendHead  func(dst []byte, head *gateway.Response) ([]byte, error)
 
 	warned atomic.Bool // a large head has been logged
 }
@@ -100,7 +98,7 @@ func (r *Response) appendHead(status int) (err error) {
 		return err
 	}
 	r.framer.Open()
-	b, err := r.framer.AppendHead(r.Out.B, r.head)
+	b, err := r.common.AppendHead(r.Out.B, r.head)
 	if err != nil {
 		return fmt.Errorf("gateway: response: %v", err) // the handler's fault, a 500: no peer sent something malformed
 	}
@@ -178,7 +176,7 @@ func (r *Response) interim(status int, header *gateway.Header) error {
 	head := gateway.Response{Status: status, ContentLength: -1}
 	head.Header.CopyFrom(header)
 	r.framer.Open()
-	b, err := r.framer.AppendHead(r.Out.B, &head)
+	b, err := r.common.AppendHead(r.Out.B, &head)
 	if err != nil {
 		return err
 	}

@@ -17,10 +17,6 @@ type plain struct {
 
 func (p *plain) Acquire() (*Response, error) { p.r.Lock(); return p.r, nil }
 
-func (p *plain) AppendHead(dst []byte, head *gateway.Response) ([]byte, error) {
-	return gateway.AppendResponse(dst, head)
-}
-
 func (p *plain) Send(b []byte) (int, error) {
 	if err := p.r.Out.Flush(); err != nil {
 		return 0, err
@@ -37,7 +33,10 @@ func respond(t *testing.T, method string, f func(w *ResponseWriter) error) (sent
 	p := &plain{r: new(Response)}
 	w := &ResponseWriter{Owner: p}
 	p.r.Out.Reset(&dst)
-	p.r.Reset(&w.Head, p, &Common{SendInterim: true, Logger: func() *slog.Logger { return slog.New(slog.DiscardHandler) }})
+	p.r.Reset(&w.Head, p, &Common{
+		SendInterim: true, AppendHead: gateway.AppendResponse,
+		Logger: func() *slog.Logger { return slog.New(slog.DiscardHandler) },
+	})
 	var req gateway.Request
 	req.Params.Set("REQUEST_METHOD", method)
 	err := f(w)

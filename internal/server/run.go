@@ -20,14 +20,29 @@ func Listen(protocol, addr string, mode fs.FileMode) (net.Listener, error) {
 	return l, nil
 }
 
-// Runner is the server of a protocol.
+// A Runner is the server of a protocol.
 type Runner interface {
+	Listen(addr string) (net.Listener, error)
 	Serve(l net.Listener) error
 	Shutdown(ctx context.Context) error
 }
 
-// Run serves l until ctx is done, then shuts s down within timeout: zero means 30 seconds, a negative value no limit.
-func Run(ctx context.Context, s Runner, l net.Listener, timeout time.Duration) error {
+// ListenAndServe listens on addr and serves until s is closed.
+func ListenAndServe(s Runner, addr string) error {
+	l, err := s.Listen(addr)
+	if err != nil {
+		return err
+	}
+	return s.Serve(l)
+}
+
+// Run listens on addr and serves until ctx is done, then shuts s down within timeout: zero means 30 seconds, a negative
+// value no limit.
+func Run(ctx context.Context, s Runner, addr string, timeout time.Duration) error {
+	l, err := s.Listen(addr)
+	if err != nil {
+		return err
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	select {

@@ -71,7 +71,7 @@ type Server struct {
 func New(settings Settings, protocol Protocol) *Server {
 	return &Server{
 		Settings: settings, Protocol: protocol,
-		common: Common{SendInterim: settings.SendInterim, Logger: settings.Logger},
+		common: Common{SendInterim: settings.SendInterim, Logger: settings.Logger, AppendHead: protocol.AppendHead},
 	}
 }
 

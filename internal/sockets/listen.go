@@ -140,19 +140,15 @@ func systemd(name string) (net.Listener, error) {
 // Allowed reports whether addr is in one of the prefixes; an empty list means all. Unix sockets are
 // restricted by their mode. IPv4 in IPv6 is compared as IPv4, and addresses are compared whole.
 func Allowed(peers []netip.Prefix, addr net.Addr) bool {
-	if len(peers) == 0 {
-		return true
-	}
-	if _, unix := addr.(*net.UnixAddr); unix {
-		return true
-	}
-	ip := AddrPort(addr).Addr()
-	for _, p := range peers {
-		if unmap(p).Contains(ip) { // rule F14
-			return true
-		}
-	}
-	return false
+	_, unix := addr.(*net.UnixAddr)
+	return unix || AllowedIP(peers, AddrPort(addr).Addr())
+}
+
+// AllowedIP is Allowed for an IP address.
+func AllowedIP(peers []netip.Prefix, ip netip.Addr) bool {
+	return len(peers) == 0 || slices.ContainsFunc(peers, func(p netip.Prefix) bool {
+		return unmap(p).Contains(ip) // rule F14
+	})
 }
 
 // unmap makes a prefix of IPv4 in IPv6 one of IPv4, like the addresses that are compared with it.

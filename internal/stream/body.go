@@ -3,11 +3,15 @@ package stream
 import (
 	"errors"
 	"fmt"
+
 	"io"
 	"io/fs"
 	"net"
 	"os"
 	"syscall"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // ErrBodyCut is the error of a request's body if the input ends before it.
@@ -63,10 +67,10 @@ func WriteBody(o *Output, src io.Reader, length int64) error {
 		}
 	case InMemory(src):
 		m := src.(Memory)
-		if err := CheckLength(m, length); err != nil {
+		if err := params.CheckLength(int64(m.Len()), length); err != nil {
 			return err
 		}
-		if _, err := m.WriteTo((*last)(o)); err != nil {
+		if _, err := m.WriteTo(o); err != nil {
 			return err
 		}
 	default:
@@ -77,15 +81,24 @@ func WriteBody(o *Output, src io.Reader, length int64) error {
 	return o.Flush()
 }
 
-// last receives a body that is in memory, in one piece.
-type last Output
-
-func (l *last) Write(p []byte) (int, error) {
-	o := (*Output)(l)
-	if err := o.FlushWith(p, nil); err != nil {
-		return 0, err
+// WriteRequest writes the head of r with appendHead, and its body.
+func WriteRequest(o *Output, r *gateway.Request, appendHead func(dst []byte, r *gateway.Request) ([]byte, error)) (err error) {
+	if o.B, err = appendHead(o.B[:0], r); err != nil {
+		return err
 	}
-	return len(p), nil
+	body, length := params.Body(r.Body, r.ContentLength)
+	return WriteBody(o, body, length)
+}
+
+// WriteResponse writes the head of res with appendHead, and its body.
+func WriteResponse(o *Output, res *gateway.Response, appendHead func(dst []byte, res *gateway.Response) ([]byte, error)) (err error) {
+	if o.B, err = appendHead(o.B[:0], res); err != nil {
+		return err
+	}
+	if res.Body == nil {
+		return WriteBody(o, nil, -1)
+	}
+	return WriteBody(o, res.Body, res.ContentLength)
 }
 
 // copyBody copies src. A short body of known length stays in the buffer, with the head.
@@ -99,13 +112,22 @@ func copyBody(o *Output, src io.Reader, length int64) error {
 			return err
 		}
 	}
-	for left := length; left != 0; {
-		size := int64(ChunkSize)
-		if left > 0 {
-			size = min(size, left)
-		}
-		n, err := o.ReadBody(src, o.Grow(int(size)))
+	return o.Copy(src, length, false, func(size int) (int, error) {
+		n, err := o.ReadBody(src, o.Grow(size))
 		o.B = o.B[:len(o.B)+n]
+		return n, err
+	})
+}
+
+// Copy copies a body of length bytes, unknown if that is negative, piece by piece: read puts at most size bytes of src
+// into the buffer. A small body stays there; early means that it is sent before src is checked to have ended.
+func (o *Output) Copy(src io.Reader, length int64, early bool, read func(size int) (int, error)) error {
+	for left := length; left != 0; {
+		size := ChunkSize
+		if left > 0 {
+			size = int(min(left, ChunkSize))
+		}
+		n, err := read(size)
 		left = max(left-int64(n), -1)
 		switch {
 		case err == io.EOF && left > 0:
@@ -114,7 +136,7 @@ func copyBody(o *Output, src io.Reader, length int64) error {
 			return nil
 		case err != nil:
 			return err
-		case !small:
+		case length < 0 || length > SmallBody || early && left == 0:
 			if err := o.Flush(); err != nil {
 				return err
 			}

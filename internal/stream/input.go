@@ -59,6 +59,16 @@ func (b *Input) Fill(want int) error {
 	return err
 }
 
+// FillHeader is Fill where a message may begin: the end of the input is io.EOF before its first byte,
+// and io.ErrUnexpectedEOF after that.
+func (b *Input) FillHeader(want int) error {
+	err := b.Fill(want)
+	if b.Len() > 0 {
+		return Cut(err)
+	}
+	return err
+}
+
 func (b *Input) makeRoom(want int) {
 	race.Poison(b.mem[:b.r])
 	switch {
@@ -126,6 +136,16 @@ func (b *Input) Return() {
 		pool.Put((*[InputSize]byte)(b.mem))
 	}
 	b.mem, b.r, b.w = nil, 0, 0
+}
+
+// Drain discards at least most bytes, as they arrive, unless the input ends before.
+func (b *Input) Drain(most int) {
+	for end := b.off + int64(most); b.off < end; {
+		b.Discard(b.Len())
+		if b.Fill(1) != nil {
+			return
+		}
+	}
 }
 
 // Space returns memory into which the caller may read, after Borrow. Add says how much it read.

@@ -6,7 +6,7 @@ import "time"
 // a time-out, and the default for any other limit.
 
 // Limit returns n, or def if n is zero or negative.
-func Limit(n, def int) int {
+func Limit[N int | time.Duration](n, def N) N {
 	if n <= 0 {
 		return def
 	}

@@ -3,7 +3,6 @@ package stream
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/race"
 	"github.com/gatehouse-go/gatehouse/internal/tunnel"
 )
@@ -23,8 +23,8 @@ const (
 
 // Errors of a body whose length was promised.
 var (
-	ErrShortBody = fmt.Errorf("gateway: body shorter than its length: %w", io.ErrUnexpectedEOF)
-	ErrLongBody  = errors.New("gateway: body longer than its length")
+	ErrShortBody = params.ErrShortBody
+	ErrLongBody  = params.ErrLongBody
 	ErrStopped   = errors.New("gateway: body no longer wanted")
 )
 
@@ -80,7 +80,7 @@ func (o *Output) ReadBody(src io.Reader, p []byte) (int, error) {
 	if o.Stopped.Load() {
 		return 0, ErrStopped
 	}
-	return ReadOnce(src, p)
+	return readSome(src, p)
 }
 
 // Flush writes what is buffered.
@@ -88,9 +88,7 @@ func (o *Output) Flush() error {
 	if len(o.B) == 0 {
 		return nil
 	}
-	before := o.Sent.Swap(true) // during the write it is unknown whether a byte was sent
-	n, err := o.write(o.B)
-	o.wrote(before, n, err)
+	err := o.write(o.B)
 	race.Poison(o.B)
 	o.B = o.B[:0]
 	return err
@@ -99,7 +97,10 @@ func (o *Output) Flush() error {
 // write writes p for as long as the destination accepts some of it within Timeout. It writes at
 // most MaxKept bytes at once: a connection such as TLS is unusable after a deadline that passed
 // inside a write.
-func (o *Output) write(p []byte) (total int64, err error) {
+func (o *Output) write(p []byte) (err error) {
+	before := o.Sent.Swap(true) // during the write it is unknown whether a byte was sent
+	total := int64(0)
+	defer func() { o.wrote(before, total, err) }()
 	size := len(p)
 	if o.Timeout > 0 {
 		size = min(size, MaxKept)
@@ -111,20 +112,20 @@ func (o *Output) write(p []byte) (total int64, err error) {
 		p = p[n:]
 		switch {
 		case err != nil && !o.progress(int64(n), err):
-			return total, err
+			return err
 		case len(p) == 0:
-			return total, nil
+			return nil
 		case n == 0:
-			return total, io.ErrShortWrite
+			return io.ErrShortWrite
 		}
 	}
 }
 
-// writeVec writes vec in the same way.
-func (o *Output) writeVec() (total int64, err error) {
+// persist calls move, which moves bytes to the destination, for as long as that accepts some within Timeout.
+func (o *Output) persist(move func() (int64, error)) (total int64, err error) {
 	for {
 		o.arm()
-		n, err := o.vec.WriteTo(o.dst)
+		n, err := move()
 		total += n
 		if err == nil || !o.progress(n, err) {
 			return total, err
@@ -174,15 +175,16 @@ func (o *Output) Dst() io.Writer { return o.dst }
 func (o *Output) Moved(n int64, err error) { o.wrote(o.Sent.Load(), n, err) }
 
 // MoveFrom makes Dst, a TCP connection, read src, for as long as bytes are sent within Timeout.
-func (o *Output) MoveFrom(src io.Reader) (total int64, err error) {
-	for {
-		o.arm()
-		n, err := o.dst.(*net.TCPConn).ReadFrom(src)
-		total += n
-		if err == nil || !o.progress(n, err) {
-			return total, err
-		}
+func (o *Output) MoveFrom(src io.Reader) (int64, error) {
+	return o.persist(func() (int64, error) { return o.dst.(*net.TCPConn).ReadFrom(src) })
+}
+
+// Write writes what is buffered, and p behind it.
+func (o *Output) Write(p []byte) (int, error) {
+	if err := o.FlushWith(p, nil); err != nil {
+		return 0, err
 	}
+	return len(p), nil
 }
 
 // FlushWith writes what is buffered, p and tail. p is not copied if that can be avoided.
@@ -197,7 +199,7 @@ func (o *Output) FlushWith(p, tail []byte) error {
 	o.slices[0], o.slices[1], o.slices[2] = o.B, p, tail
 	o.vec = o.slices[:]
 	before := o.Sent.Swap(true)
-	n, err := o.writeVec()
+	n, err := o.persist(func() (int64, error) { return o.vec.WriteTo(o.dst) })
 	o.wrote(before, n, err)
 	clear(o.slices[:])
 	o.B = o.B[:0]
@@ -210,10 +212,7 @@ func (o *Output) flushApart(p, tail []byte) error {
 	if err := o.Flush(); err != nil {
 		return err
 	}
-	before := o.Sent.Swap(true)
-	n, err := o.write(p)
-	o.wrote(before, n, err)
-	if err != nil {
+	if err := o.write(p); err != nil {
 		return err
 	}
 	o.B = append(o.B, tail...)
@@ -261,25 +260,3 @@ func InMemory(src io.Reader) bool {
 // SmallMemory reports whether src is a Memory of at most SmallBody bytes, which the caller's
 // goroutine sends with the head.
 func SmallMemory(src io.Reader) bool { return InMemory(src) && src.(Memory).Len() <= SmallBody }
-
-// CheckLength compares the length of a body in memory with its promised length. A negative length
-// means that none was promised.
-func CheckLength(src Memory, length int64) error {
-	switch have := int64(src.Len()); {
-	case length >= 0 && have < length:
-		return ErrShortBody
-	case length >= 0 && have > length:
-		return ErrLongBody
-	}
-	return nil
-}
-
-// ReadOnce reads at least one byte or an error.
-func ReadOnce(src io.Reader, p []byte) (int, error) {
-	for range 100 {
-		if n, err := src.Read(p); n > 0 || err != nil {
-			return n, err
-		}
-	}
-	return 0, io.ErrNoProgress
-}

@@ -62,9 +62,6 @@ func (r *Reader) ReadResponse(res *gateway.Response, limit int, protocol string)
 		r.fault = err
 		return err
 	}
-	if limit <= 0 {
-		limit = DefaultResponseHead
-	}
 	r.response.Reset(&r.In)
 	if err := r.response.ReadHead(res, limit); err != nil {
 		res.Reset()

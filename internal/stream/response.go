@@ -51,9 +51,10 @@ func (a *Response) Reset(in *Input) { *a = Response{in: in} }
 
 // ReadHead reads the head of the response into res, and skips interim responses. io.EOF means that
 // the input ended before it, gateway.ErrTruncated inside it. gateway.ErrTooLarge means that it has
-// more than limit bytes, and gateway.ErrMalformed that it is not a head, or a 101 that was not
-// asked for.
+// more than limit bytes (DefaultResponseHead if that is not set), and gateway.ErrMalformed that it is
+// not a head, or a 101 that was not asked for.
 func (a *Response) ReadHead(res *gateway.Response, limit int) error {
+	limit = Limit(limit, DefaultResponseHead)
 	for range maxInterim + 1 {
 		if err := a.oneHead(res, limit); err != nil {
 			return err

@@ -4,7 +4,6 @@ package upgrade
 import (
 	"io"
 	"net"
-	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
@@ -13,21 +12,16 @@ import (
 // net.Conn.
 type Stream struct {
 	net.Conn
-	early  []byte
-	closed func() // called by Close; may be nil
+	Early  []byte // what is read first
+	Closed func() // called by Close; may be nil
 }
 
 var _ gateway.Stream = (*Stream)(nil)
 
-// NewStream returns a Stream of c. early is read first. closed is called by Close, unless it is nil.
-func NewStream(c net.Conn, early []byte, closed func()) *Stream {
-	return &Stream{Conn: c, early: early, closed: closed}
-}
-
 func (s *Stream) Read(p []byte) (int, error) {
-	if len(s.early) > 0 {
-		n := copy(p, s.early)
-		s.early = s.early[n:]
+	if len(s.Early) > 0 {
+		n := copy(p, s.Early)
+		s.Early = s.Early[n:]
 		return n, nil
 	}
 	return s.Conn.Read(p)
@@ -35,8 +29,8 @@ func (s *Stream) Read(p []byte) (int, error) {
 
 // WriteTo copies to w, in the kernel if the types of both ends allow that. io.Copy uses it.
 func (s *Stream) WriteTo(w io.Writer) (int64, error) {
-	n, err := w.Write(s.early)
-	s.early = s.early[n:]
+	n, err := w.Write(s.Early)
+	s.Early = s.Early[n:]
 	if err != nil {
 		return int64(n), err
 	}
@@ -54,11 +48,8 @@ func (s *Stream) CloseWrite() error {
 
 func (s *Stream) Close() error {
 	err := s.Conn.Close()
-	if s.closed != nil {
-		s.closed()
+	if s.Closed != nil {
+		s.Closed()
 	}
 	return err
 }
-
-// SetDeadline sets the deadline of both directions.
-func (s *Stream) SetDeadline(t time.Time) error { return s.Conn.SetDeadline(t) }
