@@ -130,7 +130,7 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 	c.once.Do(c.setUp)
 	c.count.Begin()
 	res.Reset()
-	x := attempt{c: c, ctx: ctx, r: r, res: res, started: c.clock().Now()}
+	x := roundTrip{c: c, ctx: ctx, r: r, res: res, started: c.clock().Now()}
 	err := x.prepare()
 	if err == nil {
 		err = x.run()
@@ -147,7 +147,7 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 }
 
 // observe is a function of its own, so that clients without Observe do not pay for the allocation.
-func (c *Client) observe(x *attempt, err error) {
+func (c *Client) observe(x *roundTrip, err error) {
 	e := gateway.Exchange{Addr: c.Addr, Wait: x.waited, Dial: x.dialed, Total: time.Since(x.started), Err: err}
 	if ge, ok := errors.AsType[*gateway.Error](err); ok {
 		e.Reused = ge.Reused

@@ -32,6 +32,7 @@ func (c *serverConn) step(target *request, t Type) (r *request, err error) {
 	if err != nil {
 		return nil, err
 	}
+	// An id of 0 belongs to the connection, any other to a request.
 	if h.ID == 0 {
 		return nil, c.management(h)
 	}
@@ -65,6 +66,8 @@ func (c *serverConn) queue(r *request) error {
 			return err
 		}
 		c.mu.Lock()
+		// The handler's Read makes room. Until then the connection is not read, and the web server
+		// stops sending.
 		for c.find(c.rec.h.ID) == r && r != nil && r.full() {
 			c.changed.Wait()
 		}
@@ -84,7 +87,7 @@ func (c *serverConn) queue(r *request) error {
 }
 
 // orphaned counts content that will not be read. Too much of it ends the connection: at once, or
-// after the other requests.
+// after the other requests. c.mu is held.
 func (c *serverConn) orphaned(n int) error {
 	if c.drained += n; c.drained <= server.MaxDrain {
 		return nil
@@ -143,7 +146,8 @@ func (c *serverConn) getValues() error {
 	return c.control(b)
 }
 
-// control writes the response to a management record, or the refusal of a request.
+// control writes the response to a management record, or the refusal of a request. It takes wmu, so
+// that its records do not lie inside a sequence of a handler's.
 func (c *serverConn) control(b []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -204,12 +208,13 @@ func (c *serverConn) begin(h RecordHeader) error {
 		c.mu.Unlock()
 		return fmt.Errorf("fastcgi: BEGIN_REQUEST of an active id: %w", gateway.ErrMalformed)
 	}
-	if c.orphan == h.ID {
+	if c.orphan == h.ID { // the id is used again, so its old STDIN is over
 		c.orphan = 0
 	}
+	// The web server goes on, so the input of the request that ended before is over.
 	c.drained = 0
 	status, end := c.mayBegin(begin)
-	if status == 0 {
+	if status == 0 { // its head has a limit of time of its own from now on
 		c.limit = time.Time{}
 		c.heads++
 		c.requests = append(c.requests, c.s.newRequest(c, h.ID, begin))
@@ -229,6 +234,7 @@ func (c *serverConn) mayBegin(b Begin) (status int, end ProtocolStatus) {
 		return 501, StatusUnknownRole
 	case c.closing, len(c.requests) >= maxPerConn:
 		return 503, StatusOverloaded
+	// The count and the check are one step, so that connections that begin at once do not exceed it.
 	case s.active.Add(1) > int64(s.MaxRequests) && s.MaxRequests > 0:
 		s.active.Add(-1)
 		return 503, StatusOverloaded
@@ -282,6 +288,7 @@ func (c *serverConn) params(r *request, h RecordHeader) (ready *request, err err
 	if !errors.Is(err, gateway.ErrTooLarge) && !errors.Is(err, gateway.ErrParam) {
 		return nil, err
 	}
+	// The request can be refused in its own words, but the rest of its input is not worth reading.
 	c.s.logger().Warn("request refused", "error", err)
 	c.mu.Lock()
 	c.remove(r)
@@ -295,6 +302,7 @@ func (c *serverConn) finishHead(r *request) error {
 	if err := finishParams(r.req); err != nil {
 		return err
 	}
+	// If the empty STDIN has arrived as well, a missing CONTENT_LENGTH means that there is no body.
 	h, peeked := c.rec.peek()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -317,10 +325,11 @@ func (c *serverConn) input(r *request, h RecordHeader) error {
 	}
 	s.record(h)
 	if s.excess() {
+		// The handler gets CONTENT_LENGTH bytes.
 		c.closing = true // the body does not match CONTENT_LENGTH, so the connection is not reused (F2)
 	}
 	if h.Length == 0 {
-		c.changed.Broadcast()
+		c.changed.Broadcast() // a Read returns io.EOF
 	}
 	return nil
 }
@@ -328,14 +337,14 @@ func (c *serverConn) input(r *request, h RecordHeader) error {
 // abort handles ABORT_REQUEST, section 5.4. One END_REQUEST follows when the handler returns.
 func (c *serverConn) abort(r *request) {
 	c.mu.Lock()
-	if !r.ready {
+	if !r.ready { // no handler runs that could end it
 		c.remove(r)
 		c.mu.Unlock()
 		c.refuse(r.id, r.begin, 500, StatusComplete)
 		return
 	}
 	ctx := r.abort(gateway.ErrAborted)
-	c.changed.Broadcast()
+	c.changed.Broadcast() // a Read of its body returns
 	c.mu.Unlock()
 	ctx.Cancel(context.Canceled)
 }

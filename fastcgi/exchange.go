@@ -16,7 +16,7 @@ import (
 
 // exchange sends the request and reads the head of the response. On an error the connection is
 // closed, and x keeps its place.
-func (cc *clientConn) exchange(x *attempt) error {
+func (cc *clientConn) exchange(x *roundTrip) error {
 	cc.begin(x)
 	phase := gateway.PhaseRequest
 	err := cc.send(x)
@@ -31,14 +31,15 @@ func (cc *clientConn) exchange(x *attempt) error {
 	if cc.up.Stuck() {
 		phase = gateway.PhaseSend
 	}
-	err = x.fail(phase, cc, err)
+	err = x.fail(phase, cc, err) // before drop, which ends the sender that it asks
 	cc.endWatch()
 	cc.drop()
 	return err
 }
 
-func (cc *clientConn) begin(x *attempt) {
-	cc.id++
+// begin makes the connection ready for an exchange. From now on the end of the context closes it.
+func (cc *clientConn) begin(x *roundTrip) {
+	cc.id++ // so that a record of the last exchange is an error in this one
 	cc.rec.in.Borrow()
 	cc.response.reset()
 	cc.response.id = cc.id
@@ -56,24 +57,27 @@ func (cc *clientConn) begin(x *attempt) {
 // send sends the request, or starts a sender. A connection that no longer accepts data is not an
 // error yet, since a response may have arrived. An error of the body is one, and so is a connection
 // that accepts nothing for the SendTimeout.
-func (cc *clientConn) send(x *attempt) error {
+func (cc *clientConn) send(x *roundTrip) error {
 	if err := x.encode(cc); err != nil {
 		return err
 	}
 	x.touched = x.body != nil || x.r.Data != nil
 	if x.body != nil && !stream.SmallMemory(x.body) || x.r.Role == gateway.RoleFilter {
+		// A large body is sent while the response is read: the application may respond before it has
+		// read all of it, and neither end may wait for the other.
 		cc.up.Start(stream.InMemory(x.body) && x.r.Role != gateway.RoleFilter)
 		go cc.sendBody(sending{x.body, x.length, x.r.Data, dataLength(x.r), x.r.Role}, x.head) // rule F34
 		x.head = nil
 		return nil
 	}
+	// A small one is sent here, in one write with the head.
 	err := cc.writeRequest(sending{x.body, x.length, nil, 0, x.r.Role})
 	*x.head, cc.out.B = cc.out.B[:0], nil
 	cc.up.Done(err)
 	return cc.up.Fault()
 }
 
-// A sending is what follows the head of a request.
+// A sending holds the streams that follow the head of a request: STDIN, and the DATA of a Filter.
 type sending struct {
 	body       io.Reader
 	length     int64
@@ -111,15 +115,15 @@ func (cc *clientConn) sendBody(s sending, head *[]byte) {
 }
 
 // encode puts the head into the connection's buffer, with the id of this exchange.
-func (x *attempt) encode(cc *clientConn) error {
+func (x *roundTrip) encode(cc *clientConn) error {
 	b := *x.head
-	if len(b) == 0 { // the second time
+	if len(b) == 0 { // the first sender has the buffer
 		var err error
 		if b, err = appendRequest(b, 1, cc.keep, x.r, x.body, x.length, x.c.env); err != nil {
 			return err
 		}
 	}
-	setIDs(b, cc.id)
+	setIDs(b, cc.id) // the head was encoded before the connection was known
 	cc.out.B = b
 	*x.head = nil
 	return nil
@@ -133,7 +137,8 @@ func setIDs(b []byte, id uint16) {
 	}
 }
 
-func (cc *clientConn) readHead(x *attempt) error {
+// readHead reads the head of the response, for at most HeadTimeout.
+func (cc *clientConn) readHead(x *roundTrip) error {
 	err := cc.response.readHead(&cc.rec, x.res, cc.client.MaxHeadBytes)
 	cc.up.HeadDone()
 	return cc.cause(err)
@@ -144,6 +149,7 @@ func (cc *clientConn) cause(err error) error {
 	if err == nil || err == io.EOF && cc.response.started {
 		return err
 	}
+	// The sender closes the connection if the body cannot be read. The reader then sees the close.
 	if fault := cc.up.Fault(); fault != nil {
 		return fault // other errors follow from it
 	}
@@ -163,7 +169,7 @@ func (cc *clientConn) cause(err error) error {
 func (cc *clientConn) silent() bool { return cc.response.seen == 0 && cc.rec.in.Len() == 0 }
 
 // attach gives the response its Body.
-func (cc *clientConn) attach(x *attempt) {
+func (cc *clientConn) attach(x *roundTrip) {
 	cc.response.bare = x.bodyless || x.res.Status == 204 || x.res.Status == 304
 	if cc.client.Observe != nil {
 		cc.x = gateway.Exchange{
@@ -173,6 +179,7 @@ func (cc *clientConn) attach(x *attempt) {
 	}
 	b := cc.client.bodies.Get(cc.client.count.InFlight() - 1)
 	b.cc.Store(cc)
+	// b is the Body from here on. interrupt may close the connection under it.
 	cc.bmu.Lock()
 	cc.body = b
 	cc.bmu.Unlock()
@@ -182,6 +189,7 @@ func (cc *clientConn) attach(x *attempt) {
 // finish ends the exchange. err is what Read returns from now on.
 func (cc *clientConn) finish(err error) error {
 	cc.lines.Flush(cc.stderrLine)
+	// A context that is done has closed the connection, or is about to.
 	watched := cc.endWatch()
 	good := err == io.EOF && cc.reusable() && watched
 	if !good {
@@ -193,6 +201,8 @@ func (cc *clientConn) finish(err error) error {
 		cc.body.end.Store(&end)
 	}
 	cc.report(err)
+	// The Body is over before the connection carries another exchange, so that a Read or a Close that
+	// comes late does not reach it.
 	cc.body.cc.Store(nil)
 	cc.bmu.Lock()
 	cc.body = nil
@@ -203,7 +213,7 @@ func (cc *clientConn) finish(err error) error {
 		cc.client.pool.Drop()
 		return err
 	}
-	cc.rec.in.Return()
+	cc.rec.in.Return() // an idle connection holds no buffer
 	cc.client.pool.Put(cc)
 	return err
 }

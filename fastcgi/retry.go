@@ -13,8 +13,10 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// An attempt is one RoundTrip up to the head of its response.
-type attempt struct {
+// A roundTrip is one call of RoundTrip until the head of the response has been read. It sends the
+// request once or, if mayRepeat allows it, twice. Only the goroutine of RoundTrip uses it, except for
+// head, which belongs to the sender while that runs.
+type roundTrip struct {
 	c          *Client
 	ctx        context.Context
 	r          *gateway.Request
@@ -32,7 +34,7 @@ type attempt struct {
 }
 
 // prepare checks and encodes what does not depend on a connection.
-func (x *attempt) prepare() error {
+func (x *roundTrip) prepare() error {
 	c, r := x.c, x.r
 	x.body, x.length = params.Body(r.Body, r.ContentLength)
 	err := c.fault
@@ -59,17 +61,17 @@ func (x *attempt) prepare() error {
 	return nil
 }
 
-// run sends the request, and a second time if that is allowed. The second time keeps the place that
-// the request has among MaxConns.
-func (x *attempt) run() error {
+// run sends the request, and sends it again if mayRepeat allows it. Both use one place among
+// MaxConns: a request that gave its place back would go to the end of the queue.
+func (x *roundTrip) run() error {
 	defer func() { x.c.heads.Put(x.head) }() // nil if the sender has it
 	cc, err := x.take()
 	if err != nil {
 		return err
 	}
-	err = x.over(cc)
+	err = x.sendOver(cc)
 	if err != nil && cc != nil && x.mayRepeat(cc, err) {
-		err = x.over(nil)
+		err = x.sendOver(nil)
 	}
 	if err != nil {
 		x.c.pool.Drop()
@@ -77,8 +79,9 @@ func (x *attempt) run() error {
 	return err
 }
 
-// over sends the request over cc, or over a new connection if cc is nil.
-func (x *attempt) over(cc *clientConn) error {
+// sendOver sends the request on cc, or on a new connection if cc is nil, and reads the head of the
+// response.
+func (x *roundTrip) sendOver(cc *clientConn) error {
 	if cc == nil {
 		var err error
 		if cc, err = x.dial(); err != nil {
@@ -88,17 +91,18 @@ func (x *attempt) over(cc *clientConn) error {
 	return cc.exchange(x)
 }
 
-// mayRepeat decides whether the request can be sent again, and gets its body once more. The kept
-// connection must have been closed without a byte of a response, and it must be safe for the
-// application to see the request twice.
-func (x *attempt) mayRepeat(cc *clientConn, err error) bool {
+// mayRepeat reports whether the request may be sent again, and if so makes its body readable from the
+// beginning. The kept connection must have been closed without a byte of a response: applications
+// close idle connections, and the close may cross the request. The application must not run a
+// request twice that changes something, so either no byte was sent or the method is idempotent.
+func (x *roundTrip) mayRepeat(cc *clientConn, err error) bool {
 	if !errors.Is(err, gateway.ErrNoResponse) || cc.out.Sent.Load() && !x.idempotent {
 		return false
 	}
 	if x.head == nil {
 		x.head = x.c.heads.Get() // the sender has the other
 	}
-	if !x.touched {
+	if !x.touched { // the body has not been read
 		return true
 	}
 	if x.r.Data != nil || x.r.GetBody == nil {
@@ -111,7 +115,7 @@ func (x *attempt) mayRepeat(cc *clientConn, err error) bool {
 
 // take waits for a place among MaxConns. It returns a kept connection, or nil if there is none that
 // is still good; the place is then for a new one.
-func (x *attempt) take() (*clientConn, error) {
+func (x *roundTrip) take() (*clientConn, error) {
 	c := x.c
 	begun := c.clock().Now()
 	cc, kept, err := c.pool.Get(x.ctx)
@@ -121,7 +125,7 @@ func (x *attempt) take() (*clientConn, error) {
 		return nil, x.fail(gateway.PhaseWait, nil, err)
 	case !kept:
 		return nil, nil
-	case !cc.usable():
+	case !cc.usable(): // the application has closed it, or it is too old
 		cc.c.Close()
 		return nil, nil
 	}
@@ -131,7 +135,7 @@ func (x *attempt) take() (*clientConn, error) {
 }
 
 // dial opens a new connection.
-func (x *attempt) dial() (*clientConn, error) {
+func (x *roundTrip) dial() (*clientConn, error) {
 	c := x.c
 	begun := c.clock().Now()
 	conn, err := c.dialer.Connect(x.ctx)
@@ -144,7 +148,7 @@ func (x *attempt) dial() (*clientConn, error) {
 }
 
 // fail makes err the error of the exchange.
-func (x *attempt) fail(phase gateway.Phase, cc *clientConn, err error) error {
+func (x *roundTrip) fail(phase gateway.Phase, cc *clientConn, err error) error {
 	e := client.NewError(x.ctx, phase, x.c.Addr, err)
 	if cc != nil {
 		e.Reused, e.Sent, e.Received = cc.reused, cc.out.Sent.Load(), !cc.silent()

@@ -97,19 +97,8 @@ func (o *requestFlags) request(stdin io.Reader) (*gateway.Request, error) {
 	if o.data != "" {
 		hr.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	for _, h := range o.headers {
-		name, value, ok := strings.Cut(h, ":")
-		if !ok {
-			return nil, fmt.Errorf("-H %q: want \"Name: value\"", h)
-		}
-		switch value = strings.TrimSpace(value); {
-		case strings.EqualFold(name, "Host"):
-			hr.Host = value
-		case strings.EqualFold(name, "Content-Type"):
-			hr.Header.Set(name, value)
-		default:
-			hr.Header.Add(name, value)
-		}
+	if err := o.addHeaders(hr); err != nil {
+		return nil, err
 	}
 	r := new(gateway.Request)
 	if err := (&gatewayhttp.Mapping{Root: o.root}).AddParams(&r.Params, hr); err != nil {
@@ -129,6 +118,25 @@ func (o *requestFlags) request(stdin io.Reader) (*gateway.Request, error) {
 	}
 	r.SetBody(body)
 	return r, nil
+}
+
+// addHeaders adds the fields of -H.
+func (o *requestFlags) addHeaders(hr *http.Request) error {
+	for _, h := range o.headers {
+		name, value, ok := strings.Cut(h, ":")
+		if !ok {
+			return fmt.Errorf("-H %q: want \"Name: value\"", h)
+		}
+		switch value = strings.TrimSpace(value); {
+		case strings.EqualFold(name, "Host"):
+			hr.Host = value
+		case strings.EqualFold(name, "Content-Type"):
+			hr.Header.Set(name, value)
+		default:
+			hr.Header.Add(name, value)
+		}
+	}
+	return nil
 }
 
 func (o *requestFlags) body(stdin io.Reader) ([]byte, error) {

@@ -196,6 +196,7 @@ func (h *Heads) Get() *[]byte {
 // Put takes memory back, unless it is nil or has grown large.
 func (h *Heads) Put(head *[]byte) {
 	if head != nil && cap(*head) <= stream.MaxKept {
+		*head = (*head)[:0] // no request may send the head of another
 		h.pool.Put(head)
 	}
 }

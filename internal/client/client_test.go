@@ -102,7 +102,7 @@ func TestBodyIsSentDuringTheResponse(t *testing.T) {
 	const size = 100 << 10
 	c := over(t, func(c net.Conn) {
 		io.ReadFull(c, make([]byte, len("head\n")))
-		go io.WriteString(c, "Status: 200 OK\r\n\r\n")
+		io.WriteString(c, "Status: 200 OK\r\n\r\n") // a pipe: it is received before the body is read
 		io.ReadFull(c, make([]byte, size))
 		c.Close()
 	})
@@ -115,4 +115,17 @@ func TestBodyIsSentDuringTheResponse(t *testing.T) {
 		t.Error(err)
 	}
 	res.Body.Close()
+}
+
+// TestHeadsAreEmpty checks that the head of a request that was not sent does not reach another.
+func TestHeadsAreEmpty(t *testing.T) {
+	var heads Heads
+	for range 100 {
+		head := heads.Get()
+		if len(*head) > 0 {
+			t.Fatalf("%q is the head of another request", *head)
+		}
+		*head = append(*head, "secret"...)
+		heads.Put(head)
+	}
 }

@@ -72,6 +72,7 @@ func (x *exchange) attach(conn Conn) {
 // that accepts nothing for the SendTimeout.
 func (x *exchange) send() error {
 	if x.body != nil && !stream.SmallMemory(x.body) {
+		// The sender owns out from here on.
 		x.up.Start(stream.InMemory(x.body))
 		go x.sendBody()
 		return nil
@@ -123,6 +124,7 @@ func (x *exchange) switched(res *gateway.Response) error {
 	if conn == nil || !x.up.Await(x.ctx, time.Second) { // after a 101 the application does not need the rest of the body
 		return errNotStream
 	}
+	// The buffer goes back to the pool, so what it holds of the stream is copied.
 	early := append([]byte(nil), x.in.Buffered()...)
 	x.in.Discard(len(early))
 	x.in.Return()
@@ -168,6 +170,7 @@ func (x *exchange) Read(p []byte) (int, error) {
 		return n, err
 	}
 	x.x.Received += int64(n)
+	// A program may run on after its last output.
 	if x.c.Started() && n > 0 && err == io.EOF {
 		return n, nil // the bytes need not wait for the end of the program
 	}
@@ -211,7 +214,7 @@ func (x *exchange) finish(err error) error {
 			x.res.AppStatus = x.x.AppStatus
 		}
 	}
-	x.drop()
+	x.drop() // before Observe, which may send another request
 	failure := err
 	switch {
 	case err == io.EOF || err == stream.ErrClosed:

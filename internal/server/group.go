@@ -17,17 +17,26 @@ import (
 
 // A Conn is a connection of a server.
 type Conn interface {
-	Stop()  // accepts no further request: closes if there is none, or after the last
-	Close() // at once
-	Sweep() // called every few milliseconds while a handler of the group runs
+	// Stop makes the connection end after the requests that have begun.
+	Stop()
+
+	// Close closes the connection at once.
+	Close()
+
+	// Sweep is called every few milliseconds while a handler of the group runs, with the group's lock
+	// held. It must not block.
+	Sweep()
 }
 
-// sweepEvery is short: a handler that has run for two sweeps learns of an abort within 10 ms of its
-// start.
+// sweepEvery is short, so that an abort is noticed within about 10 ms of the handler's start.
 const sweepEvery = 3 * time.Millisecond
 
 // A Group holds the connections and listeners of one server: it accepts connections, ends them, and
 // sweeps them while handlers run. The zero value is ready.
+//
+// mu guards the fields below it, and is locked before the lock of a connection. No call that can block
+// is made while it is held. One goroutine, the sweeper, runs while there is a connection. It sleeps,
+// without waking every few milliseconds, while no handler runs.
 type Group struct {
 	mu        sync.Mutex
 	conns     []Conn
@@ -38,8 +47,8 @@ type Group struct {
 	empty     chan struct{} // closed when the last connection is removed; nil if no caller waits
 	sweeping  bool
 
-	busy   atomic.Int64
-	asleep atomic.Bool
+	busy   atomic.Int64 // handlers that run
+	asleep atomic.Bool  // the sweeper waits for wake
 	wake   chan struct{}
 }
 
@@ -63,6 +72,7 @@ func (g *Group) Serve(l net.Listener, o Options) error {
 	slots := make(chan struct{}, o.MaxConns)
 	var delay time.Duration
 	for {
+		// A slot is taken before Accept, so that a connection above the limit is not accepted at all.
 		select {
 		case slots <- struct{}{}: // above the limit peers wait in the listener's queue
 		case <-over:
@@ -97,6 +107,7 @@ func (g *Group) Serve(l net.Listener, o Options) error {
 	}
 }
 
+// allowed reports whether the peer may connect, and logs a refusal.
 func allowed(c net.Conn, o Options) bool {
 	addr := c.RemoteAddr()
 	_, ip := addr.(*net.TCPAddr)
@@ -145,7 +156,7 @@ func (g *Group) Add(c Conn) bool {
 		g.index = make(map[Conn]int)
 		g.wake = make(chan struct{}, 1)
 	}
-	g.index[c] = len(g.conns)
+	g.index[c] = len(g.conns) // so that Remove need not search
 	g.conns = append(g.conns, c)
 	if !g.sweeping {
 		g.sweeping = true
@@ -158,6 +169,7 @@ func (g *Group) Add(c Conn) bool {
 func (g *Group) Remove(c Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	// The last connection moves to the place of the removed one.
 	i, ok := g.index[c]
 	if !ok {
 		return
@@ -189,6 +201,7 @@ func (g *Group) Busy() {
 // Done notes that a handler has ended.
 func (g *Group) Done() { g.busy.Add(-1) }
 
+// rouse wakes the sweeper.
 func (g *Group) rouse() {
 	select {
 	case g.wake <- struct{}{}:
@@ -217,7 +230,7 @@ func (g *Group) sweep() {
 func (g *Group) nap() {
 	g.asleep.Store(true)
 	defer g.asleep.Store(false)
-	if g.busy.Load() > 0 {
+	if g.busy.Load() > 0 { // a handler began before asleep was set
 		return
 	}
 	<-g.wake
@@ -249,7 +262,7 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	select {
 	case <-g.emptied():
 		return nil
-	case <-ctx.Done():
+	case <-ctx.Done(): // handlers still run: their connections are closed under them
 		g.Close()
 		return context.Cause(ctx)
 	}

@@ -39,17 +39,17 @@ func (c *conn) Sweep() {
 func (c *conn) watch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.c.SetReadDeadline(time.Time{})
+	c.c.SetReadDeadline(time.Time{}) // a request that runs has no deadline
 	c.mem.queue.Add(c.in.Buffered())
 	c.in.Discard(c.in.Len())
 	c.changed.Broadcast() // a Read may have started before
 	for c.lost == nil && !c.stopped {
-		if c.mem.queue.Len() >= MaxQueued {
+		if c.mem.queue.Len() >= MaxQueued { // until a Read makes room
 			c.changed.Wait()
 			continue
 		}
 		c.mu.Unlock()
-		err := c.in.Fill(1)
+		err := c.in.Fill(1) // the watcher owns in while watching is set
 		c.mu.Lock()
 		c.mem.queue.Add(c.in.Buffered())
 		c.in.Discard(c.in.Len())
