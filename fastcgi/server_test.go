@@ -153,6 +153,9 @@ func allowed(t *testing.T) {
 		srv.Close()
 		<-served
 	}
+	// Peers in the form of IPv4 in IPv6 are compared as IPv4.
+	t.Setenv("FCGI_WEB_SERVER_ADDRS", "127.0.0.1")
+	serve(t, &fastcgi.Server{Handler: echo, Peers: []netip.Prefix{netip.MustParsePrefix("::ffff:127.0.0.0/104")}}).must(1)
 	// A peer without an IP address is not in any list, section 3.2.
 	t.Setenv("FCGI_WEB_SERVER_ADDRS", "127.0.0.1")
 	path := socketDir(t) + "/s"

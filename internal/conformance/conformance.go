@@ -196,8 +196,8 @@ func sent(t *testing.T, p Protocol) {
 			r := request("POST", "/", "")
 			r.Body, r.ContentLength, r.GetBody = b.body, b.length, nil
 			o := Ask(t, c, r)
-			if o.Err == nil && b.length == 39999 && len(o.Body) == 39999 {
-				continue // the application had everything that was promised before the excess was found
+			if _, memory := b.body.(*strings.Reader); !memory && o.Err == nil && b.want == nil && int64(len(o.Body)) == b.length {
+				continue // the application had the promised bytes, and no more, before the excess was found
 			}
 			if o.Err == nil || b.want != nil && !errors.Is(o.Err, b.want) {
 				t.Errorf("length %d: %q, %v", b.length, o.Body, o.Err)
