@@ -40,8 +40,9 @@ type Client struct {
 	// empty, Root is used.
 	Path string
 
-	// Root is the folder of scripts, if Path is empty. The script is SCRIPT_FILENAME, if the request
-	// has one, or else the first file that PATH_INFO names. It is confined to Root with os.Root.
+	// Root is the folder of scripts, if Path is empty. The script is SCRIPT_FILENAME, if the
+	// request has one, or else the first file that PATH_INFO names. It is confined to Root with
+	// os.Root.
 	Root string
 
 	// Args are the arguments after the program's name.
@@ -65,16 +66,16 @@ type Client struct {
 	// os.ErrDeadlineExceeded. Zero or a negative value means no limit.
 	Timeout time.Duration
 
-	// SendTimeout limits the time in which no byte of the request's body can be written. Zero means 60
-	// seconds; a negative value means no limit.
+	// SendTimeout limits the time in which no byte of the request's body can be written. Zero means
+	// 60 seconds; a negative value means no limit.
 	SendTimeout time.Duration
 
-	// HeadTimeout limits the time from the start of the program to the end of the response's head. A
-	// zero or negative value means no limit.
+	// HeadTimeout limits the time from the start of the program to the end of the response's head.
+	// A zero or negative value means no limit.
 	HeadTimeout time.Duration
 
-	// BodyTimeout limits the time that one read of the output waits. A zero or negative value means no
-	// limit.
+	// BodyTimeout limits the time that one read of the output waits. A zero or negative value means
+	// no limit.
 	BodyTimeout time.Duration
 
 	// NPH makes the output of programs whose names begin with "nph-" an HTTP response with a status
@@ -101,8 +102,9 @@ type Client struct {
 	// MaxHeadBytes limits the head of a response, in bytes. Zero or a negative value means 64 KiB.
 	MaxHeadBytes int
 
-	// Stderr, if not nil, is called for each line of standard error: at most 4 KiB, with control bytes
-	// escaped, valid until it returns; at most 64 KiB of a run. Nil means that lines go to Logger.
+	// Stderr, if not nil, is called for each line of standard error: at most 4 KiB, with control
+	// bytes escaped, valid until it returns; at most 64 KiB of a run. Nil means that lines go to
+	// Logger.
 	Stderr func(ctx context.Context, line []byte)
 
 	// Observe, if not nil, is called once for each RoundTrip: when it fails, or when the Body of
@@ -193,7 +195,8 @@ func (c *Client) prepare(dst []byte, r *gateway.Request) (head []byte, open clie
 	return dst, j.start, nil
 }
 
-// statusLine says how the response of the program begins: that of an NPH script with an HTTP status line.
+// statusLine says how the response of the program begins: that of an NPH script with an HTTP status
+// line.
 func (c *Client) statusLine(name string) stream.StatusLine {
 	if c.NPH && strings.HasPrefix(name[strings.LastIndexByte(name, '/')+1:], "nph-") {
 		return stream.LineRequired

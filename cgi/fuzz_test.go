@@ -18,15 +18,16 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// streams is codec with what a process is given and gives as streams: a request is its environment, each pair ended by a
-// NUL and the whole by another, and its standard input.
+// streams is codec with what a process is given and gives as streams: a request is its environment,
+// each pair ended by a NUL and the whole by another, and its standard input.
 var streams = func() conformance.Codec {
 	c := codec
 	c.Reader = func(src io.Reader) conformance.Reader { return &process{src: src} }
 	return c
 }()
 
-// process reads one request with cgi.ReadRequest, as the process that src is given to, or the responses in src.
+// process reads one request with cgi.ReadRequest, as the process that src is given to, or the
+// responses in src.
 type process struct {
 	src      io.Reader
 	in       *os.File

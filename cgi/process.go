@@ -34,8 +34,9 @@ type job struct {
 
 // A process is a running program as the client.Conn of an exchange.
 //
-// The exchange reads, writes and closes. Two goroutines go with the program: one waits for its end, and one collects its
-// standard error. mu guards the fields below it; rmu is held while the output is read, and is locked before mu.
+// The exchange reads, writes and closes. Two goroutines go with the program: one waits for its end,
+// and one collects its standard error. mu guards the fields below it; rmu is held while the output
+// is read, and is locked before mu.
 type process struct {
 	p      *proc.Process
 	reaper *proc.Reaper
@@ -111,8 +112,8 @@ func (p *process) run(cmd *exec.Cmd, timeout time.Duration) (err error) {
 // pipes are both ends of standard input, output and error.
 type pipes struct{ ours, theirs []*os.File }
 
-// pipes makes the pipes. Those of os/exec would be read to their end before Wait returns, whichever process holds them,
-// and have no deadlines.
+// pipes makes the pipes. Those of os/exec would be read to their end before Wait returns, whichever
+// process holds them, and have no deadlines.
 func (p *process) pipes(cmd *exec.Cmd) (ps pipes, err error) {
 	for i := range 3 {
 		r, w, err := os.Pipe()
@@ -135,7 +136,8 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// ended notes the end of the program. What it left behind may keep a reader of its output waiting for Grace.
+// ended notes the end of the program. What it left behind may keep a reader of its output waiting
+// for Grace.
 func (p *process) ended() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -171,8 +173,8 @@ func (p *process) arm() {
 	p.stdout.SetReadDeadline(t)
 }
 
-// Read reads the output. What the program wrote before it ended is returned, however slow the reader is; what other
-// processes of its group write is read for Grace.
+// Read reads the output. What the program wrote before it ended is returned, however slow the
+// reader is; what other processes of its group write is read for Grace.
 func (p *process) Read(b []byte) (int, error) {
 	p.rmu.Lock()
 	defer p.rmu.Unlock()
@@ -229,8 +231,8 @@ func (p *process) EndRequest() { p.stdin.Close() }
 // NetConn returns nil: there is nothing to hand over.
 func (p *process) NetConn() net.Conn { return nil }
 
-// Close ends the exchange, and the program's group unless program and output have ended: another process of the group may
-// write it.
+// Close ends the exchange, and the program's group unless program and output have ended: another
+// process of the group may write it.
 func (p *process) Close() error {
 	p.mu.Lock()
 	again, eof := p.closed, p.eof
@@ -254,8 +256,8 @@ func (p *process) Close() error {
 	return nil
 }
 
-// held reports whether a process holds the output of a program that has ended. If none does the group may be empty, and
-// its number another's by now.
+// held reports whether a process holds the output of a program that has ended. If none does the
+// group may be empty, and its number another's by now.
 func (p *process) held() bool {
 	if !proc.Groups {
 		return false // no other process could be ended
@@ -275,8 +277,8 @@ func (p *process) held() bool {
 // Gone is closed when nothing of the program is left.
 func (p *process) Gone() <-chan struct{} { return p.gone }
 
-// EndResponse waits, for at most Grace, for the end of a program whose output has ended, and returns its exit status. A
-// program that was killed did not finish its response.
+// EndResponse waits, for at most Grace, for the end of a program whose output has ended, and
+// returns its exit status. A program that was killed did not finish its response.
 func (p *process) EndResponse() (status uint32, err error) {
 	drained := make(chan struct{})
 	go func() { // output beyond Content-Length must not keep the program waiting
@@ -308,8 +310,8 @@ func (p *process) EndResponse() (status uint32, err error) {
 	return 0, fmt.Errorf("program: %s: %w", state, gateway.ErrTruncated)
 }
 
-// Silence waits, for at most Grace, for the end of a program that closed its output without writing, and returns how it
-// ended.
+// Silence waits, for at most Grace, for the end of a program that closed its output without
+// writing, and returns how it ended.
 func (p *process) Silence(int) string {
 	select {
 	case <-p.p.Done():

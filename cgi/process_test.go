@@ -22,7 +22,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
 )
 
-// alive reports whether a process runs. This process cannot wait for one that has ended and has another parent.
+// alive reports whether a process runs. This process cannot wait for one that has ended and has
+// another parent.
 func alive(pid int) bool {
 	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return syscall.Kill(pid, 0) == nil && !strings.Contains(string(stat), ") Z ")
@@ -222,7 +223,8 @@ func TestChildOfEndedProgram(t *testing.T) {
 	}
 }
 
-// What a program said before it ended is given whole, however slow its reader is, and whatever its Timeout was.
+// What a program said before it ended is given whole, however slow its reader is, and whatever its
+// Timeout was.
 func TestSlowReader(t *testing.T) {
 	for name, tail := range map[string]string{"it has ended": "", "a process holds its output": "; sleep 20 >&1 &"} {
 		t.Run(name, func(t *testing.T) {

@@ -16,8 +16,9 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// Server responds to the one request that this process was started for: the environment is its params, standard input
-// its body, and the response goes to standard output. What the handler writes to Stderr goes to standard error.
+// Server responds to the one request that this process was started for: the environment is its
+// params, standard input its body, and the response goes to standard output. What the handler
+// writes to Stderr goes to standard error.
 type Server struct {
 	// Handler responds to requests. Nil means that requests are refused with the status 501.
 	Handler gateway.Handler
@@ -73,10 +74,11 @@ func (s *Server) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, nil))
 }
 
-// ReadRequest reads the request that this process was started for, without serving it: the environment into req.Params,
-// by the rules of package gateway. req.Body is standard input, of CONTENT_LENGTH bytes and no more; an absent or empty
-// CONTENT_LENGTH means 0, section 4.1.2. HTTP_PROXY is removed from req and from this process. Errors are ErrNotStarted,
-// gateway.ErrParam and gateway.ErrTooLarge.
+// ReadRequest reads the request that this process was started for, without serving it: the
+// environment into req.Params, by the rules of package gateway. req.Body is standard input, of
+// CONTENT_LENGTH bytes and no more; an absent or empty CONTENT_LENGTH means 0, section 4.1.2.
+// HTTP_PROXY is removed from req and from this process. Errors are ErrNotStarted, gateway.ErrParam
+// and gateway.ErrTooLarge.
 func ReadRequest(req *gateway.Request) error {
 	req.Reset()
 	if _, ok := os.LookupEnv("GATEWAY_INTERFACE"); !ok {
@@ -111,9 +113,9 @@ func newInput(length int64) *stream.Body {
 	return &stream.Body{In: in, Left: length}
 }
 
-// A program is this process and the request that it was started for. It is the server.Owner and the server.Framer of the
-// response. Standard output is never closed: the web server sees the end of the response when the process exits, and the
-// program may still write to standard error.
+// A program is this process and the request that it was started for. It is the server.Owner and the
+// server.Framer of the response. Standard output is never closed: the web server sees the end of
+// the response when the process exits, and the program may still write to standard error.
 type program struct {
 	server.Unframed
 

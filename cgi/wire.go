@@ -44,7 +44,8 @@ func pairBounds(b []byte) (params.Pair, int) {
 	return params.Pair{NameEnd: name, Value: name + 1, ValueEnd: end}, end + 1
 }
 
-// mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs have.
+// mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs
+// have.
 func mark(l *pairs.List, at int) (n int, err error) {
 	for b := l.Raw(at); n < len(b); {
 		p, size := pairBounds(b[n:])

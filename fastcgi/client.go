@@ -45,19 +45,20 @@ type Client struct {
 	// is done. Zero or a negative value means no limit.
 	MaxConns int
 
-	// MaxIdleConns limits the number of idle connections that are kept. A zero or negative value means
-	// that none is kept and FCGI_KEEP_CONN is not sent.
+	// MaxIdleConns limits the number of idle connections that are kept. A zero or negative value
+	// means that none is kept and FCGI_KEEP_CONN is not sent.
 	MaxIdleConns int
 
-	// IdleConnTimeout is how long an idle connection is kept. Zero means 30 seconds; a negative value
-	// means no limit.
+	// IdleConnTimeout is how long an idle connection is kept. Zero means 30 seconds; a negative
+	// value means no limit.
 	IdleConnTimeout time.Duration
 
 	// MaxLifetime limits the age at which a connection is reused. A zero or negative value means no
 	// limit.
 	MaxLifetime time.Duration
 
-	// DialTimeout limits the time to connect. Zero means 5 seconds; a negative value means no limit.
+	// DialTimeout limits the time to connect. Zero means 5 seconds; a negative value means no
+	// limit.
 	DialTimeout time.Duration
 
 	// SendTimeout limits how long sending the request may make no progress. Zero means 60 seconds;
@@ -72,8 +73,8 @@ type Client struct {
 	// means no limit.
 	BodyTimeout time.Duration
 
-	// UnknownLength makes the client send a body of unknown length without CONTENT_LENGTH. PHP ignores
-	// such a body. Without UnknownLength the request is ErrLengthRequired.
+	// UnknownLength makes the client send a body of unknown length without CONTENT_LENGTH. PHP
+	// ignores such a body. Without UnknownLength the request is ErrLengthRequired.
 	UnknownLength bool
 
 	// MaxHeadBytes limits the head of a response, in bytes. Zero or a negative value means 64 KiB.
@@ -146,7 +147,7 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 	return err
 }
 
-// observe is a function of its own, so that clients without Observe do not pay for the allocation.
+// observe is separate from RoundTrip, so that e is allocated only if Observe is set.
 func (c *Client) observe(x *roundTrip, err error) {
 	e := gateway.Exchange{Addr: c.Addr, Wait: x.waited, Dial: x.dialed, Total: time.Since(x.started), Err: err}
 	if ge, ok := errors.AsType[*gateway.Error](err); ok {

@@ -210,8 +210,8 @@ func TestClientRetry(t *testing.T) {
 	})
 }
 
-// A request whose kept connection was closed is sent again over a new one, in the place of the old: it does not wait
-// behind others, and no good connection is closed for it.
+// A request whose kept connection was closed is sent again over a new one, in the place of the old:
+// it does not wait behind others, and no good connection is closed for it.
 func TestRetryKeepsItsPlace(t *testing.T) {
 	const most = 4
 	addr := script(t, func(conn net.Conn) {

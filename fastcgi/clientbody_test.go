@@ -18,8 +18,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// The tests here hold single lines of the client and the codec: each was written because the line could be taken out and
-// nothing failed.
+// The tests here hold single lines of the client and the codec: each was written because the line
+// could be taken out and nothing failed.
 
 // recorded starts an application that keeps every byte it is sent and responds nothing.
 func recorded(t *testing.T) (addr string, sent func() string) {
@@ -80,7 +80,8 @@ func TestClientBody(t *testing.T) {
 					r.Body, r.ContentLength = wrap(strings.NewReader(strings.Repeat("b", have))), length
 					c := &fastcgi.Client{Addr: addr, MaxIdleConns: 1}
 					o := ask(t, c, r)
-					// The application may response when it has its bytes, before one too many is found.
+					// The application may response when it has its bytes, before one too many is
+					// found.
 					early := name == "stream" && have > int(length)
 					if o.err == nil && !early || excess.Load() > 0 || c.Stats().Idle > 0 {
 						t.Errorf("length %d, body %d: %v, idle %d, excess %d", length, have, o.err, c.Stats().Idle, excess.Load())
@@ -242,7 +243,8 @@ func TestBodyIsNotReadOn(t *testing.T) {
 		p[0] = 'b'
 		return 1, nil
 	})
-	// The head leaves before the body is whole only if something else makes it: a connection that is kept waiting.
+	// The head leaves before the body is whole only if something else makes it: a connection that
+	// is kept waiting.
 	c := &fastcgi.Client{Addr: addr, HeadTimeout: 50 * time.Millisecond, Logger: quiet}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()

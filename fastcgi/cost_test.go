@@ -231,7 +231,8 @@ func callMany(c *fastcgi.Client, n int) error {
 	return nil
 }
 
-// other starts this program as a peer of the test. wait waits for its end; a server ends when it is waited for.
+// other starts this program as a peer of the test. wait waits for its end; a server ends when it is
+// waited for.
 func other(t testing.TB, role, addr string, n int, wrap ...string) (wait func() error) {
 	t.Helper()
 	self, err := os.Executable()
@@ -286,9 +287,9 @@ func heapObjects(f func()) uint64 {
 	return after.Mallocs - before.Mallocs
 }
 
-// checkHeap checks that n requests cost no more than most objects, beyond what fewer requests cost by the process and
-// the connection that they need too. The runtime allocates now and then by itself, which only adds: one good count of
-// three will do.
+// checkHeap checks that n requests cost no more than most objects, beyond what fewer requests cost
+// by the process and the connection that they need too. The runtime allocates now and then by
+// itself, which only adds: one good count of three will do.
 func checkHeap(t *testing.T, n int, most uint64, run func(requests int)) {
 	t.Helper()
 	var got uint64
@@ -354,8 +355,9 @@ func TestClientAllocations(t *testing.T) {
 	checkHeap(t, n, 10, run)
 }
 
-// TestSystemCalls counts the reads and writes of each side with strace: one of each for a GET on a kept connection. The
-// MSG_PEEK before a connection is used again is counted apart, and a read that says EAGAIN is not counted.
+// TestSystemCalls counts the reads and writes of each side with strace: one of each for a GET on a
+// kept connection. The MSG_PEEK before a connection is used again is counted apart, and a read that
+// says EAGAIN is not counted.
 func TestSystemCalls(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {

@@ -234,7 +234,8 @@ func (c *serverConn) mayBegin(b Begin) (status int, end ProtocolStatus) {
 		return 501, StatusUnknownRole
 	case c.closing, len(c.requests) >= maxPerConn:
 		return 503, StatusOverloaded
-	// The count and the check are one step, so that connections that begin at once do not exceed it.
+	// The count and the check are one step, so that connections that begin at once do not exceed
+	// it.
 	case s.active.Add(1) > int64(s.MaxRequests) && s.MaxRequests > 0:
 		s.active.Add(-1)
 		return 503, StatusOverloaded

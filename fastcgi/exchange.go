@@ -63,8 +63,8 @@ func (cc *clientConn) send(x *roundTrip) error {
 	}
 	x.touched = x.body != nil || x.r.Data != nil
 	if x.body != nil && !stream.SmallMemory(x.body) || x.r.Role == gateway.RoleFilter {
-		// A large body is sent while the response is read: the application may respond before it has
-		// read all of it, and neither end may wait for the other.
+		// A large body is sent while the response is read: the application may respond before it
+		// has read all of it, and neither end may wait for the other.
 		cc.up.Start(stream.InMemory(x.body) && x.r.Role != gateway.RoleFilter)
 		go cc.sendBody(sending{x.body, x.length, x.r.Data, dataLength(x.r), x.r.Role}, x.head) // rule F34
 		x.head = nil
@@ -201,8 +201,8 @@ func (cc *clientConn) finish(err error) error {
 		cc.body.end.Store(&end)
 	}
 	cc.report(err)
-	// The Body is over before the connection carries another exchange, so that a Read or a Close that
-	// comes late does not reach it.
+	// The Body is over before the connection carries another exchange, so that a Read or a Close
+	// that comes late does not reach it.
 	cc.body.cc.Store(nil)
 	cc.bmu.Lock()
 	cc.body = nil

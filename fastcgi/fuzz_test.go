@@ -148,7 +148,8 @@ func (c *scripted) SetDeadline(time.Time) error      { return nil }
 func (c *scripted) SetReadDeadline(time.Time) error  { return nil }
 func (c *scripted) SetWriteDeadline(time.Time) error { return nil }
 
-// FuzzServer plays bytes to a server: it must come to an end, and end no request that was not begun, or twice.
+// FuzzServer plays bytes to a server: it must come to an end, and end no request that was not
+// begun, or twice.
 func FuzzServer(f *testing.F) {
 	seed(f, "request")
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -191,7 +192,8 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
-// FuzzClient responses a client with bytes: it must come to an end, and keep no connection that anything was wrong with.
+// FuzzClient responses a client with bytes: it must come to an end, and keep no connection that
+// anything was wrong with.
 func FuzzClient(f *testing.F) {
 	seed(f, "response")
 	f.Fuzz(func(t *testing.T, b []byte) {

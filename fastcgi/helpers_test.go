@@ -260,7 +260,8 @@ func readRequest(r *fastcgi.Reader) (*gateway.Request, []byte, error) {
 	return req, body, err
 }
 
-// responding starts an application that responds the first request of each connection with those bytes, and closes.
+// responding starts an application that responds the first request of each connection with those
+// bytes, and closes.
 func responding(t testing.TB, b string) (addr string) {
 	return script(t, func(c net.Conn) {
 		if _, _, err := readRequest(fastcgi.NewReader(c)); err != nil {

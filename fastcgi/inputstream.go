@@ -52,8 +52,8 @@ func (s *inputStream) room(n int) int {
 	return int(min(int64(n), s.length-s.taken))
 }
 
-// takeParams moves the content of a PARAMS record into the buffer of req's params. Pairs may straddle
-// records, and are looked for when all records have arrived.
+// takeParams moves the content of a PARAMS record into the buffer of req's params. Pairs may
+// straddle records, and are looked for when all records have arrived.
 func takeParams(rec *recordReader, req *gateway.Request, limit int) error {
 	l := (*pairs.List)(&req.Params)
 	limit = stream.Limit(limit, defaultRequestHead)

@@ -20,8 +20,8 @@ const defaultRequestHead = 1 << 20
 // error that is io.ErrUnexpectedEOF. Bytes that are not FastCGI are gateway.ErrMalformed; the rest
 // of the input is then unusable.
 type Reader struct {
-	// MaxHeadBytes limits the params of a request and the head of a response. A zero or negative value
-	// means 1 MiB for a request and 64 KiB for a response.
+	// MaxHeadBytes limits the params of a request and the head of a response. A zero or negative
+	// value means 1 MiB for a request and 64 KiB for a response.
 	MaxHeadBytes int
 
 	// Stderr, if not nil, receives the STDERR of a response, at most 64 KiB.
@@ -189,7 +189,8 @@ func (r *Reader) startRequest(req *gateway.Request) error {
 	return nil
 }
 
-// inputRecord reads a record while the body is read. Content of the current stream is left in r.rec.
+// inputRecord reads a record while the body is read. Content of the current stream is left in
+// r.rec.
 func (r *Reader) inputRecord() error {
 	h, err := r.rec.next()
 	if err = stream.Cut(err); err == nil {
@@ -244,7 +245,8 @@ func (r *Reader) readStream(t Type, s *inputStream, p []byte) (int, error) {
 	}
 }
 
-// An inputBody is the Body or the Data of a Reader's request. What is left of STDIN is discarded before DATA.
+// An inputBody is the Body or the Data of a Reader's request. What is left of STDIN is discarded
+// before DATA.
 type inputBody struct {
 	r *Reader
 	t Type // TypeStdin or TypeData

@@ -250,7 +250,8 @@ func TestReadRequestAfterTooLarge(t *testing.T) {
 	}
 }
 
-// A Filter that took its time and then read Data alone once stood still with more STDIN before it than may wait.
+// A Filter that took its time and then read Data alone once stood still with more STDIN before it
+// than may wait.
 func TestFilterBehindStdin(t *testing.T) {
 	s := serve(t, &fastcgi.Server{Logger: quiet, Filter: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 		r.Context().Done()

@@ -40,7 +40,8 @@ func (t Type) String() string {
 	return fmt.Sprintf("Type(%d)", uint8(t))
 }
 
-// application reports whether records of type t belong to a request: their id is not 0, section 3.3.
+// application reports whether records of type t belong to a request: their id is not 0, section
+// 3.3.
 func (t Type) application() bool { return TypeBegin <= t && t <= TypeData }
 
 // stream reports whether records of type t carry a stream, which may be cut anywhere, section 3.3.
@@ -185,8 +186,8 @@ type Begin struct {
 	KeepConn bool
 }
 
-// AppendBegin appends a whole BEGIN_REQUEST record. It is unpadded: libfcgi loses the params after a padded one. Id 0
-// is ErrMalformed.
+// AppendBegin appends a whole BEGIN_REQUEST record. It is unpadded: libfcgi loses the params after
+// a padded one. Id 0 is ErrMalformed.
 func AppendBegin(dst []byte, id uint16, b Begin) ([]byte, error) {
 	if id == 0 {
 		return dst, fmt.Errorf("fastcgi: BEGIN_REQUEST with id 0: %w", gateway.ErrMalformed)

@@ -59,7 +59,8 @@ func (r *recordReader) dropBuffered() {
 	r.pad -= n
 }
 
-// some returns a view of content that has arrived, at least one byte. left must not be 0.
+// some returns a view of the content that is buffered. If none is, it reads first. left must not be
+// 0.
 func (r *recordReader) some() ([]byte, error) {
 	if r.in.Len() == 0 {
 		if err := r.in.Fill(1); err != nil {

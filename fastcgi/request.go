@@ -44,8 +44,8 @@ type request struct {
 	usedStderr bool
 }
 
-// newRequest takes a request from the pool. In builds with the race detector every request is new, so that one that is
-// kept too long is dead.
+// newRequest takes a request from the pool. In builds with the race detector every request is new,
+// so that one that is kept too long is dead.
 func (s *Server) newRequest(c *serverConn, id uint16, begin Begin) *request {
 	r, _ := s.requests.Get().(*request)
 	if r == nil || race.Enabled {
@@ -91,7 +91,7 @@ func (r *request) queueOf(t Type) (*inputStream, *stream.Queue) {
 	return &r.body, &r.pending[0]
 }
 
-// full reports whether enough content is buffered.
+// full reports whether no more content may be buffered until the handler reads. c.mu is held.
 func (r *request) full() bool {
 	return r.fault == nil && (!r.skipBody && r.pending[0].Len() >= server.MaxQueued || r.pending[1].Len() >= server.MaxQueued)
 }
@@ -113,7 +113,8 @@ func (r *request) keep(t Type, b []byte) int {
 	return len(b)
 }
 
-// abort ends the input of the request. It returns the context, which is to be cancelled without c.mu.
+// abort ends the input of the request. It returns the context, which must be canceled without c.mu,
+// since that may call functions of the parent context's owner.
 func (r *request) abort(err error) *server.Context {
 	if r.fault == nil {
 		r.fault = err
@@ -203,7 +204,8 @@ func (r *request) recycle() {
 	if race.Enabled || !small {
 		return
 	}
-	// The locks and c stay as they are: a dead responseWriter may be about to find out that it is dead.
+	// The locks and c stay as they are: a dead responseWriter may be about to find out that it is
+	// dead.
 	r.ready, r.over, r.skipBody, r.fault, r.ctx = false, false, false, nil, nil
 	r.headLimit, r.readDeadline, r.writeDeadline = time.Time{}, time.Time{}, time.Time{}
 	for i := range r.pending {

@@ -13,7 +13,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
-// The tests here hold single lines of the server: each was written because the line could be taken out and nothing failed.
+// The tests here hold single lines of the server: each was written because the line could be taken
+// out and nothing failed.
 
 // ending reads to the end of the connection without an error.
 func (s *session) ending() {

@@ -303,8 +303,8 @@ func (a *responseReader) content(rec *recordReader, p []byte) (int, error) {
 	return n, err
 }
 
-// lookAhead handles the records that have arrived completely, up to the end or to output, of which
-// it reads the header.
+// lookAhead handles complete records that are already buffered, up to END_REQUEST or the header of
+// the next STDOUT record.
 func (a *responseReader) lookAhead(rec *recordReader) error {
 	for a.err == nil {
 		h, ok := rec.peek()

@@ -92,7 +92,8 @@ func (w *responseWriter) SetReadDeadline(t time.Time) error {
 	})
 }
 
-// SetWriteDeadline sets the deadline for future writes of the response. A zero time means WriteTimeout.
+// SetWriteDeadline sets the deadline for future writes of the response. A zero time means
+// WriteTimeout.
 func (w *responseWriter) SetWriteDeadline(t time.Time) error {
 	return w.setDeadline(func(c *serverConn, r *request) {
 		r.writeDeadline = t
@@ -119,7 +120,8 @@ func (w *responseWriter) setDeadline(set func(c *serverConn, r *request)) error 
 	return nil
 }
 
-// The methods below make a request the server.Framer of its response: output is the content of STDOUT records.
+// The methods below make a request the server.Framer of its response: output is the content of
+// STDOUT records.
 
 // Open begins a STDOUT record, unless one is open.
 func (r *request) Open() int {
@@ -131,7 +133,8 @@ func (r *request) Open() int {
 	return r.open
 }
 
-// closeRecord sets the length of the open record. One without content would end the stream and is removed.
+// closeRecord sets the length of the open record. One without content would end the stream and is
+// removed.
 func (r *request) closeRecord() {
 	out := &r.response.Out
 	switch {

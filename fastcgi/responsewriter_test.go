@@ -308,7 +308,8 @@ func TestInterim(t *testing.T) {
 	}
 }
 
-// The last flush of a response was once cut when the peer closed its sending side, or the server was shut down.
+// The last flush of a response was once cut when the peer closed its sending side, or the server
+// was shut down.
 func TestLastFlush(t *testing.T) {
 	big := make([]byte, 8<<20)
 	for _, how := range []string{"half close", "shutdown"} {

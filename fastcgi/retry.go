@@ -14,8 +14,8 @@ import (
 )
 
 // A roundTrip is one call of RoundTrip until the head of the response has been read. It sends the
-// request once or, if mayRepeat allows it, twice. Only the goroutine of RoundTrip uses it, except for
-// head, which belongs to the sender while that runs.
+// request once or, if mayRepeat allows it, twice. Only the goroutine of RoundTrip uses it, except
+// for head, which belongs to the sender while that runs.
 type roundTrip struct {
 	c          *Client
 	ctx        context.Context
@@ -91,10 +91,11 @@ func (x *roundTrip) sendOver(cc *clientConn) error {
 	return cc.exchange(x)
 }
 
-// mayRepeat reports whether the request may be sent again, and if so makes its body readable from the
-// beginning. The kept connection must have been closed without a byte of a response: applications
-// close idle connections, and the close may cross the request. The application must not run a
-// request twice that changes something, so either no byte was sent or the method is idempotent.
+// mayRepeat reports whether the request may be sent again, and if so makes its body readable from
+// the beginning. The kept connection must have been closed without a byte of a response:
+// applications close idle connections, and the close may cross the request. The application must
+// not run a request twice that changes something, so either no byte was sent or the method is
+// idempotent.
 func (x *roundTrip) mayRepeat(cc *clientConn, err error) bool {
 	if !errors.Is(err, gateway.ErrNoResponse) || cc.out.Sent.Load() && !x.idempotent {
 		return false

@@ -75,11 +75,12 @@ type Server struct {
 	// params. Zero means 10 seconds; a negative value means no limit.
 	ReadHeadTimeout time.Duration
 
-	// IdleTimeout limits the time that a connection waits for the next request. Zero means 2 minutes;
-	// a negative value means no limit.
+	// IdleTimeout limits the time that a connection waits for the next request. Zero means 2
+	// minutes; a negative value means no limit.
 	IdleTimeout time.Duration
 
-	// WriteTimeout limits the time of one write. Zero means 1 minute; a negative value means no limit.
+	// WriteTimeout limits the time of one write. Zero means 1 minute; a negative value means no
+	// limit.
 	WriteTimeout time.Duration
 
 	// ShutdownTimeout limits the time that Run waits for requests after its context is done. Zero

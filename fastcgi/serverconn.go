@@ -300,8 +300,8 @@ func (c *serverConn) leave() {
 	c.ended(err)
 }
 
-// Sweep promotes a leader if the handler has run since the last sweep. It does nothing if mu is held,
-// since a Close may be waiting under it; the next sweep comes soon.
+// Sweep promotes a leader if the handler has run since the last sweep. It does nothing if mu is
+// held, since a Close may be waiting under it; the next sweep comes soon.
 func (c *serverConn) Sweep() {
 	if !c.mu.TryLock() {
 		return

@@ -220,8 +220,8 @@ func TestServerConn(t *testing.T) {
 	})
 }
 
-// TestAbortIsSeen: a handler that does nothing but run learns of ABORT_REQUEST, and of a lost peer, within 10 ms; one
-// that asked for Done learns at once.
+// TestAbortIsSeen: a handler that does nothing but run learns of ABORT_REQUEST, and of a lost peer,
+// within 10 ms; one that asked for Done learns at once.
 func TestAbortIsSeen(t *testing.T) {
 	for _, asks := range []bool{false, true} {
 		for _, what := range []string{rec(fastcgi.TypeAbort, 1, ""), ""} {
@@ -488,7 +488,8 @@ func TestOrphansDoNotKill(t *testing.T) {
 	}
 }
 
-// What heads that never became requests had brought was once kept for as long as any other request of its slab lived.
+// What heads that never became requests had brought was once kept for as long as any other request
+// of its slab lived.
 func TestRefusedHeadsAreFreed(t *testing.T) {
 	release := make(chan struct{})
 	srv := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {

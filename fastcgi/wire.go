@@ -15,8 +15,8 @@ import (
 // content and padding exceed 65,535 bytes; this leaves room for padding that a proxy might add.
 const maxParams = 65528
 
-// AppendParam appends a name-value pair, section 3.4. An empty name or a NUL (section 6.1) is ErrParam; a length that
-// does not fit 31 bits is ErrTooLarge.
+// AppendParam appends a name-value pair, section 3.4. An empty name or a NUL (section 6.1) is
+// ErrParam; a length that does not fit 31 bits is ErrTooLarge.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
 	if len(name) == 0 || params.Has(name, 0) || params.Has(value, 0) {
 		return dst, fmt.Errorf("fastcgi: %w", gateway.ErrParam)

@@ -9,6 +9,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
+// maxStream is the largest content of a stream's record that is written. A multiple of eight needs
+// no padding.
 const maxStream = 65528 // the largest content of a stream's record that is written: a multiple of eight, which needs no padding
 
 // Writer writes to one side of a connection: records, requests or responses. It has one buffer.

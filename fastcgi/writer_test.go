@@ -117,8 +117,8 @@ type writer func(p []byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
-// TestNothingAfterPartOfARecord checks that a write that fails inside a record closes the connection,
-// before another request can write into that record.
+// TestNothingAfterPartOfARecord checks that a write that fails inside a record closes the
+// connection, before another request can write into that record.
 func TestNothingAfterPartOfARecord(t *testing.T) {
 	started := make(chan struct{}, 1)
 	big := make([]byte, 32<<20)
@@ -140,7 +140,8 @@ func TestNothingAfterPartOfARecord(t *testing.T) {
 	s.send(getPath(2, true, "/other"))
 	time.Sleep(200 * time.Millisecond)
 	all, _ := io.ReadAll(s.c)
-	// On a busy machine the deadline passes before the first byte. Then the other response may come alone.
+	// On a busy machine the deadline passes before the first byte. Then the other response may come
+	// alone.
 	if i := bytes.Index(all, []byte("SECRET")); i > 100 {
 		t.Errorf("the response of another request is inside a record, at byte %d", i)
 	}

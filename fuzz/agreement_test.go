@@ -23,7 +23,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
 
-// carry sends r by a protocol and returns it as the other end reads it. What it returns is valid until the next call.
+// carry sends r by a protocol and returns it as the other end reads it. What it returns is valid
+// until the next call.
 func carry(t *testing.T, p fuzz.Protocol, r *gateway.Request) (*gateway.Request, error) {
 	var wire bytes.Buffer
 	var rd interface {

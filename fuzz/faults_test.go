@@ -29,7 +29,8 @@ import (
 
 var seedFlag = flag.Uint64("seed", 1, "of the faults; each test names the one it used")
 
-// isFaulty makes this program a CGI script on which things go wrong, by the seed that it is the name of.
+// isFaulty makes this program a CGI script on which things go wrong, by the seed that it is the
+// name of.
 const isFaulty = "GATEHOUSE_TEST_FAULTY"
 
 func TestMain(m *testing.M) {
@@ -46,8 +47,9 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// faultyHandler is signed, in a process that may not come to its end: it is killed, it hangs, it closes its output, exits
-// in the middle, or leaves a child that holds its output open. Seed 0 is without faults.
+// faultyHandler is signed, in a process that may not come to its end: it is killed, it hangs, it
+// closes its output, exits in the middle, or leaves a child that holds its output open. Seed 0 is
+// without faults.
 func faultyHandler(seed uint64) gateway.Handler {
 	return gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 		rng := rand.New(rand.NewPCG(seed, hash(r.Params.Get("HTTP_X_ID"))))
@@ -149,9 +151,9 @@ func traffic(ctx context.Context, t testing.TB, c gateway.RoundTripper, seed uin
 	return right, failed
 }
 
-// TestFaults puts a way on which things go wrong between the ends of each protocol, real sockets, and between a proxy and
-// both its sides, and scripts that do not come to their end. Whatever happens, no client gets another's bytes, every failure
-// is typed, and nothing is left.
+// TestFaults puts a way on which things go wrong between the ends of each protocol, real sockets,
+// and between a proxy and both its sides, and scripts that do not come to their end. Whatever
+// happens, no client gets another's bytes, every failure is typed, and nothing is left.
 func TestFaults(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
@@ -231,8 +233,9 @@ func serving(t testing.TB, p fuzz.Protocol, h gateway.Handler) (addr string) {
 	return l.Addr().String()
 }
 
-// TestSlowFaults is TestFaults without a network and in time that costs nothing: pieces are late by up to a minute, so
-// that every limit of time is met. A goroutine that is left stands still in its bubble, and fails it.
+// TestSlowFaults is TestFaults without a network and in time that costs nothing: pieces are late by
+// up to a minute, so that every limit of time is met. A goroutine that is left stands still in its
+// bubble, and fails it.
 func TestSlowFaults(t *testing.T) {
 	for _, p := range wires {
 		for name := range clients(p, nil) {

@@ -47,8 +47,9 @@ func ours(params map[string]string) (seen, error) {
 	return see(hr), nil
 }
 
-// seen is what both make of params. Left out is what differs always: the URL of the standard library has the host and the
-// scheme, as a client's; ours is a server's, and has RequestURI. Its Close is true, since CGI responses once; ours is false.
+// seen is what both make of params. Left out is what differs always: the URL of the standard
+// library has the host and the scheme, as a client's; ours is a server's, and has RequestURI. Its
+// Close is true, since CGI responses once; ours is false.
 type seen struct {
 	Method, Proto, Path, RawPath, RawQuery, Host, RemoteAddr string
 	Header                                                   http.Header
@@ -162,7 +163,8 @@ var plainRequest = map[string]string{
 	"CONTENT_TYPE": "text/plain", "CONTENT_LENGTH": "0", "HTTP_X_Y": "z", "HTTPS": "on",
 }
 
-// changed is a plain request in which each line sets a param, or, without an equals sign, removes it.
+// changed is a plain request in which each line sets a param, or, without an equals sign, removes
+// it.
 func changed(text string) map[string]string {
 	p := maps.Clone(plainRequest)
 	for line := range strings.SplitSeq(text, "\n") {

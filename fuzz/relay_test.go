@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// relay is a way between two ends on which things go wrong, by a seed: what is said comes in pieces and late, one direction
-// or both end in the middle, with or without a reset.
+// relay is a way between two ends on which things go wrong, by a seed: what is said comes in pieces
+// and late, one direction or both end in the middle, with or without a reset.
 type relay struct {
 	seed uint64
 	most time.Duration // a piece is late by, at the most
@@ -124,7 +124,8 @@ func fail(dst, src net.Conn, f fault) {
 	}
 }
 
-// closeWrite ends one direction, where the kind of connection knows that, and both where it does not.
+// closeWrite ends one direction, where the kind of connection knows that, and both where it does
+// not.
 func closeWrite(c net.Conn) {
 	if h, ok := c.(interface{ CloseWrite() error }); ok {
 		h.CloseWrite()

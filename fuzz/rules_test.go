@@ -18,8 +18,8 @@ import (
 
 var checkRules = flag.Bool("rules", false, "switch off each rule of security in turn and check that a test fails")
 
-// A rule keeps an attack out. Its line in the source ends with a marker comment that names it, such as "// rule F13";
-// several rules may share a line.
+// A rule keeps an attack out. Its line in the source ends with a marker comment that names it, such
+// as "// rule F13"; several rules may share a line.
 type rule struct {
 	id       string
 	code     string // what stands on the marked line,
@@ -147,8 +147,8 @@ func markedLines(t *testing.T, root string) map[string][]markedLine {
 	return marked
 }
 
-// switchOff builds a package's tests with a rule switched off, in a file that takes the place of the rule's, and runs
-// them.
+// switchOff builds a package's tests with a rule switched off, in a file that takes the place of
+// the rule's, and runs them.
 func switchOff(t *testing.T, r rule, line markedLine) {
 	dir := t.TempDir()
 	file, err := filepath.Abs(line.file)

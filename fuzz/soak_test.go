@@ -110,7 +110,8 @@ func sampleNow(temp string) sample {
 	return sample{int(m.HeapAlloc), balanceNow(temp)}
 }
 
-// judge holds the last third of the samples against the second: the first is a process that warms up.
+// judge holds the last third of the samples against the second: the first is a process that warms
+// up.
 func judge(t *testing.T, held []sample) {
 	third := len(held) / 3
 	for _, c := range []struct {

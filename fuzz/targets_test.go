@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// entries are the exported functions that take bytes apart, as "package.Name", and the methods, as "Name".
+// entries are the exported functions that take bytes apart, as "package.Name", and the methods, as
+// "Name".
 func entries(t *testing.T, pkg string) (names []string) {
 	t.Helper()
 	files, err := filepath.Glob("../" + pkg + "/*.go")
@@ -44,8 +45,8 @@ func parse(t *testing.T, path string) *ast.File {
 	return file
 }
 
-// used are what the targets of a package call: its own, those that all protocols share, and those here. Beside the targets
-// stand the codecs that shared ones are given.
+// used are what the targets of a package call: its own, those that all protocols share, and those
+// here. Beside the targets stand the codecs that shared ones are given.
 func used(t *testing.T, pkg string) map[string]bool {
 	t.Helper()
 	names := make(map[string]bool)

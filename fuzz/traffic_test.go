@@ -48,8 +48,8 @@ var signed = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Reque
 // errCrossed means that a client received bytes of another response, or lost some without an error.
 var errCrossed = errors.New("not the response to this request")
 
-// ask sends a request of that id and size. What it returns is nil if the response is whole and right, errCrossed if it is
-// wrong, and otherwise an error, which is typed.
+// ask sends a request of that id and size. What it returns is nil if the response is whole and
+// right, errCrossed if it is wrong, and otherwise an error, which is typed.
 func ask(ctx context.Context, c gateway.RoundTripper, id string, size int) error {
 	method := "GET"
 	body := content(id, size)
@@ -115,7 +115,8 @@ func balanceNow(temp string) balance {
 // test's process.
 const ofTest = "GATEHOUSE_TEST_OF="
 
-// children is the number of processes that are this one's, zombies included, or its scripts' and whose parent is gone.
+// children is the number of processes that are this one's, zombies included, or its scripts' and
+// whose parent is gone.
 func children() (n int) {
 	self := strconv.Itoa(os.Getpid())
 	procs, _ := filepath.Glob("/proc/[0-9]*")

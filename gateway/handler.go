@@ -151,9 +151,9 @@ type Exchange struct {
 	// Reused says that the connection had carried a request before.
 	Reused bool
 
-	// Wait is the time that the request waited for a free connection, and Dial the time to open a new
-	// one. Head is the time from sending the request to the end of the response's head. Total is the
-	// time of the whole exchange.
+	// Wait is the time that the request waited for a free connection, and Dial the time to open a
+	// new one. Head is the time from sending the request to the end of the response's head. Total
+	// is the time of the whole exchange.
 	Wait, Dial, Head, Total time.Duration
 
 	// Sent and Received are the numbers of body bytes of the request and of the response.
@@ -171,8 +171,8 @@ type Exchange struct {
 
 // Stats holds counters since the first use of a client, and gauges.
 type Stats struct {
-	// Requests counts the requests, Dialed the connections that were opened or the programs that were
-	// started, and Reused the requests on connections that had carried one before.
+	// Requests counts the requests, Dialed the connections that were opened or the programs that
+	// were started, and Reused the requests on connections that had carried one before.
 	Requests, Dialed, Reused uint64
 
 	// Failed counts the exchanges that failed. Refused, Canceled and Truncated count those of them

@@ -6,8 +6,9 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 )
 
-// Header holds the fields of a response's head, in order. It owns its bytes. The zero value is ready. It must not be
-// copied; see CopyFrom. A nil *Header reads as empty. Names match without regard to case and keep the case they came in.
+// Header holds the fields of a response's head, in order. It owns its bytes. The zero value is
+// ready. It must not be copied; see CopyFrom. A nil *Header reads as empty. Names match without
+// regard to case and keep the case they came in.
 type Header pairs.List
 
 func (h *Header) list() *pairs.List { return (*pairs.List)(h) }

@@ -7,7 +7,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// Limits of one head, besides the limit on its bytes. A reader returns ErrTooLarge above one of them.
+// Limits of one head, besides the limit on its bytes. A reader returns ErrTooLarge above one of
+// them.
 const (
 	// MaxPairs is the maximum number of params of a request, or of fields of a response.
 	MaxPairs = params.MaxPairs
@@ -19,9 +20,9 @@ const (
 	MaxValueBytes = params.MaxValueBytes
 )
 
-// Params are the CGI meta-variables of a request, RFC 3875 section 4.1, in the order of the wire. They own their bytes.
-// The zero value is ready. They must not be copied; see CopyFrom. A nil *Params reads as empty. Names match byte for
-// byte.
+// Params are the CGI meta-variables of a request, RFC 3875 section 4.1, in the order of the wire.
+// They own their bytes. The zero value is ready. They must not be copied; see CopyFrom. A nil
+// *Params reads as empty. Names match byte for byte.
 type Params pairs.List
 
 var noPairs pairs.List // what a nil *Params or *Header reads as; it is never written

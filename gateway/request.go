@@ -13,11 +13,13 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// Role is what an application is asked to do, FastCGI section 6. Other protocols refuse every role but Responder.
+// Role is what an application is asked to do, FastCGI section 6. Other protocols refuse every role
+// but Responder.
 type Role uint16
 
 const (
-	// RoleResponder is the role of an application that responds to HTTP requests. A Role of zero means the same.
+	// RoleResponder is the role of an application that responds to HTTP requests. A Role of zero
+	// means the same.
 	RoleResponder Role = 1 + iota
 
 	// RoleAuthorizer is the role of an application that decides whether a request is authorized.
@@ -39,23 +41,24 @@ func (r Role) String() string {
 	return fmt.Sprintf("Role(%d)", uint16(r))
 }
 
-// NoBody is a body without bytes. It is the Body of every request of length 0 that a server or a Reader has received.
-// Clients treat it as nil.
+// NoBody is a body without bytes. It is the Body of every request of length 0 that a server or a
+// Reader has received. Clients treat it as nil.
 var NoBody = params.NoBody{}
 
 // Request is a request. The zero value is ready to use. Reset keeps its memory. A Request must not
 // be copied; use CopyFrom.
 type Request struct {
-	// Params are the request's params. Fields of the request win over params of the same meaning, such as
-	// CONTENT_LENGTH.
+	// Params are the request's params. Fields of the request win over params of the same meaning,
+	// such as CONTENT_LENGTH.
 	Params Params
 
-	// Body is the request's body. In a Handler and after ReadRequest it is never nil. In a request to be sent nil and
-	// NoBody mean that there is none. The library never closes it.
+	// Body is the request's body. In a Handler and after ReadRequest it is never nil. In a request
+	// to be sent nil and NoBody mean that there is none. The library never closes it.
 	Body io.Reader
 
-	// ContentLength is the exact length of Body in bytes; -1 means unknown. In a request to be sent, 0 with a Body other
-	// than nil and NoBody means the length of a bytes.Reader, bytes.Buffer or strings.Reader, and unknown for any other.
+	// ContentLength is the exact length of Body in bytes; -1 means unknown. In a request to be
+	// sent, 0 with a Body other than nil and NoBody means the length of a bytes.Reader,
+	// bytes.Buffer or strings.Reader, and unknown for any other.
 	ContentLength int64
 
 	// GetBody, if not nil, returns a new reader of the whole body. Clients need it to send a
@@ -116,8 +119,8 @@ func (r *Request) Context() context.Context {
 	return r.context.RequestContext()
 }
 
-// SetContext makes ctx the context of r, for a Handler that passes r on to another. ctx should be derived from
-// r.Context. Reset and CopyFrom remove it.
+// SetContext makes ctx the context of r, for a Handler that passes r on to another. ctx should be
+// derived from r.Context. Reset and CopyFrom remove it.
 func (r *Request) SetContext(ctx context.Context) { r.context = fixedContext{ctx} }
 
 // SetContextSource makes Context return s.RequestContext(). A server uses it to create the context
@@ -129,8 +132,8 @@ type fixedContext struct{ ctx context.Context }
 
 func (f fixedContext) RequestContext() context.Context { return f.ctx }
 
-// SetBody makes b the body: it sets Body, ContentLength and GetBody. b is not copied and must not change while the request
-// is in use. SetBody allocates once per Request, not per call.
+// SetBody makes b the body: it sets Body, ContentLength and GetBody. b is not copied and must not
+// change while the request is in use. SetBody allocates once per Request, not per call.
 func (r *Request) SetBody(b []byte) {
 	r.memory.Reset(b)
 	r.content = b

@@ -20,13 +20,16 @@ type Spool struct {
 	// Backend receives the requests.
 	Backend RoundTripper
 
-	// All makes Spool read every body first. Without it only bodies of unknown length are read; others pass as they are.
+	// All makes Spool read every body first. Without it only bodies of unknown length are read;
+	// others pass as they are.
 	All bool
 
-	// MaxBytes limits the size of a body; a larger one is ErrBodyTooLarge. A zero or negative value means 1 GiB.
+	// MaxBytes limits the size of a body; a larger one is ErrBodyTooLarge. A zero or negative value
+	// means 1 GiB.
 	MaxBytes int64
 
-	// MaxMemory is the number of bytes that are kept in memory. A zero or negative value means 64 KiB.
+	// MaxMemory is the number of bytes that are kept in memory. A zero or negative value means 64
+	// KiB.
 	MaxMemory int
 
 	// Dir is the folder for temporary files. An empty Dir means os.TempDir.

@@ -16,7 +16,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 )
 
-// The tests here hold single lines: each was written because the line could be taken out and nothing failed.
+// The tests here hold single lines: each was written because the line could be taken out and
+// nothing failed.
 
 // spooled are the temporary files that this process has open, with a name or without.
 func spooled(t *testing.T) (n int) {

@@ -35,7 +35,8 @@ type Client struct {
 	// is done. Zero or a negative value means no limit.
 	MaxConns int
 
-	// DialTimeout limits the time to connect. Zero means 5 seconds; a negative value means no limit.
+	// DialTimeout limits the time to connect. Zero means 5 seconds; a negative value means no
+	// limit.
 	DialTimeout time.Duration
 
 	// SendTimeout limits how long sending the request may make no progress. Zero means 60 seconds;

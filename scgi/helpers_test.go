@@ -19,7 +19,8 @@ var quiet = slog.New(slog.DiscardHandler)
 
 const limit = conformance.Limit
 
-// head is a request's head of these params, as they are, with CONTENT_LENGTH and SCGI where they belong.
+// head is a request's head of these params, as they are, with CONTENT_LENGTH and SCGI where they
+// belong.
 func head(nv ...string) string {
 	length, rest := "0", ""
 	for i := 0; i < len(nv); i += 2 {

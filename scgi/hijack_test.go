@@ -17,7 +17,8 @@ import (
 
 var upgrade = []string{"REQUEST_METHOD", "GET", "HTTP_UPGRADE", "websocket", "HTTP_CONNECTION", "Upgrade"}
 
-// A connection that a handler took over is the handler's: Shutdown neither waits for it nor closes it.
+// A connection that a handler took over is the handler's: Shutdown neither waits for it nor closes
+// it.
 func TestShutdownLeavesTaken(t *testing.T) {
 	ready, after, wrote := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	s := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {

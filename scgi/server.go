@@ -51,15 +51,16 @@ type Server struct {
 	// SocketMode is the mode of a Unix socket that the server creates. Zero means 0660.
 	SocketMode fs.FileMode
 
-	// ReadHeadTimeout limits the time from the first byte to the last of a request's head. Zero means
-	// 10 seconds; a negative value means no limit.
+	// ReadHeadTimeout limits the time from the first byte to the last of a request's head. Zero
+	// means 10 seconds; a negative value means no limit.
 	ReadHeadTimeout time.Duration
 
 	// IdleTimeout limits the time that a connection waits for the first byte of its request. Zero
 	// means 2 minutes; a negative value means no limit.
 	IdleTimeout time.Duration
 
-	// WriteTimeout limits the time of one write. Zero means 1 minute; a negative value means no limit.
+	// WriteTimeout limits the time of one write. Zero means 1 minute; a negative value means no
+	// limit.
 	WriteTimeout time.Duration
 
 	// ShutdownTimeout limits the time that Run waits for requests after its context is done. Zero

@@ -350,7 +350,8 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// The tests here are for faults that reviews found. They hold for uwsgi as well, which shares the code.
+// The tests here are for faults that reviews found. They hold for uwsgi as well, which shares the
+// code.
 
 func handler(f func(w gateway.ResponseWriter, r *gateway.Request) error) *scgi.Server {
 	return &scgi.Server{Handler: gateway.HandlerFunc(f), Logger: quiet}
@@ -489,8 +490,8 @@ func TestInterimEdges(t *testing.T) {
 	}
 }
 
-// When the peer resets a connection in the middle of an upload that the handler does not read, the write of the response
-// fails, and everything that belongs to the connection is freed.
+// When the peer resets a connection in the middle of an upload that the handler does not read, the
+// write of the response fails, and everything that belongs to the connection is freed.
 func TestResetDuringUnreadUploadLeavesNothing(t *testing.T) {
 	returned := make(chan struct{})
 	gone := make(chan struct{})
@@ -532,8 +533,8 @@ func TestResetDuringUnreadUploadLeavesNothing(t *testing.T) {
 	}
 }
 
-// shutdownConn is a connection on which Shutdown comes between the arrival of a request and the return of the Read that
-// takes it.
+// shutdownConn is a connection on which Shutdown comes between the arrival of a request and the
+// return of the Read that takes it.
 type shutdownConn struct {
 	net.Conn
 	shutdown func()

@@ -13,7 +13,8 @@ import (
 // maxDigits limits the digits of a head's length. A longer number is not a length.
 const maxDigits = 10
 
-// AppendParam appends a param: the name, a NUL, the value, a NUL. An empty name, or a NUL in either, is ErrParam.
+// AppendParam appends a param: the name, a NUL, the value, a NUL. An empty name, or a NUL in
+// either, is ErrParam.
 func AppendParam[N, V ~string | ~[]byte](dst []byte, name N, value V) ([]byte, error) {
 	if len(name) == 0 || params.Has(name, 0) || params.Has(value, 0) {
 		return dst, fmt.Errorf("scgi: %w", gateway.ErrParam)
@@ -51,7 +52,8 @@ func pairBounds(b []byte) (params.Pair, int) {
 	return params.Pair{NameEnd: name, Value: value, ValueEnd: end}, end + 1
 }
 
-// mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs have.
+// mark makes pairs of the bytes of l from offset at on, and returns how many bytes the whole pairs
+// have.
 func mark(l *pairs.List, at int) (n int, err error) {
 	for b := l.Raw(at); n < len(b); {
 		p, size := pairBounds(b[n:])

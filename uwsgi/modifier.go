@@ -2,7 +2,8 @@ package uwsgi
 
 import "fmt"
 
-// Modifier is the modifier1 of a packet: what the packet is. Other values than those below belong to plugins of uWSGI.
+// Modifier is the modifier1 of a packet: what the packet is. Other values than those below belong
+// to plugins of uWSGI.
 type Modifier uint8
 
 const (

@@ -17,8 +17,8 @@ import (
 // error that is io.ErrUnexpectedEOF. Bytes that are not uwsgi are gateway.ErrMalformed. After an
 // error the rest of the input is unusable, and every further call returns the error again.
 type Reader struct {
-	// MaxHeadBytes limits the vars of a request and the head of a response. A zero or negative value
-	// means 65,535 for a request, the most that a packet can hold, and 64 KiB for a response.
+	// MaxHeadBytes limits the vars of a request and the head of a response. A zero or negative
+	// value means 65,535 for a request, the most that a packet can hold, and 64 KiB for a response.
 	MaxHeadBytes int
 
 	in stream.Reader

@@ -143,7 +143,8 @@ func testDemo(t *testing.T, url, path string) {
 	}
 }
 
-// TestAnyToAny puts one protocol before another, with HTTP at one end and an application at the other.
+// TestAnyToAny puts one protocol before another, with HTTP at one end and an application at the
+// other.
 func TestAnyToAny(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "script")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n%s %s ' \"$REQUEST_METHOD\" \"$PATH_INFO\"; cat\n"), 0o755); err != nil {

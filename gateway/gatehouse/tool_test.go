@@ -61,8 +61,8 @@ func started(t *testing.T, args ...string) (addr string, end func() (status int,
 	return "", nil
 }
 
-// TestMatrix puts every protocol before every other, and asks through it with a body of unknown length where HTTP is in
-// front.
+// TestMatrix puts every protocol before every other, and asks through it with a body of unknown
+// length where HTTP is in front.
 func TestMatrix(t *testing.T) {
 	backs := map[string]string{
 		"fastcgi": "fastcgi://" + gatewaytest.Start(t, &fastcgi.Server{Handler: mirror}),

@@ -33,7 +33,8 @@ func sockets() http.Handler {
 	return mux
 }
 
-// TestUpgrade has a browser's WebSocket go through a front end and a gateway protocol to a handler of net/http.
+// TestUpgrade has a browser's WebSocket go through a front end and a gateway protocol to a handler
+// of net/http.
 func TestUpgrade(t *testing.T) {
 	h := gatewayhttp.Handler(sockets())
 	direct := map[string]gateway.RoundTripper{
@@ -260,7 +261,8 @@ func TestHijackMisuse(t *testing.T) {
 	}
 }
 
-// TestHijackConn: a connection that was taken over has addresses and deadlines, before its head and after.
+// TestHijackConn: a connection that was taken over has addresses and deadlines, before its head and
+// after.
 func TestHijackConn(t *testing.T) {
 	errs := make(chan error, 3)
 	addrs := make(chan string, 2)
@@ -318,8 +320,8 @@ func TestHijackConn(t *testing.T) {
 	}
 }
 
-// TestHijackIsConn holds a connection that was taken over to what net.Conn promises, deadlines and a Close that ends a
-// Write that waits among it.
+// TestHijackIsConn holds a connection that was taken over to what net.Conn promises, deadlines and
+// a Close that ends a Write that waits among it.
 func TestHijackIsConn(t *testing.T) {
 	taken, stop := make(chan net.Conn), make(chan struct{})
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

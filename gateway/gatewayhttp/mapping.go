@@ -46,12 +46,12 @@ type Mapping struct {
 	// and the search for a script ignores it. Any other path is passed as if Prefix were empty.
 	Prefix string
 
-	// Split lists the extensions that end SCRIPT_NAME, if Root is set. Nil means ".php"; an empty list
-	// means that the whole path is SCRIPT_NAME.
+	// Split lists the extensions that end SCRIPT_NAME, if Root is set. Nil means ".php"; an empty
+	// list means that the whole path is SCRIPT_NAME.
 	Split []string
 
-	// Index is appended to a path that ends with a slash and names no script, if Root is set. An empty
-	// Index means "index.php".
+	// Index is appended to a path that ends with a slash and names no script, if Root is set. An
+	// empty Index means "index.php".
 	Index string
 
 	// Params, if not nil, changes the params after everything else has been set.
@@ -72,19 +72,22 @@ type Mapping struct {
 type BodyPolicy uint8
 
 const (
-	// SpoolUnknownBody reads a body of unknown length to its end before the backend is called: into memory and then into a
-	// temporary file. A body whose length is known is passed on as it arrives.
+	// SpoolUnknownBody reads a body of unknown length to its end before the backend is called: into
+	// memory and then into a temporary file. A body whose length is known is passed on as it
+	// arrives.
 	SpoolUnknownBody BodyPolicy = iota
 
-	// SpoolBody reads every body to its end before the backend is called, as nginx does by default, so that a slow client
-	// does not occupy a worker. Use it in front of applications whose workers take one request at a time.
+	// SpoolBody reads every body to its end before the backend is called, as nginx does by default,
+	// so that a slow client does not occupy a worker. Use it in front of applications whose workers
+	// take one request at a time.
 	SpoolBody
 
-	// RefuseUnknownBody refuses a body of unknown length with gateway.ErrLengthRequired, status 411.
+	// RefuseUnknownBody refuses a body of unknown length with gateway.ErrLengthRequired, status
+	// 411.
 	RefuseUnknownBody
 
-	// StreamBody passes every body on as it arrives, one of unknown length without a length. The backend must support
-	// that, as fastcgi.Client does with UnknownLength.
+	// StreamBody passes every body on as it arrives, one of unknown length without a length. The
+	// backend must support that, as fastcgi.Client does with UnknownLength.
 	StreamBody
 )
 

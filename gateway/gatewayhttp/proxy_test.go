@@ -348,7 +348,8 @@ func TestProxyResponse(t *testing.T) {
 	})
 }
 
-// The tests here hold single lines: each was written because the line could be taken out and nothing failed.
+// The tests here hold single lines: each was written because the line could be taken out and
+// nothing failed.
 
 // rawHTTP sends request to h as it is and returns all that comes back.
 func rawHTTP(t *testing.T, h http.Handler, request string) string {
@@ -777,7 +778,8 @@ func TestConnectionOfTheApplicationIsItsOwn(t *testing.T) {
 	}
 }
 
-// http2Site serves both front ends over HTTP/2 and gives each to f with a client that speaks nothing else.
+// http2Site serves both front ends over HTTP/2 and gives each to f with a client that speaks
+// nothing else.
 func http2Site(t *testing.T, app http.Handler, m *gatewayhttp.Mapping, f func(t *testing.T, url string, c *http.Client)) {
 	backend := serve(t, app)
 	for name, front := range fronts(backend, m) {
@@ -791,8 +793,8 @@ func http2Site(t *testing.T, app http.Handler, m *gatewayhttp.Mapping, f func(t 
 	}
 }
 
-// TestHTTP2 has HTTP/2 in front: what differs is the protocol's name, that a body needs no length, and that a stream
-// alone is cut when a response breaks off.
+// TestHTTP2 has HTTP/2 in front: what differs is the protocol's name, that a body needs no length,
+// and that a stream alone is cut when a response breaks off.
 func TestHTTP2(t *testing.T) {
 	body := make([]byte, 1<<20)
 	rand.Read(body)
@@ -843,7 +845,8 @@ func TestHTTP2(t *testing.T) {
 	})
 }
 
-// TestClientGone: the application learns of a client that gives up, whatever the front end and the version of HTTP.
+// TestClientGone: the application learns of a client that gives up, whatever the front end and the
+// version of HTTP.
 func TestClientGone(t *testing.T) {
 	gone := make(chan error, 1)
 	app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -125,8 +125,8 @@ func (c *closing) Close() error {
 	return nil
 }
 
-// TestTransportOfAClient uses Transport as the transport of an http.Client: its timeout, an early Close, a redirect and a
-// body sent again.
+// TestTransportOfAClient uses Transport as the transport of an http.Client: its timeout, an early
+// Close, a redirect and a body sent again.
 func TestTransportOfAClient(t *testing.T) {
 	gone := make(chan struct{}, 1)
 	mux := http.NewServeMux()

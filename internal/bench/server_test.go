@@ -70,8 +70,9 @@ var servers = []struct {
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// BenchmarkServer is an exchange on a kept connection over a Unix socket: our client, and one server or the other, with
-// a body of size bytes that comes back. What it allocates is the server's: the client allocates nothing.
+// BenchmarkServer is an exchange on a kept connection over a Unix socket: our client, and one
+// server or the other, with a body of size bytes that comes back. What it allocates is the
+// server's: the client allocates nothing.
 func BenchmarkServer(b *testing.B) {
 	for _, size := range []int{0, 64 << 10, 1 << 20} {
 		for _, s := range servers {

@@ -51,8 +51,9 @@ func New(settings Settings, prepare Prepare, fault error) *Client {
 	return c
 }
 
-// NewOverSockets returns a Client that dials. appendHead appends the head of a request. hint, if it is not nil, says what
-// a close without a byte of a response may mean, given the size of the request's head.
+// NewOverSockets returns a Client that dials. appendHead appends the head of a request. hint, if it
+// is not nil, says what a close without a byte of a response may mean, given the size of the
+// request's head.
 func NewOverSockets(settings Settings, dialer *Dialer, appendHead func(dst []byte, r *gateway.Request) ([]byte, error), hint func(head int) string, fault error) *Client {
 	open := func(ctx context.Context, s *Socket) (Conn, error) {
 		conn, err := dialer.Connect(ctx)

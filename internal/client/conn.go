@@ -34,7 +34,8 @@ type Conn interface {
 	// NetConn returns the connection that a 101 hands over, or nil if there is none.
 	NetConn() net.Conn
 
-	// Silence returns what a close without a byte of a response may mean, or "". head is the size of the request's head.
+	// Silence returns what a close without a byte of a response may mean, or "". head is the size
+	// of the request's head.
 	Silence(head int) string
 
 	// Gone returns a channel that is closed when the processes of a program have ended, some time
@@ -42,10 +43,12 @@ type Conn interface {
 	Gone() <-chan struct{}
 }
 
-// An Open connects to the application, or starts it. A connection may be placed in s, which saves an allocation.
+// An Open connects to the application, or starts it. A connection may be placed in s, which saves
+// an allocation.
 type Open func(ctx context.Context, s *Socket) (Conn, error)
 
-// A Socket is a Conn over a net.Conn. Nothing is wrapped: the request is written to the net.Conn itself.
+// A Socket is a Conn over a net.Conn. Nothing is wrapped: the request is written to the net.Conn
+// itself.
 type Socket struct {
 	net.Conn
 	hint func(head int) string

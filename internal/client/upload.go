@@ -155,7 +155,8 @@ func (u *Upload) Sent() bool {
 	return !u.sending && u.err == nil
 }
 
-// Await waits until the sender has ended, at most for d and until ctx is done. It reports whether it has.
+// Await waits until the sender has ended, at most for d and until ctx is done. It reports whether
+// it has.
 func (u *Upload) Await(ctx context.Context, d time.Duration) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -24,8 +24,9 @@ import (
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
 
-// The benchmarks here are whole exchanges. Names have proto=, size= (bytes of a body that comes back; 0 is a GET) and lib=:
-// gateway (a gateway.Handler), gatehouse (an http.Handler, or a program's client) and std, the standard library.
+// The benchmarks here are whole exchanges. Names have proto=, size= (bytes of a body that comes
+// back; 0 is a GET) and lib=: gateway (a gateway.Handler), gatehouse (an http.Handler, or a
+// program's client) and std, the standard library.
 
 var benchSizes = []int{0, 64 << 10}
 
@@ -40,7 +41,8 @@ var hello = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Reques
 	return err
 })
 
-// helloHTTP is the same in net/http. It reads all of the body first: net/http/fcgi's responses are better not begun before.
+// helloHTTP is the same in net/http. It reads all of the body first: net/http/fcgi's responses are
+// better not begun before.
 var helloHTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain")
 	if r.ContentLength == 0 {
@@ -66,8 +68,9 @@ func script(lib string) error {
 	return (&cgi.Server{Handler: libraries[lib], Logger: quiet}).Serve(context.Background())
 }
 
-// BenchmarkServer is an exchange with each server, and a client of ours: FastCGI on a kept connection, SCGI and uwsgi on
-// one for each request, CGI in a process for each. What FastCGI's allocates is the server's alone.
+// BenchmarkServer is an exchange with each server, and a client of ours: FastCGI on a kept
+// connection, SCGI and uwsgi on one for each request, CGI in a process for each. What FastCGI's
+// allocates is the server's alone.
 func BenchmarkServer(b *testing.B) {
 	for _, protocol := range protocols {
 		for _, size := range benchSizes {
@@ -117,7 +120,8 @@ func drain(r io.Reader, scrap []byte) (total int, err error) {
 	}
 }
 
-// benchClient is a client of ours before a server of a library, whose connections are counted if there is a tally.
+// benchClient is a client of ours before a server of a library, whose connections are counted if
+// there is a tally.
 func benchClient(b *testing.B, protocol, lib string, tally *tally) gateway.RoundTripper {
 	b.Helper()
 	if protocol == "cgi" {
@@ -150,8 +154,8 @@ func benchClient(b *testing.B, protocol, lib string, tally *tally) gateway.Round
 	return &uwsgi.Client{Dial: dial}
 }
 
-// BenchmarkCalls counts the reads and writes of a GET on each side. What counts stands between, so that several slices are
-// not written at once, and times are not those of BenchmarkServer.
+// BenchmarkCalls counts the reads and writes of a GET on each side. What counts stands between, so
+// that several slices are not written at once, and times are not those of BenchmarkServer.
 func BenchmarkCalls(b *testing.B) {
 	for _, protocol := range protocols[1:] {
 		for _, lib := range []string{"gateway", "gatehouse", "std"} {
@@ -223,8 +227,8 @@ func (c *counted) Write(p []byte) (int, error) {
 // CloseWrite ends one direction: servers hang up so.
 func (c *counted) CloseWrite() error { return c.Conn.(*net.UnixConn).CloseWrite() }
 
-// BenchmarkClient is an http.Handler before an application of ours: gatewayhttp.Proxy with each client, and the handler
-// that net/http/cgi runs scripts with.
+// BenchmarkClient is an http.Handler before an application of ours: gatewayhttp.Proxy with each
+// client, and the handler that net/http/cgi runs scripts with.
 func BenchmarkClient(b *testing.B) {
 	path, err := os.Executable()
 	if err != nil {
@@ -288,7 +292,8 @@ func (d *discard) WriteHeader(int)             {}
 func (d *discard) Flush()                      {}
 func (d *discard) Write(p []byte) (int, error) { d.n += len(p); return len(p), nil }
 
-// BenchmarkProxy is each protocol before FastCGI: our client, a server with gateway.Proxy, and an application.
+// BenchmarkProxy is each protocol before FastCGI: our client, a server with gateway.Proxy, and an
+// application.
 func BenchmarkProxy(b *testing.B) {
 	for _, front := range protocols[1:] {
 		for _, size := range benchSizes {

@@ -21,8 +21,8 @@ import (
 
 var ran = flag.String("ran", "", `the output of "go test -json -cover ./...": of what passed there every item must be`)
 
-// TestItems looks that each item and each attack has a subtest with its id: among those that passed in a run, if the
-// output of one is given, or else among the names in the tests' text.
+// TestItems looks that each item and each attack has a subtest with its id: among those that passed
+// in a run, if the output of one is given, or else among the names in the tests' text.
 func TestItems(t *testing.T) {
 	found := make(map[string]bool)
 	if *ran != "" {

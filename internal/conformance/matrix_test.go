@@ -28,7 +28,8 @@ var quiet = slog.New(slog.DiscardHandler)
 
 var protocols = []string{"cgi", "fastcgi", "scgi", "uwsgi"}
 
-// Variables that make this program a CGI script: one that is a handler of the suite, or one that passes requests on.
+// Variables that make this program a CGI script: one that is a handler of the suite, or one that
+// passes requests on.
 const (
 	isHandler = "GATEHOUSE_TEST_HANDLER"
 	isProxy   = "GATEHOUSE_TEST_PROXY"
@@ -102,8 +103,8 @@ func application(t *testing.T, protocol, handler string) (addr string) {
 	return gatewaytest.Start(t, server(protocol, conformance.Handlers[handler]))
 }
 
-// chain is a client of one protocol, a proxy, and an application of another. inner is the proxy's client, nil if it is in
-// another process.
+// chain is a client of one protocol, a proxy, and an application of another. inner is the proxy's
+// client, nil if it is in another process.
 func chain(t *testing.T, front, back, handler string) (outer, inner gateway.RoundTripper) {
 	addr := application(t, back, handler)
 	if front != "cgi" {
@@ -117,7 +118,8 @@ func chain(t *testing.T, front, back, handler string) (outer, inner gateway.Roun
 	return &cgi.Client{Path: path, Env: append(conformance.Environ(t), isProxy+"="+back+" "+addr), Logger: quiet}, nil
 }
 
-// TestMatrix puts every protocol before every other: what DESIGN calls all that may change on the way is all that does.
+// TestMatrix puts every protocol before every other: what DESIGN calls all that may change on the
+// way is all that does.
 func TestMatrix(t *testing.T) {
 	for _, front := range protocols {
 		for _, back := range protocols {

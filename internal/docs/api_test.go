@@ -14,7 +14,8 @@ var update = flag.Bool("update", false, "take the surface over as it is")
 
 var packages = []string{"gateway", "gateway/gatewayhttp", "gateway/gatewaytest", "fastcgi", "scgi", "uwsgi", "cgi", "fuzz"}
 
-// TestSurface holds the public surface of each package to a text, so that every change of it is seen in review.
+// TestSurface holds the public surface of each package to a text, so that every change of it is
+// seen in review.
 func TestSurface(t *testing.T) {
 	for _, pkg := range packages {
 		out, err := exec.Command("go", "doc", "-all", "../../"+pkg).Output()

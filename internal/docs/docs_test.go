@@ -39,8 +39,9 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
-// TestCommands runs every command in the pages: those of the tool with --help, which takes the flags apart first, and
-// looks that those of go name what there is. Test and CI run the first two of the README as they are.
+// TestCommands runs every command in the pages: those of the tool with --help, which takes the
+// flags apart first, and looks that those of go name what there is. Test and CI run the first two
+// of the README as they are.
 func TestCommands(t *testing.T) {
 	for _, page := range []string{"README.md", "CONTRIBUTING.md", "internal/bench/README.md", "internal/integration/README.md", "fuzz/README.md", "SECURITY.md"} {
 		snippets, err := docs.Snippets("../../"+page, "sh")

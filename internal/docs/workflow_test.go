@@ -10,8 +10,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/docs"
 )
 
-// TestWorkflow runs what fuzz/README.md has for other repositories: its targets, in a module of their own, and each
-// command of its workflow.
+// TestWorkflow runs what fuzz/README.md has for other repositories: its targets, in a module of
+// their own, and each command of its workflow.
 func TestWorkflow(t *testing.T) {
 	programs, err := docs.Snippets("../../fuzz/README.md", "go")
 	if err != nil || len(programs) != 1 {

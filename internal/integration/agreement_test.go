@@ -19,7 +19,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/integration"
 )
 
-// mirrorProgram responds with the environment of a request as libfcgi gives it, each pair ended by a NUL, and another NUL.
+// mirrorProgram responds with the environment of a request as libfcgi gives it, each pair ended by
+// a NUL, and another NUL.
 const mirrorProgram = `
 #include <fcgiapp.h>
 #include <string.h>
@@ -38,10 +39,11 @@ int main(void) {
 }
 `
 
-// TestDecoderAgreement holds our reading of requests against that of libfcgi, which is in C and older than most of what
-// uses it: what we take as a request it takes, with the same params in the same order, on messages of real peers and on
-// such that have a byte changed or are cut. The other way round is not asked for: it takes heads that are cut, records of
-// another version or of an unknown type among the params, and params that say more than is there.
+// TestDecoderAgreement holds our reading of requests against that of libfcgi, which is in C and
+// older than most of what uses it: what we take as a request it takes, with the same params in the
+// same order, on messages of real peers and on such that have a byte changed or are cut. The other
+// way round is not asked for: it takes heads that are cut, records of another version or of an
+// unknown type among the params, and params that say more than is there.
 func TestDecoderAgreement(t *testing.T) {
 	cc := integration.Need(t, "gcc", "gcc libc6-dev")
 	spawn := integration.Need(t, "spawn-fcgi", "spawn-fcgi")

@@ -82,7 +82,8 @@ case '/duplex':
 }
 `
 
-// startPHP starts php-fpm with extra lines in its pool's configuration and returns the socket's path and the root.
+// startPHP starts php-fpm with extra lines in its pool's configuration and returns the socket's
+// path and the root.
 func startPHP(t *testing.T, children int, extra string) (socket, root string) {
 	t.Helper()
 	fpm := integration.Need(t, "php-fpm8.2", "php8.2-fpm")

@@ -136,7 +136,8 @@ var frontCases = []struct {
 	}},
 }
 
-// pathCase asks for a path with cookies. The response has the path decoded, as it was sent, and the cookies.
+// pathCase asks for a path with cookies. The response has the path decoded, as it was sent, and the
+// cookies.
 func pathCase(path, decoded string, cookies ...string) func(t *testing.T, url string) error {
 	return func(t *testing.T, url string) error {
 		res, body, err := do("GET", url+path, nil, http.Header{"Cookie": cookies})
@@ -191,8 +192,8 @@ func do(method, url string, body io.Reader, header http.Header) (*http.Response,
 	return res, b, err
 }
 
-// ownFault names the cells in which the front end fails by itself, and why. The failure is asserted, so that a peer
-// that mends its ways is noticed.
+// ownFault names the cells in which the front end fails by itself, and why. The failure is
+// asserted, so that a peer that mends its ways is noticed.
 var ownFault = map[string]string{
 	"haproxy/chunked64k":      "400: it requires the length of a body in advance",
 	"haproxy/chunked10m":      "400: it requires the length of a body in advance",

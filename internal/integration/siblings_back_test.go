@@ -90,7 +90,8 @@ func threeWays(dir string) map[string]gateway.RoundTripper {
 	return map[string]gateway.RoundTripper{
 		"uwsgi": &uwsgi.Client{Addr: "unix:" + dir + "/u.sock"},
 		"scgi":  &scgi.Client{Addr: "unix:" + dir + "/s.sock"},
-		// It closes after each response, whatever FCGI_KEEP_CONN says: a connection that was kept could be lost to a POST.
+		// It closes after each response, whatever FCGI_KEEP_CONN says: a connection that was kept
+		// could be lost to a POST.
 		"fastcgi": &fastcgi.Client{Addr: "unix:" + dir + "/f.sock", Logger: quiet},
 	}
 }

@@ -41,7 +41,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// script writes a CGI script that is the application: a front end gives it an environment of its own.
+// script writes a CGI script that is the application: a front end gives it an environment of its
+// own.
 func script(t *testing.T, dir, name string) (path string) {
 	t.Helper()
 	program, err := os.Executable()
@@ -60,7 +61,8 @@ func script(t *testing.T, dir, name string) (path string) {
 	return integration.Write(t, dir, name, "#!/bin/sh\n"+strings.Join(conformance.Environ(t), " ")+" "+isScript+"=1 exec '"+copied+"'\n")
 }
 
-// serveSiblings starts our servers of SCGI and uwsgi on scgi.sock and uwsgi.sock in dir. They take WebSockets, too.
+// serveSiblings starts our servers of SCGI and uwsgi on scgi.sock and uwsgi.sock in dir. They take
+// WebSockets, too.
 func serveSiblings(t *testing.T, dir string) {
 	t.Helper()
 	mux := http.NewServeMux()

@@ -22,7 +22,7 @@ const MaxJoin = 1 << 15
 
 var seed = maphash.MakeSeed()
 
-// few is the number of pairs up to which names chosen to collide cost little.
+// few is the largest list for which hash collisions, even deliberate ones, cost little.
 const few = 64
 
 func seededHash(name []byte) uint64 { return maphash.Bytes(seed, name) }

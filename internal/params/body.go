@@ -14,8 +14,8 @@ type NoBody struct{}
 func (NoBody) Read([]byte) (int, error)         { return 0, io.EOF }
 func (NoBody) WriteTo(io.Writer) (int64, error) { return 0, nil }
 
-// Body returns the body of a request to be sent, nil if there is none, and its length, -1 if that is unknown. A length of
-// 0 is that of a body in memory, and unknown for any other.
+// Body returns the body of a request to be sent, nil if there is none, and its length, -1 if that
+// is unknown. A length of 0 is that of a body in memory, and unknown for any other.
 func Body(body io.Reader, length int64) (io.Reader, int64) {
 	if body == nil || body == (NoBody{}) {
 		return nil, length

@@ -10,8 +10,9 @@ import (
 // the compiler keeps no larger struct in registers; a fifth makes decoding three times slower.
 type Pair struct{ Name, NameEnd, Value, ValueEnd int }
 
-// A Marker makes pairs of the bytes of l from offset at on, up to the first that is not whole, and returns how many bytes
-// they had. Every protocol has its own loop: a call of a function value for each pair would be most of the cost.
+// A Marker makes pairs of the bytes of l from offset at on, up to the first that is not whole, and
+// returns how many bytes they had. Every protocol has its own loop: a call of a function value for
+// each pair would be most of the cost.
 type Marker func(l *pairs.List, at int) (n int, err error)
 
 // Put makes a pair of the bytes of l in which p lies, from offset at on.
@@ -61,8 +62,8 @@ func Append(dst []byte, l *pairs.List, add func(dst, name, value []byte) ([]byte
 	return b, nil
 }
 
-// Consume adds every whole pair at the start of b to l and returns how many bytes they had. On an error n is -1 and l is
-// unchanged.
+// Consume adds every whole pair at the start of b to l and returns how many bytes they had. On an
+// error n is -1 and l is unchanged.
 func Consume(b []byte, l *pairs.List, mark Marker) (n int, err error) {
 	at, count := l.Size(), l.Len()
 	l.AppendRaw(b)

@@ -10,8 +10,9 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 )
 
-// A Head yields the pairs of a head to be sent, each name once: the params of the request in order, CONTENT_LENGTH from
-// the length of its body, and the params that the program configured, which win.
+// A Head yields the pairs of a head to be sent, each name once: the params of the request in order,
+// CONTENT_LENGTH from the length of its body, and the params that the program configured, which
+// win.
 type Head struct {
 	list, env *pairs.List
 	length    int64 // for CONTENT_LENGTH; -1 if there is none, or when it has been yielded
@@ -21,8 +22,9 @@ type Head struct {
 
 var noEnv pairs.List
 
-// NewHead checks list by the rules of a head to be sent. The pairs of env, which may be nil, replace those of list that
-// have the same name. CONTENT_LENGTH is length, the length of body, and is left out if that is -1 and body is not nil.
+// NewHead checks list by the rules of a head to be sent. The pairs of env, which may be nil,
+// replace those of list that have the same name. CONTENT_LENGTH is length, the length of body, and
+// is left out if that is -1 and body is not nil.
 func NewHead(list, env *pairs.List, body io.Reader, length int64) (Head, error) {
 	repeats, err := Send(list)
 	if err != nil {
@@ -45,7 +47,8 @@ func NewHead(list, env *pairs.List, body io.Reader, length int64) (Head, error) 
 	return Head{list: list, env: env, length: length}, nil
 }
 
-// ContentLength returns the value of CONTENT_LENGTH; ok is false if it is not sent. Next then does not yield it again.
+// ContentLength returns the value of CONTENT_LENGTH; ok is false if it is not sent. Next then does
+// not yield it again.
 func (h *Head) ContentLength() (value []byte, ok bool) {
 	if h.length < 0 {
 		return nil, false
@@ -60,7 +63,8 @@ var (
 	transferEncoding = []byte("HTTP_TRANSFER_ENCODING") // never true: a body is not chunked here
 )
 
-// Next returns the next pair. Both are views, valid until the params change or Next is called again.
+// Next returns the next pair. Both are views, valid until the params change or Next is called
+// again.
 func (h *Head) Next() (name, value []byte, ok bool) {
 	for ; h.next < h.list.Len(); h.next++ {
 		name = h.list.Name(h.next)
@@ -87,8 +91,8 @@ func (h *Head) Next() (name, value []byte, ok bool) {
 	return nil, nil, false
 }
 
-// Env makes pairs of strings "NAME=value"; of a repeated name the last counts. The rules of a head to be sent hold, and
-// CONTENT_LENGTH is refused: the length of a request's body is known better.
+// Env makes pairs of strings "NAME=value"; of a repeated name the last counts. The rules of a head
+// to be sent hold, and CONTENT_LENGTH is refused: the length of a request's body is known better.
 func Env(env []string) (*pairs.List, error) {
 	if len(env) == 0 {
 		return nil, nil

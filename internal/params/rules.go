@@ -9,8 +9,9 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 )
 
-// Receive applies the rules of a received head to l (F1, F8, F18, F46). It returns the length of the body that
-// CONTENT_LENGTH states: -1 if that is absent, empty, or the "-1" that lighttpd and Caddy send for an unknown length.
+// Receive applies the rules of a received head to l (F1, F8, F18, F46). It returns the length of
+// the body that CONTENT_LENGTH states: -1 if that is absent, empty, or the "-1" that lighttpd and
+// Caddy send for an unknown length.
 func Receive(l *pairs.List) (contentLength int64, err error) {
 	if err := check(l); err != nil {
 		return 0, err
@@ -21,8 +22,8 @@ func Receive(l *pairs.List) (contentLength int64, err error) {
 	return length(l)
 }
 
-// Send applies the rules of a head to be sent. It does not change l, which is the caller's. repeats reports whether the
-// list must be normalized before it is sent.
+// Send applies the rules of a head to be sent. It does not change l, which is the caller's. repeats
+// reports whether the list must be normalized before it is sent.
 func Send(l *pairs.List) (repeats bool, err error) {
 	if err := check(l); err != nil {
 		return false, err
@@ -101,8 +102,9 @@ func hasAny(b []byte, chars string) bool {
 	return false
 }
 
-// plain reports whether every byte of b is 0x0e or above, which excludes NUL, LF and CR. It looks at eight bytes at a
-// time: x-k borrows into the top bit of the lowest byte that is smaller than k's.
+// plain reports whether every byte of b is 0x0e or above, which excludes NUL, LF and CR. It looks
+// at eight bytes at a time: x-k borrows into the top bit of the lowest byte that is smaller than
+// k's.
 func plain(b []byte) bool {
 	const k, tops = 0x0e0e0e0e0e0e0e0e, 0x8080808080808080
 	for ; len(b) >= 8; b = b[8:] {
@@ -118,8 +120,8 @@ func plain(b []byte) bool {
 	return true
 }
 
-// isSingleLine reports whether CR and LF are forbidden in the named param: values that came from one HTTP line. Others
-// may hold them: SSL_CLIENT_CERT is PEM, and PATH_INFO is decoded.
+// isSingleLine reports whether CR and LF are forbidden in the named param: values that came from
+// one HTTP line. Others may hold them: SSL_CLIENT_CERT is PEM, and PATH_INFO is decoded.
 func isSingleLine(name []byte) bool {
 	switch name[0] {
 	case 'H':
@@ -152,7 +154,8 @@ func length(l *pairs.List) (int64, error) {
 	return n, nil
 }
 
-// mayBeProtocol reports whether SERVER_PROTOCOL may be v: applications copy it into their status line (F13).
+// mayBeProtocol reports whether SERVER_PROTOCOL may be v: applications copy it into their status
+// line (F13).
 func mayBeProtocol(v []byte) bool {
 	switch string(v) {
 	case "HTTP/1.0", "HTTP/1.1", "HTTP/2.0", "HTTP/3.0", "INCLUDED":

@@ -13,7 +13,8 @@ import (
 // Groups reports whether a program can be ended together with what it has started.
 const Groups = true
 
-// isolate gives a program its own process group: that of a new session, if cmd asks for one, or else a new group.
+// isolate gives a program its own process group: that of a new session, if cmd asks for one, or
+// else a new group.
 func isolate(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
@@ -32,8 +33,8 @@ func signal(cmd *exec.Cmd, sig syscall.Signal) { syscall.Kill(-cmd.Process.Pid, 
 // alive reports whether the group has a process left. Until then its number is not reused.
 func alive(cmd *exec.Cmd) bool { return syscall.Kill(-cmd.Process.Pid, 0) != syscall.ESRCH }
 
-// ReadNow reads what is in a pipe without waiting. os.ErrDeadlineExceeded means that it is empty and that a process has it
-// open for writing.
+// ReadNow reads what is in a pipe without waiting. os.ErrDeadlineExceeded means that it is empty
+// and that a process has it open for writing.
 func ReadNow(f *os.File, b []byte) (n int, err error) {
 	if len(b) == 0 {
 		return 0, os.ErrDeadlineExceeded

@@ -1,5 +1,5 @@
-// Package proc starts programs in process groups of their own, signals the groups, and reaps them. On systems without
-// process groups only the program itself is ended.
+// Package proc starts programs in process groups of their own, signals the groups, and reaps them.
+// On systems without process groups only the program itself is ended.
 package proc
 
 import (
@@ -15,8 +15,8 @@ type Process struct {
 	done chan struct{} // closed when the program has ended
 }
 
-// Start starts cmd in its own process group. When the program has ended, and Done is closed, ended is called in another
-// goroutine.
+// Start starts cmd in its own process group. When the program has ended, and Done is closed, ended
+// is called in another goroutine.
 func Start(cmd *exec.Cmd, ended func()) (*Process, error) {
 	isolate(cmd)
 	if err := cmd.Start(); err != nil {
@@ -31,7 +31,8 @@ func Start(cmd *exec.Cmd, ended func()) (*Process, error) {
 	return p, nil
 }
 
-// Done returns a channel that is closed when the program has ended. Processes that it started may go on.
+// Done returns a channel that is closed when the program has ended. Processes that it started may
+// go on.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Ended reports whether the program has ended.

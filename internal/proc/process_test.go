@@ -32,7 +32,8 @@ func start(t *testing.T, script string) (*Process, *os.File) {
 	return p, r
 }
 
-// ended fails t unless the other end of the pipe, which every process of the group holds, is closed.
+// ended fails t unless the other end of the pipe, which every process of the group holds, is
+// closed.
 func ended(t *testing.T, r *os.File) {
 	t.Helper()
 	r.SetReadDeadline(time.Now().Add(20 * time.Second))

@@ -86,8 +86,8 @@ func newConn(s *Server, ctx context.Context, c net.Conn) *conn {
 	return sc
 }
 
-// serve reads the request, runs its handler and ends the connection. An error says why no handler ran, or that the
-// response was not sent whole.
+// serve reads the request, runs its handler and ends the connection. An error says why no handler
+// ran, or that the response was not sent whole.
 func (c *conn) serve() error {
 	defer c.release()
 	err := c.readHead()
@@ -130,8 +130,8 @@ func (c *conn) readHead() error {
 	return err
 }
 
-// first waits for the first bytes of a request. It returns io.EOF if none will come, or if the server takes no further
-// request.
+// first waits for the first bytes of a request. It returns io.EOF if none will come, or if the
+// server takes no further request.
 func (c *conn) first() error {
 	c.mu.Lock()
 	if !c.stopping {
@@ -161,7 +161,8 @@ func (c *conn) await() error {
 	return err
 }
 
-// equip takes the memory for a request. A connection on which nothing has arrived holds none.
+// equip gives the conn the memory for a request. A connection on which nothing has arrived holds
+// none.
 func (c *conn) equip() {
 	m := c.s.takeMemory()
 	c.mu.Lock()
@@ -284,8 +285,8 @@ func (c *conn) finish(err error) error {
 	return nil
 }
 
-// end closes the connection after a complete response. Input may still be on its way, so the connection is hung up,
-// unless the peer has closed its side or is gone.
+// end closes the connection after a complete response. Input may still be on its way, so the
+// connection is hung up, unless the peer has closed its side or is gone.
 func (c *conn) end() {
 	c.mu.Lock()
 	c.stopReading()
@@ -297,8 +298,8 @@ func (c *conn) end() {
 	c.c.Close()
 }
 
-// hangUp shuts down the sending side and discards input within bounds: closing a connection with unread input resets
-// it, which may cost the peer the end of the response.
+// hangUp shuts down the sending side and discards input within bounds: closing a connection with
+// unread input resets it, which may cost the peer the end of the response.
 func (c *conn) hangUp() {
 	hc, ok := c.c.(interface{ CloseWrite() error })
 	if !ok || hc.CloseWrite() != nil {
@@ -308,8 +309,9 @@ func (c *conn) hangUp() {
 	c.in.Drain(MaxDrain)
 }
 
-// reset closes the connection so that the peer can see that the response is incomplete: a TCP connection with a reset,
-// TLS without its closing alert. A Unix socket has no reset; there only a Content-Length shows it.
+// reset closes the connection so that the peer can see that the response is incomplete: a TCP
+// connection with a reset, TLS without its closing alert. A Unix socket has no reset; there only a
+// Content-Length shows it.
 func (c *conn) reset() {
 	conn := c.c
 	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {

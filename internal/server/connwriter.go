@@ -18,7 +18,8 @@ type connWriter struct {
 
 var _ gateway.ResponseWriter = (*connWriter)(nil)
 
-// ReadFrom copies src: in the kernel if that is possible, or else through a pooled buffer. io.Copy uses it.
+// ReadFrom copies src: in the kernel if that is possible, or else through a pooled buffer. io.Copy
+// uses it.
 func (w *connWriter) ReadFrom(src io.Reader) (int64, error) {
 	if _, tcp := w.c.c.(*net.TCPConn); tcp {
 		from := &io.LimitedReader{R: src, N: math.MaxInt64}
@@ -32,8 +33,9 @@ func (w *connWriter) ReadFrom(src io.Reader) (int64, error) {
 	return w.ResponseWriter.ReadFrom(src)
 }
 
-// sendFile has the kernel move a file to the connection, a piece at a time, so that each piece has the time of a write. A
-// source that may wait must not come here: its wait would be a part of that time.
+// sendFile has the kernel move a file to the connection, a piece at a time, so that each piece has
+// the time of a write. A source that may wait must not come here: its wait would be a part of that
+// time.
 func (w *connWriter) sendFile(src *io.LimitedReader) (total int64, err error) {
 	r, err := w.c.Acquire()
 	if err != nil {
@@ -71,7 +73,8 @@ func (w *connWriter) sendFile(src *io.LimitedReader) (total int64, err error) {
 	}
 }
 
-// Stderr returns a writer to the server's log: SCGI and uwsgi have no way to that of the web server.
+// Stderr returns a writer to the server's log: SCGI and uwsgi have no way to that of the web
+// server.
 func (w *connWriter) Stderr() io.Writer { return stderr{w.c} }
 
 type stderr struct{ c *conn }
@@ -104,7 +107,8 @@ func (w *connWriter) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline sets the deadline for future writes of the response. A zero time means WriteTimeout.
+// SetWriteDeadline sets the deadline for future writes of the response. A zero time means
+// WriteTimeout.
 func (w *connWriter) SetWriteDeadline(t time.Time) error {
 	c := w.c
 	c.mu.Lock()

@@ -20,8 +20,8 @@ type Context struct {
 	stop  func() bool
 }
 
-// A Watcher notices the end of a request. Watch is called when Done or AfterFunc of the context is called first: until
-// then the end need not be noticed.
+// A Watcher starts to watch for the end of a request. Watch is called once, by the first call of
+// Done or AfterFunc: a context that is not waited for needs no watching.
 type Watcher interface{ Watch() }
 
 // NewContext returns a context below parent.
@@ -102,8 +102,8 @@ func (c *Context) unwatched() Watcher {
 	return watch
 }
 
-// Cancel makes the context done with err. Only the first call counts. A nil Context is that of a request that never
-// asked for one.
+// Cancel makes the context done with err. Only the first call counts. A nil Context is that of a
+// request that never asked for one.
 func (c *Context) Cancel(err error) {
 	if c == nil {
 		return

@@ -23,8 +23,8 @@ type Conn interface {
 	// Close closes the connection at once.
 	Close()
 
-	// Sweep is called every few milliseconds while a handler of the group runs, with the group's lock
-	// held. It must not block.
+	// Sweep is called every few milliseconds while a handler of the group runs, with the group's
+	// lock held. It must not block.
 	Sweep()
 }
 
@@ -34,9 +34,9 @@ const sweepEvery = 3 * time.Millisecond
 // A Group holds the connections and listeners of one server: it accepts connections, ends them, and
 // sweeps them while handlers run. The zero value is ready.
 //
-// mu guards the fields below it, and is locked before the lock of a connection. No call that can block
-// is made while it is held. One goroutine, the sweeper, runs while there is a connection. It sleeps,
-// without waking every few milliseconds, while no handler runs.
+// mu guards the fields below it, and is locked before the lock of a connection. No call that can
+// block is made while it is held. One goroutine, the sweeper, runs while there is a connection. It
+// sleeps, without waking every few milliseconds, while no handler runs.
 type Group struct {
 	mu        sync.Mutex
 	conns     []Conn
@@ -72,7 +72,8 @@ func (g *Group) Serve(l net.Listener, o Options) error {
 	slots := make(chan struct{}, o.MaxConns)
 	var delay time.Duration
 	for {
-		// A slot is taken before Accept, so that a connection above the limit is not accepted at all.
+		// A slot is taken before Accept, so that a connection above the limit is not accepted at
+		// all.
 		select {
 		case slots <- struct{}{}: // above the limit peers wait in the listener's queue
 		case <-over:

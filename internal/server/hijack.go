@@ -10,8 +10,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/upgrade"
 )
 
-// wantsUpgrade returns the token of a request for an upgrade that Hijack may grant, or "". That is WebSocket alone: any
-// other protocol could be one that the web server itself acts on (F31).
+// wantsUpgrade returns the token of a request for an upgrade that Hijack may grant, or "". That is
+// WebSocket alone: any other protocol could be one that the web server itself acts on (F31).
 func wantsUpgrade(r *gateway.Request) string {
 	token, _ := r.Params.Lookup("HTTP_UPGRADE")
 	if !strings.EqualFold(string(token), "websocket") {
@@ -76,7 +76,8 @@ func (c *conn) takeOver() (gateway.Stream, error) {
 	return &upgrade.Stream{Conn: c.c, Early: early}, nil
 }
 
-// switchProtocols writes the head of the 101. The handler may have set Upgrade and Connection itself.
+// switchProtocols writes the head of the 101. The handler may have set Upgrade and Connection
+// itself.
 func (c *conn) switchProtocols() error {
 	head := &c.writer.Head
 	token, ok := head.Header.Lookup("Upgrade")

@@ -49,8 +49,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 }
 
-// readDirect reads the body from the connection. c.mu is held before and after. It returns no error that Read finds in
-// the state of the connection.
+// readDirect reads the body from the connection. c.mu is held before and after. It returns no error
+// that Read finds in the state of the connection.
 func (c *conn) readDirect(p []byte) (n int, err error) {
 	c.reading = true
 	c.c.SetReadDeadline(c.readDeadline)

@@ -35,7 +35,8 @@ type Response struct {
 // A Framer encodes a response for its protocol. Its methods are called with the response locked.
 // They write to the response's Out.
 type Framer interface {
-	// Open makes Out ready for output and returns the offset at which the open piece of output begins.
+	// Open makes Out ready for output and returns the offset at which the open piece of output
+	// begins.
 	Open() int
 
 	// Check returns an error if the web server no longer wants output.
@@ -51,8 +52,8 @@ type Framer interface {
 	AppendEnd()
 }
 
-// Unframed is the part of a Framer and of an Owner that does nothing in a protocol whose output has no frames, and whose
-// input and output are independent.
+// Unframed is the part of a Framer and of an Owner that does nothing in a protocol whose output has
+// no frames, and whose input and output are independent.
 type Unframed struct{}
 
 func (Unframed) BeforeOutput() error { return nil }
@@ -188,8 +189,9 @@ func (r *Response) interim(status int, header *gateway.Header) error {
 	return nil
 }
 
-// Complete puts the end of the response to req into Out; err is what the handler returned. It returns true if the
-// response must be cut instead, because output that was sent cannot be taken back.
+// Complete puts the end of the response to req into Out; err is what the handler returned. It
+// returns true if the response must be cut instead, because output that was sent cannot be taken
+// back.
 func (r *Response) Complete(req *gateway.Request, err error) (cut bool) {
 	if err == nil {
 		err = r.failed

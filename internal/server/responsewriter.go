@@ -8,8 +8,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// A ResponseWriter is the part of a gateway.ResponseWriter that is the same in every protocol. A type that embeds it adds
-// Stderr, the deadlines, and Hijack where there is one.
+// A ResponseWriter is the part of a gateway.ResponseWriter that is the same in every protocol. A
+// type that embeds it adds Stderr, the deadlines, and Hijack where there is one.
 type ResponseWriter struct {
 	gateway.WriterBase
 

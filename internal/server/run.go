@@ -36,8 +36,8 @@ func ListenAndServe(s Runner, addr string) error {
 	return s.Serve(l)
 }
 
-// Run listens on addr and serves until ctx is done, then shuts s down within timeout: zero means 30 seconds, a negative
-// value no limit.
+// Run listens on addr and serves until ctx is done, then shuts s down within timeout: zero means 30
+// seconds, a negative value no limit.
 func Run(ctx context.Context, s Runner, addr string, timeout time.Duration) error {
 	l, err := s.Listen(addr)
 	if err != nil {

@@ -1,6 +1,7 @@
-// Package server is the application's end of a connection. Group accepts connections and ends them, for every protocol.
-// Response and ResponseWriter are what handlers respond with. Server serves the protocols whose connections carry one
-// request each, SCGI and uwsgi; package fastcgi has its own connections, which carry several.
+// Package server is the application's end of a connection. Group accepts connections and ends them,
+// for every protocol. Response and ResponseWriter are what handlers respond with. Server serves the
+// protocols whose connections carry one request each, SCGI and uwsgi; package fastcgi has its own
+// connections, which carry several.
 package server
 
 import (
@@ -125,7 +126,8 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	return sc.serve()
 }
 
-// Shutdown closes the listeners and the connections on which no request has begun, and waits for the others.
+// Shutdown closes the listeners and the connections on which no request has begun, and waits for
+// the others.
 func (s *Server) Shutdown(ctx context.Context) error { return s.group.Shutdown(ctx) }
 
 // Close closes everything at once.

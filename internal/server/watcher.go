@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The watcher of a conn reads while its handler runs, so that the end of the peer is noticed. c.mu is held by the callers
-// of startWatcher, lose and stopReading.
+// The watcher of a conn reads while its handler runs, so that the end of the peer is noticed. c.mu
+// is held by the callers of startWatcher, lose and stopReading.
 
 // startWatcher starts the watcher, now or when the Read in progress returns.
 func (c *conn) startWatcher() {
@@ -62,8 +62,8 @@ func (c *conn) watch() {
 	c.changed.Broadcast()
 }
 
-// lose notes why nothing more can be read. The end of the input does not end the response: a peer that has closed its
-// sending side still receives it.
+// lose notes why nothing more can be read. The end of the input does not end the response: a peer
+// that has closed its sending side still receives it.
 func (c *conn) lose(err error) {
 	if c.lost == nil {
 		c.lost = err
@@ -73,7 +73,8 @@ func (c *conn) lose(err error) {
 	}
 }
 
-// stopReading ends the watcher, and a Read that the handler left behind, and waits until they have ended.
+// stopReading ends the watcher, and a Read that the handler left behind, and waits until they have
+// ended.
 func (c *conn) stopReading() {
 	c.stopped = true
 	c.changed.Broadcast()

@@ -151,7 +151,7 @@ func AllowedIP(peers []netip.Prefix, ip netip.Addr) bool {
 	})
 }
 
-// unmap makes a prefix of IPv4 in IPv6 one of IPv4, like the addresses that are compared with it.
+// unmap converts a prefix of IPv4 in IPv6 to one of IPv4.
 func unmap(p netip.Prefix) netip.Prefix {
 	if p.Addr().Is4In6() && p.Bits() >= 96 { // rule F15
 		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)

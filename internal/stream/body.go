@@ -119,8 +119,9 @@ func copyBody(o *Output, src io.Reader, length int64) error {
 	})
 }
 
-// Copy copies a body of length bytes, unknown if that is negative, piece by piece: read puts at most size bytes of src
-// into the buffer. A small body stays there; early means that it is sent before src is checked to have ended.
+// Copy copies a body of length bytes, unknown if that is negative, piece by piece: read puts at
+// most size bytes of src into the buffer. A small body stays there; early means that it is sent
+// before src is checked to have ended.
 func (o *Output) Copy(src io.Reader, length int64, early bool, read func(size int) (int, error)) error {
 	for left := length; left != 0; {
 		size := ChunkSize
@@ -145,7 +146,7 @@ func (o *Output) Copy(src io.Reader, length int64, early bool, read func(size in
 	return o.Probe(src)
 }
 
-// A File is an os.File, or what io.Copy and package os pass to a ReadFrom in its place.
+// A File is an *os.File, or the wrapper that its WriteTo passes to ReadFrom.
 type File interface {
 	fs.File
 	io.Seeker

@@ -59,8 +59,8 @@ func (b *Input) Fill(want int) error {
 	return err
 }
 
-// FillHeader is Fill where a message may begin: the end of the input is io.EOF before its first byte,
-// and io.ErrUnexpectedEOF after that.
+// FillHeader is Fill where a message may begin: the end of the input is io.EOF before its first
+// byte, and io.ErrUnexpectedEOF after that.
 func (b *Input) FillHeader(want int) error {
 	err := b.Fill(want)
 	if b.Len() > 0 {

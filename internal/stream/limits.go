@@ -2,8 +2,8 @@ package stream
 
 import "time"
 
-// Settings of clients, servers and readers share one rule: zero means the default, and a negative value means no limit for
-// a time-out, and the default for any other limit.
+// Settings of clients, servers and readers share one rule: zero means the default, and a negative
+// value means no limit for a time-out, and the default for any other limit.
 
 // Limit returns n, or def if n is zero or negative.
 func Limit[N int | time.Duration](n, def N) N {

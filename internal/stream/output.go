@@ -121,7 +121,8 @@ func (o *Output) write(p []byte) (err error) {
 	}
 }
 
-// persist calls move, which moves bytes to the destination, for as long as that accepts some within Timeout.
+// persist calls move, which moves bytes to the destination, for as long as that accepts some within
+// Timeout.
 func (o *Output) persist(move func() (int64, error)) (total int64, err error) {
 	for {
 		o.arm()

@@ -51,8 +51,8 @@ func (a *Response) Reset(in *Input) { *a = Response{in: in} }
 
 // ReadHead reads the head of the response into res, and skips interim responses. io.EOF means that
 // the input ended before it, gateway.ErrTruncated inside it. gateway.ErrTooLarge means that it has
-// more than limit bytes (DefaultResponseHead if that is not set), and gateway.ErrMalformed that it is
-// not a head, or a 101 that was not asked for.
+// more than limit bytes (DefaultResponseHead if that is not set), and gateway.ErrMalformed that it
+// is not a head, or a 101 that was not asked for.
 func (a *Response) ReadHead(res *gateway.Response, limit int) error {
 	limit = Limit(limit, DefaultResponseHead)
 	for range maxInterim + 1 {
@@ -116,8 +116,8 @@ func (a *Response) beginsWell() bool {
 	return a.Line == LineOptional || line == (a.Line == LineRequired)
 }
 
-// broken returns the error for err inside a response. The end of the input is a truncation, and so
-// is a reset, or the end of TLS inside a record.
+// broken returns the error for err if a response is not complete: the end of the input is a
+// truncation, and so is a reset, or the end of TLS inside a record.
 func broken(err error) error {
 	switch {
 	case err == io.EOF:

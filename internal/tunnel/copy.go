@@ -6,7 +6,8 @@ import "io"
 // large request needed.
 const MaxPooled = 128 << 10
 
-// Ready reports whether the body of a response can be read without waiting. It is false for a body that cannot tell.
+// Ready reports whether the body of a response can be read without waiting. It is false for a body
+// that cannot tell.
 func Ready(body io.Reader) bool {
 	b, ok := body.(interface{ Ready() bool })
 	return ok && b.Ready()

@@ -1,4 +1,5 @@
-// Command netfcgi serves net/http/fcgi, the standard library's, on a loopback port, which it prints.
+// Command netfcgi serves net/http/fcgi, the standard library's, on a loopback port, which it
+// prints.
 package main
 
 import (
