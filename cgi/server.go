@@ -100,10 +100,7 @@ func readHead(req *gateway.Request) error {
 	if err := ConsumeEnv(os.Environ(), &req.Params); err != nil {
 		return err
 	}
-	if err := stream.Receive(req); err != nil {
-		return fmt.Errorf("cgi: %w", err)
-	}
-	return nil
+	return stream.Receive("cgi", req)
 }
 
 // newInput returns a reader of the first length bytes of standard input.

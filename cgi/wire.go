@@ -68,10 +68,7 @@ func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
 // (gateway.ErrMalformed) or if p would have more than gateway.MaxPairs params
 // (gateway.ErrTooLarge). No other rule of params is applied.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
-	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
-		return n, fmt.Errorf("cgi: %w", err)
-	}
-	return n, nil
+	return params.Consume("cgi", b, (*pairs.List)(p), mark)
 }
 
 // AppendEnv appends every pair of p as in exec.Cmd.Env, "NAME=value", unchanged. Errors are those

@@ -11,7 +11,6 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/client"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
-	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/slab"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
@@ -105,10 +104,7 @@ type Client struct {
 }
 
 func (c *Client) setUp() {
-	c.env, c.fault = params.Env(c.Env)
-	if c.fault == nil {
-		c.dialer, c.fault = client.NewDialer(c.Addr, c.Dial, c.DialTimeout)
-	}
+	c.env, c.dialer, c.fault = client.SetUp(c.Env, c.Addr, c.Dial, c.DialTimeout)
 	c.pool.Max, c.pool.MaxIdle = c.MaxConns, max(c.MaxIdleConns, 0)
 	c.pool.MaxAge = stream.Timeout(c.IdleConnTimeout, 30*time.Second)
 }

@@ -75,14 +75,11 @@ func takeParams(rec *recordReader, req *gateway.Request, limit int) error {
 // head.
 func finishParams(req *gateway.Request) error {
 	l := (*pairs.List)(&req.Params)
-	err := params.MarkAll(l, mark)
+	err := params.MarkAll("fastcgi", l, mark)
 	if err == nil {
-		req.ContentLength, err = params.Receive(l)
+		req.ContentLength, err = params.Receive("fastcgi", l)
 	}
-	if err != nil {
-		return fmt.Errorf("fastcgi: %w", err)
-	}
-	return nil
+	return err
 }
 
 // dataLength returns FCGI_DATA_LENGTH, section 6.4, or -1 if it is not a number.

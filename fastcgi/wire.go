@@ -123,10 +123,7 @@ func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
 // (gateway.ErrMalformed) or if p would have more than gateway.MaxPairs params
 // (gateway.ErrTooLarge). No other rule of params is applied.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
-	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
-		return n, fmt.Errorf("fastcgi: %w", err)
-	}
-	return n, nil
+	return params.Consume("fastcgi", b, (*pairs.List)(p), mark)
 }
 
 // AppendRequest appends the head of r: a BEGIN_REQUEST with r.Role, and with FCGI_KEEP_CONN if keep
@@ -232,9 +229,7 @@ func ConsumeRequest(b []byte, p *gateway.Params) (id uint16, bg Begin, n int, er
 		done, err := headRecord(l, &id, &bg, rec, used)
 		n += used
 		if err == nil && done {
-			if err = params.MarkAll(l, mark); err != nil {
-				err = fmt.Errorf("fastcgi: %w", err)
-			}
+			err = params.MarkAll("fastcgi", l, mark)
 		}
 		if err != nil {
 			l.Reset()

@@ -130,7 +130,7 @@ func breaksRule(p Protocol, b []byte, read *gateway.Params) bool {
 	}
 	var copied gateway.Params
 	copied.CopyFrom(read)
-	_, err := params.Receive((*pairs.List)(&copied))
+	_, err := params.Receive("fuzz", (*pairs.List)(&copied))
 	return err != nil
 }
 

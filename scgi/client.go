@@ -8,8 +8,6 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/client"
-	"github.com/gatehouse-go/gatehouse/internal/pairs"
-	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // Client is a gateway.RoundTripper that sends requests to an application. Set its fields before the
@@ -59,10 +57,8 @@ type Client struct {
 	// it returns.
 	Observe func(ctx context.Context, x *gateway.Exchange)
 
-	once   sync.Once
-	env    *pairs.List
-	dialer client.Dialer
-	core   *client.Client
+	once sync.Once
+	core *client.Client
 }
 
 // RoundTrip implements gateway.RoundTripper. Errors are *gateway.Error. The cause is
@@ -93,20 +89,12 @@ func (c *Client) Close() error { return nil }
 // client returns the core of c. It is made of the fields on first use.
 func (c *Client) client() *client.Client {
 	c.once.Do(func() {
-		var fault error
-		if c.env, fault = params.Env(c.Env); fault == nil {
-			c.dialer, fault = client.NewDialer(c.Addr, c.Dial, c.DialTimeout)
-		}
 		c.core = client.NewOverSockets(
 			client.Settings{
 				"scgi", c.Addr, c.MaxConns, c.MaxHeadBytes, c.SendTimeout, c.HeadTimeout, c.BodyTimeout, c.Observe,
 			},
-			&c.dialer, c.appendHead, nil, fault,
+			client.Sockets{c.Dial, c.DialTimeout, c.Env, appendRequest, nil},
 		)
 	})
 	return c.core
-}
-
-func (c *Client) appendHead(dst []byte, r *gateway.Request) ([]byte, error) {
-	return appendRequest(dst, r, c.env)
 }

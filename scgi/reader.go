@@ -78,10 +78,7 @@ func readHead(in *stream.Input, req *gateway.Request, limit int) error {
 	if v := (*pairs.List)(&req.Params).Value(0); len(v) == 0 {
 		return fmt.Errorf("scgi: CONTENT_LENGTH is empty: %w", gateway.ErrParam)
 	}
-	if err := stream.Receive(req); err != nil {
-		return fmt.Errorf("scgi: %w", err)
-	}
-	return nil
+	return stream.Receive("scgi", req)
 }
 
 // readSize reads the length of the netstring and its colon. It stops at the first invalid byte.

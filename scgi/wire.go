@@ -77,17 +77,14 @@ func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
 // (gateway.ErrMalformed) or if p would have more than gateway.MaxPairs params
 // (gateway.ErrTooLarge). No other rule of params is applied.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
-	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
-		return n, fmt.Errorf("scgi: %w", err)
-	}
-	return n, nil
+	return params.Consume("scgi", b, (*pairs.List)(p), mark)
 }
 
 // markHead makes params of the whole head of a request. CONTENT_LENGTH must be first. SCGI must be
 // 1, at any place: lighttpd sends it last.
 func markHead(l *pairs.List) error {
-	if err := params.MarkAll(l, mark); err != nil {
-		return fmt.Errorf("scgi: %w", err)
+	if err := params.MarkAll("scgi", l, mark); err != nil {
+		return err
 	}
 	if l.Len() == 0 || string(l.Name(0)) != "CONTENT_LENGTH" {
 		return fmt.Errorf("scgi: CONTENT_LENGTH is not first: %w", gateway.ErrMalformed)

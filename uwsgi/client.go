@@ -11,8 +11,6 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/client"
-	"github.com/gatehouse-go/gatehouse/internal/pairs"
-	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
@@ -63,10 +61,8 @@ type Client struct {
 	// it returns.
 	Observe func(ctx context.Context, x *gateway.Exchange)
 
-	once   sync.Once
-	env    *pairs.List
-	dialer client.Dialer
-	core   *client.Client
+	once sync.Once
+	core *client.Client
 }
 
 // RoundTrip implements gateway.RoundTripper. Errors are *gateway.Error. The cause is
@@ -98,22 +94,14 @@ func (c *Client) Close() error { return nil }
 // client returns the core of c. It is made of the fields on first use.
 func (c *Client) client() *client.Client {
 	c.once.Do(func() {
-		var fault error
-		if c.env, fault = params.Env(c.Env); fault == nil {
-			c.dialer, fault = client.NewDialer(c.Addr, c.Dial, c.DialTimeout)
-		}
 		c.core = client.NewOverSockets(
 			client.Settings{
 				"uwsgi", c.Addr, c.MaxConns, c.MaxHeadBytes, c.SendTimeout, c.HeadTimeout, c.BodyTimeout, c.Observe,
 			},
-			&c.dialer, c.appendHead, silence, fault,
+			client.Sockets{c.Dial, c.DialTimeout, c.Env, appendRequest, silence},
 		)
 	})
 	return c.core
-}
-
-func (c *Client) appendHead(dst []byte, r *gateway.Request) ([]byte, error) {
-	return appendRequest(dst, r, c.env)
 }
 
 // silence explains what uWSGI does to a packet that exceeds its buffer-size.
@@ -137,7 +125,7 @@ func (c *Client) Ping(ctx context.Context) (warning string, err error) {
 	if fault := c.client().Fault(); fault != nil {
 		return "", fault
 	}
-	conn, err := c.dialer.Connect(ctx)
+	conn, err := c.core.Dialer.Connect(ctx)
 	if err != nil {
 		return "", &gateway.Error{Phase: gateway.PhaseDial, Addr: c.Addr, Err: err}
 	}

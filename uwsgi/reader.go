@@ -91,14 +91,11 @@ func readVars(in *stream.Input, req *gateway.Request, h PacketHeader, limit int)
 	if err := stream.TakeBlock(in, &req.Params, size); err != nil {
 		return err
 	}
-	if err := params.MarkAll((*pairs.List)(&req.Params), mark); err != nil {
-		return fmt.Errorf("uwsgi: %w", err)
+	if err := params.MarkAll("uwsgi", (*pairs.List)(&req.Params), mark); err != nil {
+		return err
 	}
 	req.Modifier1, req.Modifier2 = uint8(h.Modifier1), h.Modifier2
-	if err := stream.Receive(req); err != nil {
-		return fmt.Errorf("uwsgi: %w", err)
-	}
-	return nil
+	return stream.Receive("uwsgi", req)
 }
 
 // ReadResponse reads the head of the next response into res, which it resets first; see

@@ -116,10 +116,7 @@ func AppendParams(dst []byte, p *gateway.Params) ([]byte, error) {
 // (gateway.ErrMalformed) or if p would have more than gateway.MaxPairs params
 // (gateway.ErrTooLarge). No other rule of params is applied.
 func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
-	if n, err = params.Consume(b, (*pairs.List)(p), mark); err != nil {
-		return n, fmt.Errorf("uwsgi: %w", err)
-	}
-	return n, nil
+	return params.Consume("uwsgi", b, (*pairs.List)(p), mark)
 }
 
 // AppendRequest appends the packet of r: the header with r's modifiers, and its params as vars, in
@@ -172,9 +169,9 @@ func ConsumeRequest(b []byte, p *gateway.Params) (h PacketHeader, n int, err err
 		return PacketHeader{}, 0, nil
 	}
 	l.AppendRaw(b[used:end])
-	if err := params.MarkAll(l, mark); err != nil {
+	if err := params.MarkAll("uwsgi", l, mark); err != nil {
 		l.Reset()
-		return PacketHeader{}, -1, fmt.Errorf("uwsgi: %w", err)
+		return PacketHeader{}, -1, err
 	}
 	return h, end, nil
 }

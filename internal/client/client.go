@@ -8,10 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
@@ -36,6 +38,7 @@ type Prepare func(dst []byte, r *gateway.Request) (head []byte, open Open, err e
 // A Client sends each request over its own connection.
 type Client struct {
 	Settings
+	Dialer Dialer // of NewOverSockets
 
 	prepare Prepare
 	fault   error // of the configuration
@@ -51,19 +54,31 @@ func New(settings Settings, prepare Prepare, fault error) *Client {
 	return c
 }
 
-// NewOverSockets returns a Client that dials. appendHead appends the head of a request. hint, if it
-// is not nil, says what a close without a byte of a response may mean, given the size of the
-// request's head.
-func NewOverSockets(settings Settings, dialer *Dialer, appendHead func(dst []byte, r *gateway.Request) ([]byte, error), hint func(head int) string, fault error) *Client {
-	open := func(ctx context.Context, s *Socket) (Conn, error) {
+// Sockets are the settings of a Client that dials, besides Settings. It is an alias as well.
+type Sockets = struct {
+	Dial        func(ctx context.Context) (net.Conn, error)
+	DialTimeout time.Duration
+	Env         []string
+	AppendHead  func(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, error)
+
+	// Hint, if not nil, returns a text to add to ErrNoResponse, given the size of the request's head.
+	Hint func(head int) string
+}
+
+// NewOverSockets returns a Client that dials.
+func NewOverSockets(settings Settings, s Sockets) *Client {
+	env, dialer, err := SetUp(s.Env, settings.Addr, s.Dial, s.DialTimeout)
+	open := func(ctx context.Context, socket *Socket) (Conn, error) {
 		conn, err := dialer.Connect(ctx)
-		s.Conn, s.hint = conn, hint
-		return s, err
+		socket.Conn, socket.hint = conn, s.Hint
+		return socket, err
 	}
-	return New(settings, func(dst []byte, r *gateway.Request) ([]byte, Open, error) {
-		head, err := appendHead(dst, r)
+	c := New(settings, func(dst []byte, r *gateway.Request) ([]byte, Open, error) {
+		head, err := s.AppendHead(dst, r, env)
 		return head, open, err
-	}, fault)
+	}, err)
+	c.Dialer = dialer
+	return c
 }
 
 // Fault returns the error of the configuration.

@@ -10,20 +10,23 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
 )
 
 var errTest = errors.New("test")
 
 // over returns a Client whose connection is one end of a pipe; serve gets the other.
 func over(t *testing.T, serve func(c net.Conn)) *Client {
-	dialer := &Dialer{Dial: func(context.Context) (net.Conn, error) {
+	dial := func(context.Context) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		t.Cleanup(func() { theirs.Close() })
 		go serve(theirs)
 		return ours, nil
-	}}
-	head := func(dst []byte, r *gateway.Request) ([]byte, error) { return append(dst, "head\n"...), nil }
-	return NewOverSockets(Settings{MaxConns: 1, MaxHeadBytes: 1000, SendTimeout: time.Minute}, dialer, head, nil, nil)
+	}
+	head := func(dst []byte, r *gateway.Request, _ *pairs.List) ([]byte, error) {
+		return append(dst, "head\n"...), nil
+	}
+	return NewOverSockets(Settings{MaxConns: 1, MaxHeadBytes: 1000, SendTimeout: time.Minute}, Sockets{Dial: dial, AppendHead: head})
 }
 
 func TestRoundTrip(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"net"
 	"time"
 
+	"github.com/gatehouse-go/gatehouse/internal/pairs"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/sockets"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
@@ -16,13 +18,13 @@ type Dialer struct {
 	Timeout          time.Duration
 }
 
-// NewDialer returns a Dialer for the fields of a client.
-func NewDialer(addr string, dial func(ctx context.Context) (net.Conn, error), timeout time.Duration) (d Dialer, err error) {
+// SetUp returns the params of env and a Dialer, for the fields of a client.
+func SetUp(env []string, addr string, dial func(ctx context.Context) (net.Conn, error), timeout time.Duration) (l *pairs.List, d Dialer, err error) {
 	d = Dialer{Dial: dial, Timeout: stream.Timeout(timeout, 5*time.Second)}
-	if dial == nil {
+	if l, err = params.Env(env); err == nil && dial == nil {
 		d.Network, d.Address, err = sockets.Network(addr)
 	}
-	return d, err
+	return l, d, err
 }
 
 // Connect connects to the backend.

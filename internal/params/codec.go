@@ -63,24 +63,32 @@ func Append(dst []byte, l *pairs.List, add func(dst, name, value []byte) ([]byte
 }
 
 // Consume adds every whole pair at the start of b to l and returns how many bytes they had. On an
-// error n is -1 and l is unchanged.
-func Consume(b []byte, l *pairs.List, mark Marker) (n int, err error) {
+// error n is -1 and l is unchanged. protocol is for errors.
+func Consume(protocol string, b []byte, l *pairs.List, mark Marker) (n int, err error) {
 	at, count := l.Size(), l.Len()
 	l.AppendRaw(b)
 	n, err = mark(l, at)
 	if err != nil {
 		l.Truncate(count, at)
-		return -1, err
+		return -1, fmt.Errorf("%s: %w", protocol, err)
 	}
 	l.Truncate(l.Len(), at+n)
 	return n, nil
 }
 
-// MarkAll makes pairs of the bytes of a whole head. One that ends inside a pair is malformed.
-func MarkAll(l *pairs.List, mark Marker) error {
+// MarkAll makes pairs of the bytes of a whole head. One that ends inside a pair is malformed. protocol is for errors.
+func MarkAll(protocol string, l *pairs.List, mark Marker) error {
 	n, err := mark(l, 0)
 	if err == nil && n < l.Size() {
 		err = fmt.Errorf("params end inside a pair: %w", ErrMalformed)
 	}
-	return err
+	return Prefixed(protocol, err)
+}
+
+// Prefixed puts protocol in front of err, if there is one.
+func Prefixed(protocol string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", protocol, err)
 }

@@ -11,15 +11,15 @@ import (
 
 // Receive applies the rules of a received head to l (F1, F8, F18, F46). It returns the length of
 // the body that CONTENT_LENGTH states: -1 if that is absent, empty, or the "-1" that lighttpd and
-// Caddy send for an unknown length.
-func Receive(l *pairs.List) (contentLength int64, err error) {
-	if err := check(l); err != nil {
-		return 0, err
+// Caddy send for an unknown length. protocol is for errors.
+func Receive(protocol string, l *pairs.List) (contentLength int64, err error) {
+	if err = check(l); err == nil {
+		err = Normalize(l)
 	}
-	if err := Normalize(l); err != nil {
-		return 0, err
+	if err == nil {
+		contentLength, err = length(l)
 	}
-	return length(l)
+	return contentLength, Prefixed(protocol, err)
 }
 
 // Send applies the rules of a head to be sent. It does not change l, which is the caller's. repeats

@@ -39,7 +39,7 @@ func TestReceive(t *testing.T) {
 		{"a long value [F47]", []string{"A", strings.Repeat("x", MaxValueBytes+1)}, 0, ErrTooLarge},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if n, err := Receive(list(c.params...)); !errors.Is(err, c.err) || err == nil && n != c.length {
+			if n, err := Receive("test", list(c.params...)); !errors.Is(err, c.err) || err == nil && n != c.length {
 				t.Errorf("%d, %v, want %d, %v", n, err, c.length, c.err)
 			}
 		})

@@ -120,14 +120,14 @@ func Cut(err error) error {
 
 // Receive applies the rules of a received head to the params of req, and sets req.ContentLength. An
 // absent or empty CONTENT_LENGTH means 0, since the body is raw. The "-1" of lighttpd and Caddy,
-// which would mean a body to the end of the connection, is ErrParam.
-func Receive(req *gateway.Request) (err error) {
+// which would mean a body to the end of the connection, is ErrParam. protocol is for errors.
+func Receive(protocol string, req *gateway.Request) (err error) {
 	l := (*pairs.List)(&req.Params)
-	if req.ContentLength, err = params.Receive(l); err != nil || req.ContentLength >= 0 {
+	if req.ContentLength, err = params.Receive(protocol, l); err != nil || req.ContentLength >= 0 {
 		return err
 	}
 	if v, _ := req.Params.Lookup("CONTENT_LENGTH"); len(v) > 0 {
-		return fmt.Errorf("CONTENT_LENGTH: %w", gateway.ErrParam)
+		return fmt.Errorf("%s: CONTENT_LENGTH: %w", protocol, gateway.ErrParam)
 	}
 	req.ContentLength = 0
 	return nil
