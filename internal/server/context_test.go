@@ -50,11 +50,13 @@ func TestContextCancel(t *testing.T) {
 	})
 }
 
+type contextKey struct{}
+
 func TestContextFollowsParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		parent, cancel := context.WithCancel(context.WithValue(t.Context(), "key", "value"))
+		parent, cancel := context.WithCancel(context.WithValue(t.Context(), contextKey{}, "value"))
 		c := NewContext(parent, new(watches))
-		if c.Value("key") != "value" {
+		if c.Value(contextKey{}) != "value" {
 			t.Error("the value of the parent is missing")
 		}
 		cancel()
