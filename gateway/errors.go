@@ -10,8 +10,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// Sentinels for the errors that callers branch on. They are returned wrapped with the place of the
-// error; test with errors.Is.
+// Errors that callers can test for with errors.Is. They are returned wrapped.
 var (
 	// ErrMalformed means that bytes that were received are not a valid message of the protocol, or
 	// that a message cannot be written as one.
