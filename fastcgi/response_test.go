@@ -93,7 +93,7 @@ func TestReadResponse(t *testing.T) {
 		b := rec(fastcgi.TypeStdout, 1, okHead+"x") + rec(fastcgi.TypeStdout, 1, "") + rec(fastcgi.TypeStdout, 1, "y") + end(1, 0, 0)
 		want(t, received(t, b).err, gateway.ErrMalformed)
 	})
-	t.Run("a record of another request [092]", func(t *testing.T) {
+	t.Run("a record of another request [092 F6]", func(t *testing.T) {
 		for _, b := range []string{response(2, okHead+"other"), rec(fastcgi.TypeStdout, 1, okHead+"x") + response(2, "other"), end(2, 0, 0)} {
 			c := &fastcgi.Client{Addr: responding(t, b), MaxIdleConns: 1}
 			o := ask(t, c, request(t, "GET", ""))

@@ -29,11 +29,11 @@ func (h *Header) AddBytes(name, value []byte) { pairs.Add(h.list(), name, value)
 
 // Set replaces the fields of that name by one: in the place of the first, or at the end.
 func (h *Header) Set(name, value string) {
-	h.list().Set((*pairs.List).FindFold, name, value)
+	h.list().Set(name, value, true)
 }
 
 // Del removes every field of that name.
-func (h *Header) Del(name string) { h.list().Delete((*pairs.List).FindFold, name, 0) }
+func (h *Header) Del(name string) { h.list().Delete(name, 0, true) }
 
 // Get returns a copy of the first value of name, or "" if there is none.
 func (h *Header) Get(name string) string {

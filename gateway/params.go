@@ -44,10 +44,10 @@ func (p *Params) Add(name, value string) { pairs.Add(p.list(), name, value) }
 func (p *Params) AddBytes(name, value []byte) { pairs.Add(p.list(), name, value) }
 
 // Set replaces the params of that name by one: in the place of the first, or at the end.
-func (p *Params) Set(name, value string) { p.list().Set((*pairs.List).Find, name, value) }
+func (p *Params) Set(name, value string) { p.list().Set(name, value, false) }
 
 // Del removes every param of that name.
-func (p *Params) Del(name string) { p.list().Delete((*pairs.List).Find, name, 0) }
+func (p *Params) Del(name string) { p.list().Delete(name, 0, false) }
 
 // Get returns a copy of the first value of name, or "" if there is none.
 func (p *Params) Get(name string) string {

@@ -31,7 +31,11 @@ func (p *Proxy) redirected(x *crossing, w http.ResponseWriter, r *http.Request) 
 	first := make([]byte, 512)
 	n, err := io.ReadFull(x.res.Body, first)
 	if n > 0 || err != io.EOF {
-		x.res.Body = resumed{io.MultiReader(bytes.NewReader(first[:n]), x.res.Body), x.res.Body} // which repeats err
+		rest := io.Reader(x.res.Body)
+		if err != nil && err != io.ErrUnexpectedEOF {
+			rest = failing{err} // a Body need not repeat its error
+		}
+		x.res.Body = resumed{io.MultiReader(bytes.NewReader(first[:n]), rest), x.res.Body}
 		return false
 	}
 	x.res.Body.Close()
@@ -83,3 +87,8 @@ type resumed struct {
 	io.Reader
 	io.Closer
 }
+
+// failing is a reader that returns an error.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }

@@ -2,8 +2,11 @@ package gatewayhttp_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -62,5 +65,47 @@ func TestLocalRedirect(t *testing.T) {
 				t.Errorf("asked %d times", loops)
 			}
 		})
+	}
+}
+
+// once is a Body that returns its error once, and then io.EOF.
+type once struct {
+	text string
+	err  error
+}
+
+func (o *once) Read(p []byte) (int, error) {
+	n := copy(p, o.text)
+	o.text = o.text[n:]
+	if n > 0 {
+		return n, nil
+	}
+	err := o.err
+	o.err = io.EOF
+	return 0, err
+}
+
+func (o *once) Close() error { return nil }
+
+// TestRedirectWithTruncatedBody checks that an error of a body that was read ahead is not lost.
+func TestRedirectWithTruncatedBody(t *testing.T) {
+	backend := gateway.RoundTripperFunc(func(_ context.Context, _ *gateway.Request, res *gateway.Response) error {
+		res.Status, res.ContentLength, res.LocalRedirect = 302, -1, true
+		res.Header.Set("Location", "/next")
+		res.Body = &once{"half", errors.New("broken")}
+		return nil
+	})
+	srv := httptest.NewServer(&gatewayhttp.Proxy{
+		Backend: backend, LocalRedirect: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler),
+	})
+	defer srv.Close()
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := client.Get(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, err := io.ReadAll(res.Body); err == nil {
+		t.Errorf("%q passes as a complete response", b)
 	}
 }

@@ -96,25 +96,30 @@ func Add[N, V ~string | ~[]byte](l *List, name N, value V) {
 	l.Mark(at, mid, mid, mid+len(value))
 }
 
-// A Finder is Find or FindFold.
-type Finder func(l *List, name string, start int) int
-
-// Set sets the value of the first pair that find finds, or appends one, and removes the others.
-func (l *List) Set(find Finder, name, value string) {
-	i := find(l, name, 0)
+// Set sets the value of the first pair of that name, or appends one, and removes the others. fold
+// means that the case of ASCII letters does not count.
+func (l *List) Set(name, value string, fold bool) {
+	i := l.find(name, 0, fold)
 	if i < 0 {
 		Add(l, name, value)
 		return
 	}
 	SetValue(l, i, value)
-	l.Delete(find, name, i+1)
+	l.Delete(name, i+1, fold)
 }
 
-// Delete removes the pairs from start on that find finds.
-func (l *List) Delete(find Finder, name string, start int) {
-	for i := find(l, name, start); i >= 0; i = find(l, name, i) {
+// Delete removes the pairs of that name from start on.
+func (l *List) Delete(name string, start int, fold bool) {
+	for i := l.find(name, start, fold); i >= 0; i = l.find(name, i, fold) {
 		l.pairs = slices.Delete(l.pairs, i, i+1)
 	}
+}
+
+func (l *List) find(name string, start int, fold bool) int {
+	if fold {
+		return l.FindFold(name, start)
+	}
+	return l.Find(name, start)
 }
 
 // SetValue sets the value of pair i. The bytes of the old value stay in the buffer until Reset.

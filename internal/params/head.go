@@ -103,7 +103,7 @@ func Env(env []string) (*pairs.List, error) {
 		if !found || name == "" || name == "CONTENT_LENGTH" {
 			return nil, fmt.Errorf("gateway: Env: not NAME=value, or CONTENT_LENGTH: %w", ErrParam)
 		}
-		l.Set((*pairs.List).Find, name, value)
+		l.Set(name, value, false)
 	}
 	if _, err := Send(l); err != nil {
 		return nil, fmt.Errorf("gateway: Env: %w", err)

@@ -3,7 +3,6 @@ package stream
 import (
 	"errors"
 	"fmt"
-
 	"io"
 	"io/fs"
 	"net"
