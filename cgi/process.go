@@ -25,11 +25,10 @@ const maxPipe = 1 << 20
 
 // A job is a program to be run for a request.
 type job struct {
-	client *Client
-	script script
-	args   []string
-	env    []string
-	r      *gateway.Request
+	client    *Client
+	script    script
+	args, env []string
+	r         *gateway.Request
 }
 
 // A process is a running program as the client.Conn of an exchange.

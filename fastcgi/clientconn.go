@@ -25,13 +25,12 @@ import (
 //
 // Lock order: rmu, and then one of bmu, the Upload's lock and the Pool's lock.
 type clientConn struct {
-	client *Client
-	c      net.Conn
-	peeker *sockets.Peeker
-	born   time.Time
-	id     uint16 // of the last request; ids count up, so that a late response is an error
-	reused bool
-	keep   bool
+	client       *Client
+	c            net.Conn
+	peeker       *sockets.Peeker
+	born         time.Time
+	id           uint16 // of the last request; ids count up, so that a late response is an error
+	reused, keep bool
 
 	rec      recordReader
 	response responseReader

@@ -340,7 +340,7 @@ func (c *serverConn) abort(r *request) {
 	c.mu.Lock()
 	if !r.ready { // no handler runs that could end it
 		c.remove(r)
-		c.mu.Unlock()
+		c.mu.Unlock() // the refusal is a write, which may block
 		c.refuse(r.id, r.begin, 500, StatusComplete)
 		return
 	}

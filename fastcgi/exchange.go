@@ -72,7 +72,7 @@ func (cc *clientConn) send(x *roundTrip) error {
 	}
 	// A small one is sent here, in one write with the head.
 	err := cc.writeRequest(sending{x.body, x.length, nil, 0, x.r.Role})
-	*x.head, cc.out.B = cc.out.B[:0], nil
+	*x.head, cc.out.B = cc.out.B[:0], nil // the memory is free again: a flush keeps nothing of it
 	cc.up.Done(err)
 	return cc.up.Fault()
 }
@@ -109,7 +109,7 @@ func (cc *clientConn) sendBody(s sending, head *[]byte) {
 	err := cc.writeRequest(s)
 	*head, cc.out.B = cc.out.B[:0], nil
 	cc.client.heads.Put(head)
-	if cc.up.Done(err) {
+	if cc.up.Done(err) { // a partial body must not look complete
 		cc.cancel()
 	}
 }

@@ -27,12 +27,11 @@ type Reader struct {
 	// Stderr, if not nil, receives the STDERR of a response, at most 64 KiB.
 	Stderr io.Writer
 
-	rec      recordReader
-	req      requestInput
-	stdin    inputBody
-	data     inputBody
-	response responseReader
-	body     responseBody
+	rec         recordReader
+	req         requestInput
+	stdin, data inputBody
+	response    responseReader
+	body        responseBody
 }
 
 // NewReader returns a Reader from r.

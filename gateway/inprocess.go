@@ -154,7 +154,7 @@ func (w *inProcessWriter) settle(err error) {
 	case err == nil:
 		w.pw.Close()
 	case w.sent.Status != 0:
-		w.pw.CloseWithError(&Error{Phase: PhaseBody, Sent: true, Received: true, Err: err})
+		w.pw.CloseWithError(bodyError(err))
 	case w.early == nil:
 		w.early = err
 		close(w.committed)
@@ -240,18 +240,24 @@ func (b *inProcessBody) Read(p []byte) (int, error) {
 	case err == nil:
 		return n, nil
 	case err == io.EOF && b.left > 0:
-		err = &Error{Phase: PhaseBody, Sent: true, Received: true, Err: ErrTruncated}
+		err = bodyError(ErrTruncated)
 	case err == io.EOF:
 		b.res.AppStatus = b.w.appStatus
 	default:
-		if _, ok := errors.AsType[*Error](err); !ok {
-			err = &Error{Phase: PhaseBody, Sent: true, Received: true, Err: err}
-		}
+		err = bodyError(err)
 	}
 	b.stop()
 	b.w.over.Store(true)
 	b.w.cancel()
 	return n, err
+}
+
+// bodyError returns err as an *Error.
+func bodyError(err error) error {
+	if _, ok := errors.AsType[*Error](err); ok {
+		return err
+	}
+	return &Error{Phase: PhaseBody, Sent: true, Received: true, Err: err}
 }
 
 func (b *inProcessBody) Close() error {

@@ -76,18 +76,7 @@ func (p *Proxy) roundTrip(x *passage, r *Request) error {
 	if err := p.Backend.RoundTrip(r.Context(), &x.req, &x.res); err != nil {
 		return err
 	}
-	if p.ModifyResponse == nil {
-		return nil
-	}
-	passed := false
-	defer func() {
-		if !passed { // after an error or a panic
-			x.res.Body.Close()
-		}
-	}()
-	err := p.ModifyResponse(&x.res)
-	passed = err == nil
-	return err
+	return tunnel.Modify(&x.res, p.ModifyResponse, func() error { return x.res.Body.Close() })
 }
 
 // A passage is the memory of one request on its way through a Proxy.

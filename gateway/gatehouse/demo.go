@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/cgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+	"github.com/gatehouse-go/gatehouse/internal/server"
 	"github.com/gatehouse-go/gatehouse/internal/sockets"
 )
 
@@ -27,7 +28,7 @@ func startDemo(ctx context.Context) (h http.Handler, stop func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var running []server
+	var running []server.Stoppable
 	stop = func() {
 		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
@@ -71,7 +72,7 @@ func below(protocol string, client gateway.RoundTripper) http.Handler {
 }
 
 // listen returns a server of a and a listener for it.
-func (a address) listen(h gateway.Handler) (server, net.Listener, error) {
+func (a address) listen(h gateway.Handler) (server.Stoppable, net.Listener, error) {
 	s, err := a.server(h)
 	if err != nil {
 		return nil, nil, err

@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/cgi"
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/server"
 	"github.com/gatehouse-go/gatehouse/scgi"
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
@@ -101,16 +102,8 @@ func (a address) client(o clientOptions) (client, error) {
 	return c, nil
 }
 
-// A server is a server of any protocol.
-type server interface {
-	Run(ctx context.Context, addr string) error
-	Serve(l net.Listener) error
-	Shutdown(ctx context.Context) error
-	Close() error
-}
-
 // server returns a server that calls h.
-func (a address) server(h gateway.Handler) (server, error) {
+func (a address) server(h gateway.Handler) (server.Stoppable, error) {
 	switch a.protocol {
 	case "fastcgi":
 		return &fastcgi.Server{Handler: h}, nil

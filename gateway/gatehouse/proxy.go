@@ -14,6 +14,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+	"github.com/gatehouse-go/gatehouse/internal/server"
 	"github.com/gatehouse-go/gatehouse/internal/sockets"
 )
 
@@ -110,26 +111,6 @@ func (o *proxyFlags) serve(ctx context.Context, stdout io.Writer) error {
 // shutdownTimeout limits the time for which requests may continue when the proxy is told to stop.
 var shutdownTimeout = 10 * time.Second
 
-// until serves until ctx is done, lets requests finish, and ends those that do not.
-func until(ctx context.Context, l net.Listener, srv interface {
-	Serve(l net.Listener) error
-	Shutdown(ctx context.Context) error
-	Close() error
-}) error {
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	err := srv.Shutdown(limit)
-	srv.Close()
-	return err
-}
-
 // serveHTTP has HTTP in front.
 func (o *proxyFlags) serveHTTP(ctx context.Context, addr string, stdout io.Writer) error {
 	handler, stop, err := o.handler(ctx)
@@ -142,7 +123,9 @@ func (o *proxyFlags) serveHTTP(ctx context.Context, addr string, stdout io.Write
 		return err
 	}
 	o.announce(stdout, l.Addr())
-	return until(ctx, l, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute})
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	defer srv.Close() // ends the requests that Shutdown did not wait for
+	return server.ServeUntil(ctx, srv, l, shutdownTimeout)
 }
 
 // serveGateway has another protocol in front.
@@ -169,7 +152,7 @@ func (o *proxyFlags) serveGateway(ctx context.Context, stdout io.Writer) error {
 		where = "unix:" + where
 	}
 	fmt.Fprintf(stdout, "listening on %s://%s\n", front.protocol, where)
-	return until(ctx, l, srv)
+	return server.ServeUntil(ctx, srv, l, shutdownTimeout)
 }
 
 // client returns the client of --to.

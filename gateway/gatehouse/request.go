@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+	"github.com/gatehouse-go/gatehouse/internal/sockets"
 )
 
 const requestUsage = `gatehouse request sends one request to an application and prints the body of the response.
@@ -218,9 +219,9 @@ type sniffed struct {
 }
 
 func dialSniffed(ctx context.Context, addr string, w io.Writer) (net.Conn, error) {
-	network, address := "tcp", addr
-	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
-		network, address = "unix", path
+	network, address, err := sockets.Network(addr)
+	if err != nil {
+		return nil, err
 	}
 	var d net.Dialer
 	c, err := d.DialContext(ctx, network, address)

@@ -244,18 +244,7 @@ func (p *Proxy) roundTrip(x *crossing, w http.ResponseWriter, r *http.Request) e
 	if err := p.Mapping.backend(p.Backend, &x.req).RoundTrip(r.Context(), &x.req, &x.res); err != nil {
 		return err
 	}
-	if p.ModifyResponse == nil {
-		return nil
-	}
-	passed := false
-	defer func() {
-		if !passed { // after an error or a panic
-			x.res.Body.Close()
-		}
-	}()
-	err := p.ModifyResponse(&x.res)
-	passed = err == nil
-	return err
+	return tunnel.Modify(&x.res, p.ModifyResponse, func() error { return x.res.Body.Close() })
 }
 
 func (p *Proxy) handleError(w http.ResponseWriter, r *http.Request, err error) {

@@ -10,7 +10,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// A requestBody is the Body of a conn's request.
+// A requestBody is the Body of a conn's request. The handler's goroutines call Read. At most one of
+// them, or the watcher, reads from the connection at a time: reading and watching say which.
 type requestBody struct{ c *conn }
 
 // Read reads the request's body: what the watcher has queued, or else straight from the connection.
@@ -38,6 +39,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		case c.lost != nil:
 			return 0, c.lost
 		case c.reading || c.watching:
+			// Another goroutine reads. What it gets is taken from the queue, or counted in left.
 			if err := WaitUntil(&c.changed, c.readDeadline); err != nil {
 				return 0, err
 			}
@@ -54,7 +56,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 func (c *conn) readDirect(p []byte) (n int, err error) {
 	c.reading = true
 	c.c.SetReadDeadline(c.readDeadline)
-	c.mu.Unlock()
+	c.mu.Unlock() // the read may block
 	n, err = c.in.Read(p)
 	c.mu.Lock()
 	c.reading = false
@@ -67,7 +69,7 @@ func (c *conn) readDirect(p []byte) (n int, err error) {
 	if !late || c.over {
 		err = nil
 	}
-	if c.wanted {
+	if c.wanted { // Done was called on the context while this Read kept the watcher away
 		c.wanted = false
 		c.startWatcher()
 	}

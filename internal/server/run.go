@@ -23,6 +23,11 @@ func Listen(protocol, addr string, mode fs.FileMode) (net.Listener, error) {
 // A Runner is the server of a protocol.
 type Runner interface {
 	Listen(addr string) (net.Listener, error)
+	Stoppable
+}
+
+// A Stoppable serves until it is shut down.
+type Stoppable interface {
 	Serve(l net.Listener) error
 	Shutdown(ctx context.Context) error
 }
@@ -43,6 +48,11 @@ func Run(ctx context.Context, s Runner, addr string, timeout time.Duration) erro
 	if err != nil {
 		return err
 	}
+	return ServeUntil(ctx, s, l, timeout)
+}
+
+// ServeUntil is Run with a listener.
+func ServeUntil(ctx context.Context, s Stoppable, l net.Listener, timeout time.Duration) error {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	select {

@@ -40,3 +40,19 @@ func CopyBody(w io.Writer, flush func() error, body io.Reader, buf []byte) error
 		}
 	}
 }
+
+// Modify calls modify on a response, unless it is nil. After an error or a panic it calls abandon.
+func Modify[R any](res *R, modify func(*R) error, abandon func() error) (err error) {
+	if modify == nil {
+		return nil
+	}
+	passed := false
+	defer func() {
+		if !passed {
+			abandon()
+		}
+	}()
+	err = modify(res)
+	passed = err == nil
+	return err
+}

@@ -1,0 +1,91 @@
+package conformance
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+)
+
+// bodies sends bodies of every size to a handler and back.
+func bodies(t *testing.T, p Protocol) {
+	c := p.Serve(t, "echo")
+	for _, size := range []int{0, 1, 1000, 16 << 10, 16<<10 + 1, 65535, 65536, 131072, len(longBody)} {
+		t.Run(fmt.Sprintf("%d bytes [057 183 210 F3]", size), func(t *testing.T) { echoed(t, c, longBody[:size]) })
+	}
+	t.Run("requests without a body", func(t *testing.T) { noBodies(t, c) })
+	t.Run("bodies whose length is not set", func(t *testing.T) { lengthsNotSet(t, c) })
+	t.Run("a body that is not read [145 222]", func(t *testing.T) { unreadBody(t, p) })
+	t.Run("a body that is cut [146 211]", func(t *testing.T) {
+		if got := p.Ask(t, "echo", "hel", "CONTENT_LENGTH", "5"); !strings.HasPrefix(got, "Status: 500") {
+			t.Errorf("responded %q", got)
+		}
+	})
+	t.Run("bytes beyond the length [183 210 235]", func(t *testing.T) {
+		if got := p.Ask(t, "echo", "hello, and more", "CONTENT_LENGTH", "5"); !strings.HasSuffix(got, "\r\n\r\nhello") {
+			t.Errorf("responded %q", got)
+		}
+	})
+}
+
+// longBody is longer than any buffer.
+var longBody = bytes.Repeat([]byte("0123456789abcdef"), 1<<16+1)
+
+// echoed sends body from memory and as a stream, and compares what comes back.
+func echoed(t *testing.T, c gateway.RoundTripper, body []byte) {
+	for name, src := range map[string]io.Reader{
+		"in memory": bytes.NewReader(body), "streamed": struct{ io.Reader }{bytes.NewReader(body)},
+	} {
+		if len(body) == 0 && name == "streamed" {
+			continue // its length is unknown
+		}
+		r := request("POST", "/", "")
+		r.Body, r.ContentLength, r.GetBody = src, int64(len(body)), nil
+		if o := Ask(t, c, r); o.Err != nil || o.Body != string(body) || o.Res.Header.Get("X-Length") != fmt.Sprint(len(body)) {
+			t.Errorf("%s: %d bytes, X-Length %s, %v", name, len(o.Body), o.Res.Header.Get("X-Length"), o.Err)
+		}
+	}
+}
+
+func noBodies(t *testing.T, c gateway.RoundTripper) {
+	for name, none := range map[string]io.Reader{
+		"nil": nil, "NoBody": gateway.NoBody, "empty in memory": new(bytes.Buffer),
+	} {
+		r := request("GET", "/", "")
+		r.Body, r.ContentLength, r.GetBody = none, 0, nil
+		if o := Ask(t, c, r); o.Err != nil || o.Body != "" || o.Res.Header.Get("X-Length") != "0" {
+			t.Errorf("%s: %q, X-Length %s, %v", name, o.Body, o.Res.Header.Get("X-Length"), o.Err)
+		}
+	}
+}
+
+func lengthsNotSet(t *testing.T, c gateway.RoundTripper) {
+	for name, src := range map[string]io.Reader{
+		"bytes.Reader": bytes.NewReader(longBody[:1000]), "bytes.Buffer": bytes.NewBuffer(longBody[:1000:1000]),
+		"strings.Reader": strings.NewReader(string(longBody[:1000])),
+	} {
+		r := request("POST", "/", "")
+		r.Body, r.ContentLength, r.GetBody = src, 0, nil
+		if o := Ask(t, c, r); o.Err != nil || o.Body != string(longBody[:1000]) || o.Res.Header.Get("X-Length") != "1000" {
+			t.Errorf("%s: %d bytes, X-Length %s, %v", name, len(o.Body), o.Res.Header.Get("X-Length"), o.Err)
+		}
+	}
+	r := request("POST", "/", "")
+	r.Body, r.ContentLength, r.GetBody = struct{ io.Reader }{bytes.NewReader(longBody[:1000])}, 0, nil
+	if o := Ask(t, c, r); !errors.Is(o.Err, gateway.ErrLengthRequired) {
+		t.Errorf("another reader: %v", o.Err)
+	}
+}
+
+func unreadBody(t *testing.T, p Protocol) {
+	c := p.Serve(t, "responses")
+	for range 3 {
+		if o := Ask(t, c, request("POST", "/unread", string(longBody[:200000]))); o.Err != nil || o.Body != "not read" {
+			t.Errorf("%q, %v", o.Body, o.Err)
+		}
+	}
+}
