@@ -109,7 +109,7 @@ func (p *process) run(cmd *exec.Cmd, timeout time.Duration) (err error) {
 }
 
 // pipes are both ends of standard input, output and error.
-type pipes struct{ ours, theirs []*os.File }
+type pipes struct{ ours, theirs [3]*os.File }
 
 // pipes makes the pipes. Those of os/exec would be read to their end before Wait returns, whichever
 // process holds them, and have no deadlines.
@@ -122,14 +122,15 @@ func (p *process) pipes(cmd *exec.Cmd) (ps pipes, err error) {
 		if i == 0 {
 			r, w = w, r
 		}
-		ps.ours, ps.theirs = append(ps.ours, r), append(ps.theirs, w)
+		ps.ours[i], ps.theirs[i] = r, w
 	}
 	p.stdin, p.stdout, p.stderr = ps.ours[0], ps.ours[1], ps.ours[2]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = ps.theirs[0], ps.theirs[1], ps.theirs[2]
 	return ps, nil
 }
 
-func closeAll(files []*os.File) {
+// closeAll closes files, some of which may be nil.
+func closeAll(files [3]*os.File) {
 	for _, f := range files {
 		f.Close()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,9 +14,9 @@ import (
 
 // bodies sends bodies of every size to a handler and back.
 func bodies(t *testing.T, p Protocol) {
-	c := p.Serve(t, "echo")
-	for _, size := range []int{0, 1, 1000, 16 << 10, 16<<10 + 1, 65535, 65536, 131072, len(longBody)} {
-		t.Run(fmt.Sprintf("%d bytes [057 183 210 F3]", size), func(t *testing.T) { echoed(t, c, longBody[:size]) })
+	c, body := p.Serve(t, "echo"), longBody()
+	for _, size := range []int{0, 1, 1000, 16 << 10, 16<<10 + 1, 65535, 65536, 131072, len(body)} {
+		t.Run(fmt.Sprintf("%d bytes [057 183 210 F3]", size), func(t *testing.T) { echoed(t, c, body[:size]) })
 	}
 	t.Run("requests without a body", func(t *testing.T) { noBodies(t, c) })
 	t.Run("bodies whose length is not set", func(t *testing.T) { lengthsNotSet(t, c) })
@@ -32,8 +33,9 @@ func bodies(t *testing.T, p Protocol) {
 	})
 }
 
-// longBody is longer than any buffer.
-var longBody = bytes.Repeat([]byte("0123456789abcdef"), 1<<16+1)
+// longBody returns a body that is longer than any buffer. It is no variable, since programs of this
+// package are started for each request of CGI.
+func longBody() []byte { return bytes.Repeat([]byte("0123456789abcdef"), 1<<16+1) }
 
 // echoed sends body from memory and as a stream, and compares what comes back.
 func echoed(t *testing.T, c gateway.RoundTripper, body []byte) {
@@ -64,18 +66,19 @@ func noBodies(t *testing.T, c gateway.RoundTripper) {
 }
 
 func lengthsNotSet(t *testing.T, c gateway.RoundTripper) {
+	body := make([]byte, 1000)
 	for name, src := range map[string]io.Reader{
-		"bytes.Reader": bytes.NewReader(longBody[:1000]), "bytes.Buffer": bytes.NewBuffer(longBody[:1000:1000]),
-		"strings.Reader": strings.NewReader(string(longBody[:1000])),
+		"bytes.Reader": bytes.NewReader(body), "bytes.Buffer": bytes.NewBuffer(slices.Clone(body)),
+		"strings.Reader": strings.NewReader(string(body)),
 	} {
 		r := request("POST", "/", "")
 		r.Body, r.ContentLength, r.GetBody = src, 0, nil
-		if o := Ask(t, c, r); o.Err != nil || o.Body != string(longBody[:1000]) || o.Res.Header.Get("X-Length") != "1000" {
+		if o := Ask(t, c, r); o.Err != nil || o.Body != string(body) || o.Res.Header.Get("X-Length") != "1000" {
 			t.Errorf("%s: %d bytes, X-Length %s, %v", name, len(o.Body), o.Res.Header.Get("X-Length"), o.Err)
 		}
 	}
 	r := request("POST", "/", "")
-	r.Body, r.ContentLength, r.GetBody = struct{ io.Reader }{bytes.NewReader(longBody[:1000])}, 0, nil
+	r.Body, r.ContentLength, r.GetBody = struct{ io.Reader }{bytes.NewReader(body)}, 0, nil
 	if o := Ask(t, c, r); !errors.Is(o.Err, gateway.ErrLengthRequired) {
 		t.Errorf("another reader: %v", o.Err)
 	}
@@ -84,7 +87,7 @@ func lengthsNotSet(t *testing.T, c gateway.RoundTripper) {
 func unreadBody(t *testing.T, p Protocol) {
 	c := p.Serve(t, "responses")
 	for range 3 {
-		if o := Ask(t, c, request("POST", "/unread", string(longBody[:200000]))); o.Err != nil || o.Body != "not read" {
+		if o := Ask(t, c, request("POST", "/unread", string(make([]byte, 200000)))); o.Err != nil || o.Body != "not read" {
 			t.Errorf("%q, %v", o.Body, o.Err)
 		}
 	}
