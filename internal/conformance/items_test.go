@@ -19,7 +19,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
 )
 
-var ran = flag.String("ran", "", `the output of "go test -json -cover ./...": of what passed there every item must be`)
+var ran = flag.String("ran", "", `the outputs of "go test -json -cover ./...", separated by commas: of what passed there every item must be`)
 
 // TestItems looks that each item and each attack has a subtest with its id: among those that passed
 // in a run, if the output of one is given, or else among the names in the tests' text.
@@ -50,8 +50,20 @@ func mark(name string, found map[string]bool) {
 // event is a line of the output of go test -json.
 type event struct{ Action, Package, Test, Output string }
 
-// events reads the output of a run.
-func events(t *testing.T, file string) iter.Seq[event] {
+// events reads the outputs of runs.
+func events(t *testing.T, files string) iter.Seq[event] {
+	return func(yield func(event) bool) {
+		for file := range strings.SplitSeq(files, ",") {
+			for e := range eventsOf(t, file) {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func eventsOf(t *testing.T, file string) iter.Seq[event] {
 	return func(yield func(event) bool) {
 		f, err := os.Open(file)
 		if err != nil {

@@ -3,8 +3,8 @@
 // environment and a limit on the size of a file, as an unprivileged user if the tests run as root.
 // It stops them by their process group.
 //
-// A test of a peer that is not installed is skipped and names the Debian package; with
-// GATEHOUSE_PEERS=require it fails.
+// A test of a peer that is not installed is skipped and names the Debian package. With
+// GATEHOUSE_PEERS=require it fails, and with GATEHOUSE_PEERS=skip the tests of all peers are skipped.
 package integration
 
 import (
@@ -27,6 +27,7 @@ const fileSizeLimit = 512 << 10
 // Need returns the path of a program, or skips the test. pkg is the Debian package that has it.
 func Need(t testing.TB, program, pkg string) string {
 	t.Helper()
+	notSkipped(t)
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin") {
 		path := filepath.Join(dir, program)
 		if info, err := os.Stat(path); err == nil && !info.IsDir() && info.Mode()&0o111 != 0 {
@@ -40,8 +41,17 @@ func Need(t testing.TB, program, pkg string) string {
 // NeedFile is Need for a file that is not a program.
 func NeedFile(t testing.TB, path, pkg string) {
 	t.Helper()
+	notSkipped(t)
 	if _, err := os.Stat(path); err != nil {
 		missing(t, path, pkg)
+	}
+}
+
+// notSkipped skips the test if GATEHOUSE_PEERS=skip says that no peer is to be started.
+func notSkipped(t testing.TB) {
+	t.Helper()
+	if os.Getenv("GATEHOUSE_PEERS") == "skip" {
+		t.Skip("GATEHOUSE_PEERS=skip: no real peers")
 	}
 }
 
