@@ -52,7 +52,7 @@ var rules = []rule{
 	{"F21", `return d.Dial(ctx)`, `c, err := d.Dial(ctx); if t, ok := c.(interface{ NetConn() net.Conn }); ok { c = t.NetConn() }; return c, err`, "./uwsgi"},
 	{"F22", `!grammar.IsFieldValue(value)`, `false`, "./fastcgi"},
 	{"F23", `arg[0] == '-' || `, ``, "./cgi"},
-	{"F24", `!ok || rest != "" && rest[0] != '/'`, `!ok`, "./gateway/gatewayhttp"},
+	{"F24", `ok && (rest == "" || rest[0] == '/')`, `ok`, "./gateway/gatewayhttp"},
 	{"F25", `http.DetectContentType(p)`, `"text/html"`, "./gateway/gatewayhttp"},
 	{"F26", `"\x00\r\n"`, `"\r\n"`, "./gateway/gatewayhttp"},
 	{"F27", `maxRedirects`, `10*maxRedirects`, "./gateway/gatewayhttp"},
@@ -76,6 +76,10 @@ var rules = []rule{
 	{"F47", `len(name) > MaxNameBytes || len(value) > MaxValueBytes`, `false`, "./gateway"},
 	{"F48", `min(max(2*delay, 5*time.Millisecond), time.Second)`, `0`, "./fastcgi"},
 	{"F49", `h.Version != 1`, `false`, "./fastcgi"},
+	{"F50", `err == nil && !info.IsDir()`, `err != nil || !info.IsDir()`, "./gateway/gatewayhttp"},
+	{"F51", `s.PathInfo != "" && m.PathTranslated`, `s.PathInfo != ""`, "./gateway/gatewayhttp"},
+	{"F52", `!forwarded && isForwarded(canonical)`, `false`, "./gateway/gatewayhttp"},
+	{"F53", `"UWSGI_SCHEME"`, `"UWSGI_SCHEMA"`, "./gateway/gatewayhttp"},
 }
 
 // TestRules checks that every attack of SECURITY.md has a rule in the source. With -rules it

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
+	"github.com/gatehouse-go/gatehouse/internal/paths"
 )
 
 // The methods in this file read params by their meaning. Every string is a copy.
@@ -59,15 +60,25 @@ func (r *Request) URI() string {
 }
 
 // PathAgrees reports whether REQUEST_URI names the same path as SCRIPT_NAME and PATH_INFO together,
-// or whether one of the two is absent or empty. They differ if the web server rewrote the path or
-// if one of them is forged. Then the application must decide which one to trust.
+// or whether one of the two is absent or empty. Two slashes in a row are one, and dot segments are
+// resolved, as web servers do when they look for a script. The paths differ if the web server
+// rewrote the path or if one of them is forged. Then the application must decide which one to
+// trust.
 func (r *Request) PathAgrees() bool {
 	uri, decoded := r.Params.Get("REQUEST_URI"), r.Params.Get("SCRIPT_NAME")+r.Params.Get("PATH_INFO")
 	if uri == "" || decoded == "" {
 		return true
 	}
 	path, ok := decodedPath(uri)
-	return ok && path == decoded
+	return ok && (path == decoded || cleaned(path) == cleaned(decoded))
+}
+
+// cleaned returns the clean form of path, or path if it has none.
+func cleaned(path string) string {
+	if c, err := paths.Clean(path); err == nil {
+		return c
+	}
+	return path
 }
 
 // decodedPath returns the decoded path of a request target.

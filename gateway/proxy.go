@@ -26,7 +26,8 @@ type Proxy struct {
 	Backend RoundTripper
 
 	// Rewrite, if not nil, is called with the request before it is sent, and may change it. It is a
-	// copy of the handler's request. An error is passed to ErrorHandler.
+	// copy of the handler's request. An error is passed to ErrorHandler, as an *Error of
+	// PhaseRequest.
 	Rewrite func(r *Request) error
 
 	// ModifyResponse, if not nil, is called with the response before its head is sent, and may
@@ -67,7 +68,7 @@ func (p *Proxy) ServeGateway(w ResponseWriter, r *Request) error {
 func (p *Proxy) roundTrip(x *passage, r *Request) error {
 	if p.Rewrite != nil {
 		if err := p.Rewrite(&x.req); err != nil {
-			return err
+			return requestError(err)
 		}
 		if r.ContentLength == 0 && x.req.ContentLength == 0 {
 			x.req.Body = nil // whatever Rewrite has put around an empty body
@@ -77,6 +78,14 @@ func (p *Proxy) roundTrip(x *passage, r *Request) error {
 		return err
 	}
 	return tunnel.Modify(&x.res, p.ModifyResponse, func() error { return x.res.Body.Close() })
+}
+
+// requestError returns err as an *Error, so that a script that does not exist is a 404.
+func requestError(err error) error {
+	if _, ok := errors.AsType[*Error](err); ok {
+		return err
+	}
+	return &Error{Phase: PhaseRequest, Err: err}
 }
 
 // A passage is the memory of one request on its way through a Proxy.

@@ -3,7 +3,9 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 
@@ -15,7 +17,8 @@ import (
 // a body of up to MaxMemory bytes in memory, and writes a longer one to a temporary file, which is
 // removed when the Body of the response is closed or Backend fails. The request that Backend
 // receives has a known ContentLength and a GetBody. A body that cannot be read, is longer than
-// MaxBytes or has another length than ContentLength is an *Error of PhaseRequest.
+// MaxBytes or has another length than ContentLength is an *Error of PhaseRequest, and so is a fault
+// of the temporary file.
 type Spool struct {
 	// Backend receives the requests.
 	Backend RoundTripper
@@ -106,11 +109,11 @@ func (s *Spool) limits() (bytes int64, memory int) {
 func (s *Spool) fillFile(r *Request, head *bytes.Buffer, rest io.Reader, limit int64) (*spoolFile, error) {
 	f, err := os.CreateTemp(s.Dir, "gatehouse-body-")
 	if err != nil {
-		return nil, err
+		return nil, spoolError{err}
 	}
 	file := &spoolFile{File: f}
 	file.unlink()
-	n, err := io.Copy(file, io.LimitReader(io.MultiReader(head, rest), limit+1))
+	n, err := io.Copy(spoolWriter{f}, io.LimitReader(io.MultiReader(head, rest), limit+1))
 	if err == nil && n > limit {
 		err = ErrBodyTooLarge
 	}
@@ -120,11 +123,32 @@ func (s *Spool) fillFile(r *Request, head *bytes.Buffer, rest io.Reader, limit i
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		file.remove()
-		return nil, err
+		return nil, spoolError{err}
 	}
 	r.Body, r.ContentLength = f, n // the file itself, which the kernel can send
 	r.GetBody = func() (io.Reader, error) { return io.NewSectionReader(file, 0, n), nil }
 	return file, nil
+}
+
+// A spoolError is an error of a temporary file. It is not fs.ErrNotExist or fs.ErrPermission, which
+// are about a script.
+type spoolError struct{ err error }
+
+func (e spoolError) Error() string { return "spool: " + e.err.Error() }
+
+func (e spoolError) Is(target error) bool {
+	return target != fs.ErrNotExist && target != fs.ErrPermission && errors.Is(e.err, target)
+}
+
+// A spoolWriter writes to a temporary file, so that its errors are not taken for those of the body.
+type spoolWriter struct{ f *os.File }
+
+func (w spoolWriter) Write(p []byte) (int, error) {
+	n, err := w.f.Write(p)
+	if err != nil {
+		err = spoolError{err}
+	}
+	return n, err
 }
 
 // A spoolFile is a temporary file. It has no name where the system allows that, so that not even a

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+
+	"github.com/gatehouse-go/gatehouse/internal/paths"
 )
 
 // statuses are the sentinels and their HTTP status. The first that matches counts.
@@ -30,8 +32,9 @@ var statuses = []struct {
 //	411  ErrLengthRequired
 //	413  ErrBodyTooLarge
 //	431  ErrTooLarge, if it is the request that is too large
+//	500  any other error of PhaseRequest, such as a missing folder for temporary files
 //	502  ErrMalformed, ErrTruncated, ErrNoResponse, and any other *Error
-//	503  ErrRefused, and any *Error of PhaseWait
+//	503  ErrRefused, any *Error of PhaseWait, and a lack of descriptors, memory or space
 //	504  an *Error whose Timeout is true
 //	500  any other error, and nil
 func ErrorStatus(err error) int {
@@ -39,7 +42,7 @@ func ErrorStatus(err error) int {
 	switch {
 	case errors.Is(err, ErrRequestBody) && errors.Is(err, os.ErrDeadlineExceeded):
 		return 408
-	case exchange && e.Phase == PhaseWait:
+	case exchange && e.Phase == PhaseWait, (!exchange || e.Phase <= PhaseDial) && paths.Lacking(err):
 		return 503
 	case exchange && e.Phase == PhaseRequest && errors.Is(err, fs.ErrNotExist):
 		return 404
@@ -56,6 +59,8 @@ func ErrorStatus(err error) int {
 		return 431
 	case exchange && e.Timeout():
 		return 504
+	case exchange && e.Phase == PhaseRequest:
+		return 500
 	case exchange:
 		return 502
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+	"github.com/gatehouse-go/gatehouse/internal/paths"
 	"github.com/gatehouse-go/gatehouse/internal/server"
 	"github.com/gatehouse-go/gatehouse/internal/sockets"
 )
@@ -211,36 +211,14 @@ func (o *proxyFlags) mapping() *gatewayhttp.Mapping {
 		m.Split = strings.Split(o.split, ",")
 	}
 	switch {
-	case o.files == "" || o.files == "none":
-	case o.followLinks:
+	case o.files == "none":
+		m.Files = gatewayhttp.NoFiles
+	case o.followLinks && o.files != "":
 		m.Files = os.DirFS(o.files)
-	default:
-		m.Files = confined(o.files)
+	case o.files != "":
+		m.Files = paths.Folder(o.files)
 	}
 	return m
-}
-
-// A confined is a folder that no link leads out of. It is opened for each look, so that a switched
-// link to the current release is followed.
-type confined string
-
-func (dir confined) Open(name string) (fs.File, error) {
-	root, err := os.OpenRoot(string(dir))
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	return root.Open(name)
-}
-
-// Stat looks without opening the file.
-func (dir confined) Stat(name string) (fs.FileInfo, error) {
-	root, err := os.OpenRoot(string(dir))
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	return root.Stat(filepath.FromSlash(name))
 }
 
 func (o *proxyFlags) announce(w io.Writer, addr net.Addr) {

@@ -106,6 +106,11 @@ func notPassed(field string) bool {
 	return hopByHop(field)
 }
 
+// isForwarded reports whether a field tells what a proxy in front knows of the client.
+func isForwarded(field string) bool {
+	return field == "Forwarded" || field == "X-Real-Ip" || strings.HasPrefix(field, "X-Forwarded-")
+}
+
 // authority splits a host and port. The host is a name, an IPv4 address, or an IPv6 address in
 // brackets. The port, if there is one, is at most 65535: SERVER_PORT must be a number, whatever
 // Host says (F44).

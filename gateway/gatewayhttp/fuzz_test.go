@@ -7,6 +7,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
+	"github.com/gatehouse-go/gatehouse/internal/paths"
 )
 
 func FuzzNewRequest(f *testing.F) {
@@ -47,14 +48,15 @@ func FuzzMapping(f *testing.F) {
 			return
 		}
 		file, name, info := p.Get("SCRIPT_FILENAME"), p.Get("SCRIPT_NAME"), p.Get("PATH_INFO")
-		if file != "/root"+name || strings.Contains(name, "/..") && strings.Contains(name, "/../") {
+		if file != "/root"+name || strings.Contains(name, "/../") {
 			t.Fatalf("%q: %q", path, file)
 		}
-		if path == "" {
-			path = "/"
+		if path == "" || path[0] != '/' {
+			path = "/" + path
 		}
-		if name+info != path && name+info != path+"index.php" {
-			t.Fatalf("%q: %q and %q", path, name, info)
+		clean, err := paths.Clean(path)
+		if err != nil || name+info != clean && name+info != clean+"index.php" {
+			t.Fatalf("%q: %q and %q, clean %q, %v", path, name, info, clean, err)
 		}
 	})
 }

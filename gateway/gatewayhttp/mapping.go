@@ -3,25 +3,38 @@ package gatewayhttp
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"net"
 	"net/http"
-	"net/url"
+	"net/netip"
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/grammar"
 )
 
 // Mapping describes how an http.Request becomes a gateway.Request, for Proxy and Transport. A nil
-// *Mapping is a Mapping of zero values. The fields must not be changed after the first use.
+// *Mapping is a Mapping of zero values. The fields must not be changed after the first use, and a
+// Mapping must not be copied after it.
 //
-// The path and the query are those of URL. REQUEST_URI is RequestURI, or URL if that is empty.
+// The path and the query are those of URL. REQUEST_URI is RequestURI, or URL if that is empty. With
+// Root the path is cleaned before a script is looked for: slashes are merged and dot segments
+// resolved, as nginx does, and a slash at the end stays. A path with a backslash, NUL, CR or LF, or
+// one that leaves the root, is then gateway.ErrParam.
+//
+// Besides the params of RFC 3875, REQUEST_URI and REQUEST_SCHEME are sent, and UWSGI_SCHEME with
+// the same value: otherwise uWSGI believes the client's X-Forwarded-Proto and X-Forwarded-Ssl.
+// SERVER_ADDR is the address of the connection, unless that is a Unix socket. Root adds
+// DOCUMENT_ROOT and REDIRECT_STATUS, which is 200 and which php-cgi requires as a CGI program. TLS
+// adds HTTPS, which is "on", SSL_PROTOCOL, such as "TLSv1.3", and SSL_CIPHER, the name of
+// tls.CipherSuiteName.
+//
 // HTTP_HOST is Host. Every other header field whose name consists of letters, digits and "-"
 // becomes an HTTP_* param; these are sorted by name. The values of a repeated field are joined with
 // ", ", and those of Cookie with "; ".
@@ -29,16 +42,20 @@ import (
 // The following fields are not passed: Content-Type and Content-Length, which have their own
 // params; Proxy and Expect; the hop-by-hop fields Connection and those that it names, Keep-Alive,
 // Proxy-Authenticate, Proxy-Authorization, Proxy-Connection, TE, Trailer, Transfer-Encoding and
-// Upgrade, except Connection and Upgrade of a request for a WebSocket; and an empty User-Agent.
+// Upgrade, except Connection and Upgrade of a request for a WebSocket; an empty User-Agent; and, by
+// a Proxy, the fields that TrustForwarded names.
 type Mapping struct {
 	// Root is the document root as the application sees it. If it is set, the path names a script,
 	// as PHP expects: SCRIPT_FILENAME is Root followed by the path of the script without Prefix. If
 	// it is empty, the path below Prefix is PATH_INFO, as WSGI applications expect.
 	Root string
 
-	// Files, if not nil, is the file system below Root. A request whose script is not in it fails
-	// with fs.ErrNotExist before the backend is called. Nil means that no file is checked, since
-	// Root may be in another container.
+	// Files is the file system below Root. A request whose script is not in it fails with
+	// fs.ErrNotExist before the backend is called. Without this check PHP's cgi.fix_pathinfo runs
+	// /upload/x.jpg for /upload/x.jpg/y.php. Nil means the folder Root, if it exists on this machine
+	// when the Mapping is first used. It is opened with os.OpenRoot for each request, so that no
+	// link leads out of it. Set NoFiles if the backend sees another folder of that name than this
+	// program does, and os.DirFS(Root) to follow links.
 	Files fs.FS
 
 	// Prefix is the path at which the application is mounted, without a slash at the end. If the
@@ -61,11 +78,24 @@ type Mapping struct {
 	// Params add. rTorrent needs it.
 	Minimal bool
 
+	// PathTranslated sends PATH_TRANSLATED, if Root is set. Leave it false for PHP: with
+	// cgi.fix_pathinfo=0 php-fpm runs the file that it names, which the client chooses.
+	PathTranslated bool
+
+	// TrustForwarded says that a trusted proxy is in front of this program. A Proxy then passes the
+	// fields Forwarded, X-Forwarded-* and X-Real-IP, and sends no UWSGI_SCHEME. Otherwise it drops
+	// them, since the client may have set them. A Transport always passes them, since its program
+	// has set them.
+	TrustForwarded bool
+
 	// Body says what to do with request bodies. The zero value is SpoolUnknownBody.
 	Body BodyPolicy
 
 	// Spool holds the limits for bodies that are spooled. Its Backend and All are not used.
 	Spool gateway.Spool
+
+	once  sync.Once // sets found
+	found fs.FS
 }
 
 // BodyPolicy says what a Proxy or a Transport does with the bodies of requests.
@@ -95,18 +125,6 @@ var noMapping Mapping
 
 func (m *Mapping) orZero() *Mapping { return cmp.Or(m, &noMapping) }
 
-// Script is a script that the program has chosen. It replaces the one that Mapping would find in
-// the path.
-type Script struct{ Filename, Name, PathInfo string }
-
-type scriptKey struct{}
-
-// WithScript returns a context that makes s the script of the requests that use it. Mapping then
-// does not look for one.
-func WithScript(ctx context.Context, s Script) context.Context {
-	return context.WithValue(ctx, scriptKey{}, s)
-}
-
 // An extra is a param for a single request. Those of a context form a list.
 type extra struct {
 	name, value string
@@ -133,14 +151,20 @@ func ContextParam(r *http.Request, name string) string {
 	return ""
 }
 
-// AddParams adds the params of r to p. It omits CONTENT_LENGTH, which clients set from
-// ContentLength. The error is gateway.ErrParam if the path contains a NUL, CR or LF, if it leads
-// out of Root, or if the host or the protocol is invalid. It is fs.ErrNotExist if Root is set and
-// the path names no script, or one that is not in Files. An error of m.Params is returned as it is.
+// AddParams adds the params of r to p, as a Proxy sends them. It omits CONTENT_LENGTH, which clients
+// set from ContentLength. The error is gateway.ErrParam if the path contains a NUL, CR or LF, if it
+// leads out of Root, or if the host or the protocol is invalid. It is fs.ErrNotExist if Root is set
+// and the path names no script, or one that is not in Files. An error of m.Params is returned as it
+// is.
 func (m *Mapping) AddParams(p *gateway.Params, r *http.Request) error {
 	m = m.orZero()
+	return m.addParams(p, r, m.TrustForwarded)
+}
+
+// addParams is AddParams. forwarded says whether the fields that TrustForwarded names are passed.
+func (m *Mapping) addParams(p *gateway.Params, r *http.Request, forwarded bool) error {
 	if !m.Minimal {
-		if err := m.all(p, r); err != nil {
+		if err := m.all(p, r, forwarded); err != nil {
 			return fmt.Errorf("gatewayhttp: %w", err)
 		}
 	}
@@ -162,7 +186,7 @@ func setExtras(p *gateway.Params, r *http.Request) {
 	}
 }
 
-func (m *Mapping) all(p *gateway.Params, r *http.Request) error {
+func (m *Mapping) all(p *gateway.Params, r *http.Request, forwarded bool) error {
 	s, err := m.script(r)
 	if err != nil {
 		return err
@@ -181,7 +205,8 @@ func (m *Mapping) all(p *gateway.Params, r *http.Request) error {
 	p.Add("QUERY_STRING", r.URL.RawQuery)
 	if m.Root != "" {
 		p.Add("DOCUMENT_ROOT", m.Root)
-		if s.PathInfo != "" {
+		p.Add("REDIRECT_STATUS", "200")
+		if s.PathInfo != "" && m.PathTranslated { // rule F51
 			p.Add("PATH_TRANSLATED", path.Join(m.Root, path.Clean("/"+s.PathInfo)))
 		}
 	}
@@ -191,104 +216,11 @@ func (m *Mapping) all(p *gateway.Params, r *http.Request) error {
 	if v := r.Header["Content-Type"]; len(v) > 0 {
 		p.Add("CONTENT_TYPE", v[0])
 	}
-	if err := addPeers(p, r); err != nil {
+	if err := m.addPeers(p, r); err != nil {
 		return err
 	}
-	addFields(p, r.Header)
+	addFields(p, r.Header, forwarded)
 	return nil
-}
-
-// script finds the script in the path, and what follows it.
-func (m *Mapping) script(r *http.Request) (Script, error) {
-	urlPath := cmp.Or(r.URL.Path, "/")            // http.Get("http://host")
-	if strings.ContainsAny(urlPath, "\x00\r\n") { // rule F8, F26
-		return Script{}, fmt.Errorf("control byte in the path: %w", gateway.ErrParam) // F8, F26
-	}
-	if s, ok := r.Context().Value(scriptKey{}).(Script); ok {
-		return s, nil
-	}
-	prefix, urlPath := m.below(r, urlPath)
-	if m.Root == "" {
-		return Script{Name: prefix, PathInfo: rooted(urlPath)}, nil
-	}
-	name, info, ok := m.split(urlPath)
-	if !ok {
-		return Script{}, fmt.Errorf("no script in the path: %w", fs.ErrNotExist)
-	}
-	if !strings.HasPrefix(name, "/") || path.Clean(name) != name || strings.Contains(name, `\`) {
-		return Script{}, fmt.Errorf("path of a script: %w", gateway.ErrParam)
-	}
-	if m.Files != nil {
-		info, err := fs.Stat(m.Files, strings.TrimPrefix(name, "/"))
-		if err != nil || info.IsDir() {
-			return Script{}, fmt.Errorf("script: %w", fs.ErrNotExist)
-		}
-	}
-	return Script{Filename: strings.TrimSuffix(m.Root, "/") + name, Name: prefix + name, PathInfo: info}, nil
-}
-
-// below removes Prefix from the path, unless that was done before. A path that is not below Prefix
-// has no prefix: together, name and info are always the path (F24).
-func (m *Mapping) below(r *http.Request, urlPath string) (prefix, rest string) {
-	prefix = strings.TrimSuffix(m.Prefix, "/")
-	if stripped(r, prefix, urlPath) {
-		return prefix, urlPath
-	}
-	rest, ok := strings.CutPrefix(urlPath, prefix)
-	if !ok || rest != "" && rest[0] != '/' { // rule F24
-		return "", urlPath
-	}
-	return prefix, rest
-}
-
-// rooted adds the slash at the beginning, which http.StripPrefix may have removed.
-func rooted(p string) string {
-	if p == "" || p[0] == '/' || p == "*" {
-		return p
-	}
-	return "/" + p
-}
-
-// stripped reports whether prefix was removed from the path before, as by http.StripPrefix,
-// possibly with the slash.
-func stripped(r *http.Request, prefix, urlPath string) bool {
-	if prefix == "" || r.RequestURI == "" {
-		return false
-	}
-	asked, err := url.ParseRequestURI(r.RequestURI)
-	return err == nil && asked.Path != urlPath && asked.Path == prefix+rooted(urlPath)
-}
-
-// split splits p after the first element that ends with an extension. Extensions match without
-// regard to the case of ASCII letters, and otherwise byte for byte: other case folding changes
-// lengths (F9).
-func (m *Mapping) split(p string) (name, info string, ok bool) {
-	extensions := m.Split
-	if extensions == nil {
-		extensions = []string{".php"}
-	}
-	if i := scriptEnd(p, extensions); i > 0 {
-		return p[:i], p[i:], true
-	}
-	if !strings.HasSuffix(p, "/") {
-		return p, "", len(extensions) == 0 && p != ""
-	}
-	return p + cmp.Or(m.Index, "index.php"), "", true
-}
-
-// scriptEnd returns the end of the first element of p that ends with an extension, or 0.
-func scriptEnd(p string, extensions []string) int {
-	for end := 1; end <= len(p); end++ {
-		if end < len(p) && p[end] != '/' {
-			continue
-		}
-		for _, e := range extensions {
-			if len(e) > 0 && len(e) < end && grammar.EqualFold(p[end-len(e):end], e) { // rule F9
-				return end
-			}
-		}
-	}
-	return 0
 }
 
 // protocol returns the protocol of r as applications expect it: they copy it into their status line
@@ -318,7 +250,7 @@ func requestURI(r *http.Request) string {
 }
 
 // addPeers adds what is known about both ends of the client's connection.
-func addPeers(p *gateway.Params, r *http.Request) error {
+func (m *Mapping) addPeers(p *gateway.Params, r *http.Request) error {
 	host := cmp.Or(r.Host, r.URL.Host) // rule F45
 	name, port, ok := authority(host)
 	if !ok {
@@ -327,17 +259,23 @@ func addPeers(p *gateway.Params, r *http.Request) error {
 	usual, scheme := "80", "http"
 	if r.TLS != nil {
 		usual, scheme = "443", "https"
-		p.Add("HTTPS", "on")
+		addTLS(p, r.TLS)
 	}
 	p.Add("REQUEST_SCHEME", scheme)
+	if !m.TrustForwarded {
+		p.Add("UWSGI_SCHEME", scheme) // rule F53
+	}
 	p.Add("SERVER_NAME", cmp.Or(name, "localhost")) // HTTP/1.0 without Host
 	p.Add("SERVER_PORT", cmp.Or(port, usual))
-	if h, pt, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		addr, _, _ := strings.Cut(h, "%")
-		p.Add("REMOTE_ADDR", addr)
-		p.Add("REMOTE_PORT", pt)
-	} else {
-		p.Add("REMOTE_ADDR", "") // a Unix socket
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		if addr, _ := peer(local.String()); addr != "" {
+			p.Add("SERVER_ADDR", addr)
+		}
+	}
+	addr, port := peer(r.RemoteAddr)
+	p.Add("REMOTE_ADDR", addr) // empty for a Unix socket
+	if port != "" {
+		p.Add("REMOTE_PORT", port)
 	}
 	if host != "" {
 		p.Add("HTTP_HOST", host)
@@ -345,13 +283,36 @@ func addPeers(p *gateway.Params, r *http.Request) error {
 	return nil
 }
 
+// addTLS adds what mod_ssl calls the protocol and the cipher.
+func addTLS(p *gateway.Params, state *tls.ConnectionState) {
+	p.Add("HTTPS", "on")
+	if state.Version != 0 { // a program may have set TLS to no more than a mark
+		p.Add("SSL_PROTOCOL", strings.Replace(tls.VersionName(state.Version), " ", "v", 1))
+		p.Add("SSL_CIPHER", tls.CipherSuiteName(state.CipherSuite))
+	}
+}
+
+// peer returns the IP address, without a zone, and the port of a connection's end. The port is
+// empty if there is none, as behind middleware that sets RemoteAddr to a client's address alone.
+func peer(s string) (addr, port string) {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		host, port = s, ""
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	if err != nil {
+		return "", ""
+	}
+	return ip.WithZone("").String(), port
+}
+
 // addFields adds the HTTP_* params.
-func addFields(p *gateway.Params, header http.Header) {
+func addFields(p *gateway.Params, header http.Header, forwarded bool) {
 	drop := named(header["Connection"])
 	var buf [64]byte
 	for _, field := range slices.Sorted(maps.Keys(header)) {
 		canonical := http.CanonicalHeaderKey(field)
-		if notPassed(canonical) || drop[canonical] {
+		if notPassed(canonical) || drop[canonical] || !forwarded && isForwarded(canonical) { // rule F52
 			continue
 		}
 		name := paramName(append(buf[:0], "HTTP_"...), field) // rule F11, F12
@@ -371,10 +332,9 @@ func addFields(p *gateway.Params, header http.Header) {
 	}
 }
 
-// request sets req from r.
-func (m *Mapping) request(req *gateway.Request, r *http.Request) error {
-	m = m.orZero()
-	if err := m.AddParams(&req.Params, r); err != nil {
+// request sets req from r. forwarded is that of addParams.
+func (m *Mapping) request(req *gateway.Request, r *http.Request, forwarded bool) error {
+	if err := m.addParams(&req.Params, r, forwarded); err != nil {
 		return err
 	}
 	req.Upgrade = upgradeToken(r)
@@ -408,8 +368,9 @@ func (m *Mapping) request(req *gateway.Request, r *http.Request) error {
 // -1. The error is that of AddParams, or gateway.ErrLengthRequired if the policy is
 // RefuseUnknownBody and the length is unknown.
 func (m *Mapping) Request(r *http.Request) (*gateway.Request, error) {
+	m = m.orZero()
 	req := new(gateway.Request)
-	if err := m.request(req, r); err != nil {
+	if err := m.request(req, r, m.TrustForwarded); err != nil {
 		return nil, err
 	}
 	return req, nil

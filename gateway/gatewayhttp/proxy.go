@@ -231,7 +231,8 @@ func setLength(header http.Header, res *gateway.Response) {
 }
 
 func (p *Proxy) roundTrip(x *crossing, w http.ResponseWriter, r *http.Request) error {
-	if err := p.Mapping.request(&x.req, r); err != nil {
+	m := p.Mapping.orZero()
+	if err := m.request(&x.req, r, m.TrustForwarded); err != nil {
 		return &gateway.Error{Phase: gateway.PhaseRequest, Err: err}
 	}
 	if x.req.Body != nil {
@@ -241,7 +242,7 @@ func (p *Proxy) roundTrip(x *crossing, w http.ResponseWriter, r *http.Request) e
 	if x.w = w; r.ProtoAtLeast(1, 1) {
 		x.req.Interim = x.interim // an HTTP/1.0 client would take an interim response for the final one
 	}
-	if err := p.Mapping.backend(p.Backend, &x.req).RoundTrip(r.Context(), &x.req, &x.res); err != nil {
+	if err := m.backend(p.Backend, &x.req).RoundTrip(r.Context(), &x.req, &x.res); err != nil {
 		return err
 	}
 	return tunnel.Modify(&x.res, p.ModifyResponse, func() error { return x.res.Body.Close() })

@@ -7,10 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"path"
 	"strings"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/paths"
 )
 
 // maxRedirects limits the consecutive local redirects of a request.
@@ -78,8 +78,8 @@ var errLoop = fmt.Errorf("gatewayhttp: more than %d local redirects", maxRedirec
 
 // clean reports whether no element of p leads elsewhere.
 func clean(p string) bool {
-	c := path.Clean(p)
-	return p == c || p == c+"/"
+	c, err := paths.Clean(p)
+	return err == nil && p == c
 }
 
 // A resumed is a body whose beginning has been read.

@@ -70,12 +70,13 @@ type Transport struct {
 // request needs http.ResponseController.EnableFullDuplex.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := &exchange{body: r.Body}
-	err := t.Mapping.request(&x.req, r)
+	m := t.Mapping.orZero()
+	err := m.request(&x.req, r, true)
 	if err != nil {
 		err = &gateway.Error{Phase: gateway.PhaseRequest, Err: err}
 	} else {
 		x.req.Interim = traceInterim(r.Context())
-		err = t.Mapping.backend(t.Backend, &x.req).RoundTrip(r.Context(), &x.req, &x.res)
+		err = m.backend(t.Backend, &x.req).RoundTrip(r.Context(), &x.req, &x.res)
 	}
 	if err != nil {
 		x.closeRequest()
