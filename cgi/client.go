@@ -151,10 +151,12 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 // programs that were started.
 func (c *Client) Stats() gateway.Stats { return c.client().Stats() }
 
-// Close waits until the programs whose exchanges are over have ended. They are killed after Grace,
-// so that Close takes about twice Grace at most. Call it before the process exits. It does not
+// Close waits until the programs whose exchanges are over have ended, those included that still
+// finish a response without a body. They are killed after Grace, so that Close takes about twice
+// Grace at most. Call it before the process exits. It does not
 // affect exchanges in progress and returns nil. The Client can be used again.
 func (c *Client) Close() error {
+	c.client().Close()
 	c.reaper.Wait()
 	return nil
 }

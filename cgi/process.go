@@ -228,6 +228,9 @@ func (p *process) StatusLine() stream.StatusLine { return p.line }
 // EndRequest ends the program's standard input.
 func (p *process) EndRequest() { p.stdin.Close() }
 
+// Detach stops the writes to the caller's Stderr.
+func (p *process) Detach() { p.errs.end() }
+
 // NetConn returns nil: there is nothing to hand over.
 func (p *process) NetConn() net.Conn { return nil }
 

@@ -100,6 +100,7 @@ type Client struct {
 	pool   client.Pool[*clientConn]
 	bodies slab.Pool[clientBody]
 	heads  client.Heads
+	drains client.Drains
 	count  client.Counters
 }
 
@@ -160,9 +161,11 @@ func (c *Client) Stats() gateway.Stats {
 	return c.count.Stats(c.pool.Counts())
 }
 
-// Close closes the idle connections. It does not affect requests in progress, whose connections may
-// be kept afterwards. It returns nil.
+// Close closes the idle connections, and those on which an application still finishes a response
+// without a body that the caller has closed. It does not affect other requests in progress, whose
+// connections may be kept afterwards. It returns nil.
 func (c *Client) Close() error {
+	c.drains.Close()
 	c.pool.CloseIdle()
 	return nil
 }

@@ -44,7 +44,8 @@ func (b *clientBody) Read(p []byte) (int, error) {
 }
 
 // Close ends the exchange. The rest of the response is discarded if it has arrived; otherwise the
-// connection is closed.
+// connection is closed. The rest of a response without a body is discarded in the background, so
+// that the application can finish.
 func (b *clientBody) Close() error {
 	cc := b.cc.Load()
 	if cc == nil {
@@ -55,12 +56,38 @@ func (b *clientBody) Close() error {
 		cc.rmu.Lock()
 	}
 	defer cc.rmu.Unlock()
-	if b.cc.Load() == cc {
-		cc.finish(cc.response.dropBuffered(&cc.rec))
-		b.end.Store(&errClosed) // also if the whole response had arrived
+	if b.cc.Load() != cc {
+		return nil
 	}
+	err := cc.response.dropBuffered(&cc.rec)
+	if err != io.EOF && cc.bodyless && cc.response.err == nil && cc.endWatch() {
+		cc.startDrain(b)
+		return nil
+	}
+	cc.finish(err)
+	b.end.Store(&errClosed) // also if the whole response had arrived
 	return nil
 }
+
+// startDrain takes the response from its caller and reads the rest of it.
+func (cc *clientConn) startDrain(b *clientBody) {
+	b.end.Store(&errClosed)
+	b.cc.Store(nil) // from here on the drain owns the connection
+	cc.stderr, cc.response.res = nil, nil
+	cc.client.drains.Start(cc, (*drain)(cc), func(err error) {
+		cc.rmu.Lock()
+		defer cc.rmu.Unlock()
+		if err != io.EOF {
+			err = errClosed // the caller is no longer interested in an error
+		}
+		cc.finish(err)
+	})
+}
+
+// A drain reads what a response without a body has all the same.
+type drain clientConn
+
+func (d *drain) Read(p []byte) (int, error) { return d.response.read(&d.rec, p) }
 
 // interrupt closes the connection under a Read of b, so that Close need not wait for it. The
 // connection may have moved on to another exchange.

@@ -37,17 +37,18 @@ type clientConn struct {
 	out      output
 
 	// The fields below belong to the current exchange.
-	up      client.Upload
-	rmu     sync.Mutex // held while the Body is read or closed
-	ctx     context.Context
-	stop    func() bool // stops watching ctx; nil if ctx is not watched
-	stderr  io.Writer
-	lines   stream.Lines
-	bmu     sync.Mutex // guards body
-	body    *clientBody
-	x       gateway.Exchange
-	started time.Time
-	asked   time.Time
+	up       client.Upload
+	rmu      sync.Mutex // held while the Body is read or closed
+	ctx      context.Context
+	stop     func() bool // stops watching ctx; nil if ctx is not watched
+	stderr   io.Writer
+	lines    stream.Lines
+	bodyless bool       // the response is to HEAD, or a 204 or 304
+	bmu      sync.Mutex // guards body
+	body     *clientBody
+	x        gateway.Exchange
+	started  time.Time
+	asked    time.Time
 
 	cancel    func() // closes the connection; a field, so that watching a context allocates less
 	takeError func(p []byte)

@@ -170,7 +170,8 @@ func (cc *clientConn) silent() bool { return cc.response.seen == 0 && cc.rec.in.
 
 // attach gives the response its Body.
 func (cc *clientConn) attach(x *roundTrip) {
-	cc.response.bare = x.bodyless || x.res.Status == 204 || x.res.Status == 304
+	cc.bodyless = x.bodyless || x.res.Status == 204 || x.res.Status == 304
+	cc.response.bare = cc.bodyless
 	if cc.client.Observe != nil {
 		cc.x = gateway.Exchange{
 			Addr: cc.client.Addr, Reused: cc.reused, Wait: x.waited, Dial: x.dialed,
@@ -198,7 +199,7 @@ func (cc *clientConn) finish(err error) error {
 	cc.up.Settle()
 	if err = cc.bodyError(err); err != io.EOF {
 		end := err
-		cc.body.end.Store(&end)
+		cc.body.end.CompareAndSwap(nil, &end)
 	}
 	cc.report(err)
 	// The Body is over before the connection carries another exchange, so that a Read or a Close

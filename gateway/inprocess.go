@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
 	"github.com/gatehouse-go/gatehouse/internal/params"
@@ -50,7 +51,7 @@ func (d inProcess) RoundTrip(ctx context.Context, r *Request, res *Response) err
 	res.Header.CopyFrom(&w.sent.Header)
 	b := &inProcessBody{w: w, res: res, left: res.ContentLength}
 	if r.Method() == "HEAD" || res.Status == 204 || res.Status == 304 {
-		b.left = -1
+		b.left, b.bodyless = -1, true
 	}
 	b.stop = context.AfterFunc(ctx, func() { w.pw.CloseWithError(context.Cause(ctx)) })
 	res.Body = b
@@ -228,6 +229,8 @@ type inProcessBody struct {
 	res  *Response
 	left int64 // of the promised length; -1 if there is none
 	stop func() bool
+
+	bodyless bool // the response is to HEAD, or a 204 or 304
 }
 
 func (b *inProcessBody) Read(p []byte) (int, error) {
@@ -260,8 +263,23 @@ func bodyError(err error) error {
 	return &Error{Phase: PhaseBody, Sent: true, Received: true, Err: err}
 }
 
+// Close ends the handler's context. If the response has no body, the handler may finish first.
 func (b *inProcessBody) Close() error {
-	b.stop()
-	b.w.end()
+	if !b.stop() || !b.bodyless {
+		b.w.end()
+		return nil
+	}
+	b.w.over.Store(true)
+	go func() {
+		defer time.AfterFunc(finishTime, b.w.end).Stop()
+		io.CopyN(io.Discard, b.w.pr, maxUnwanted)
+		b.w.end()
+	}()
 	return nil
 }
+
+// Limits of what a handler may do after a response without a body was closed.
+const (
+	finishTime  = 5 * time.Second
+	maxUnwanted = 256 << 10
+)

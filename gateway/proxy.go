@@ -58,6 +58,9 @@ func (p *Proxy) ServeGateway(w ResponseWriter, r *Request) error {
 	x.res.syncContentLength()
 	w.Header().CopyFrom(&x.res.Header)
 	w.WriteHeader(x.res.Status)
+	if method, _ := r.Params.Lookup("REQUEST_METHOD"); string(method) == "HEAD" || x.res.Status == 204 || x.res.Status == 304 {
+		return nil // Close discards what the application sends all the same
+	}
 	if err := tunnel.CopyBody(w, w.Flush, x.res.Body, x.buf); err != nil {
 		return err
 	}

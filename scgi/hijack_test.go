@@ -108,28 +108,6 @@ func TestUpgradeWithBody(t *testing.T) {
 	}
 }
 
-// The end of a backend ends a tunnel, whatever the front end does.
-func TestTunnelEndsWithBackend(t *testing.T) {
-	t.Parallel() // it takes as long as a front end may linger
-	back := script(t, func(c net.Conn) {
-		scgi.NewReader(c).ReadRequest(new(gateway.Request))
-		io.WriteString(c, "Status: 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhi")
-	})
-	over := make(chan struct{})
-	p := &gateway.Proxy{Backend: &scgi.Client{Addr: back}}
-	s := handler(func(w gateway.ResponseWriter, r *gateway.Request) error {
-		defer close(over)
-		return p.ServeGateway(w, r)
-	})
-	c := dial(t, gatewaytest.Start(t, s))
-	io.WriteString(c, head(upgrade...))
-	select {
-	case <-over:
-	case <-time.After(2 * limit):
-		t.Error("the tunnel goes on")
-	}
-}
-
 func TestHijackEdges(t *testing.T) {
 	hijack := func(t *testing.T, before func(w gateway.ResponseWriter, r *gateway.Request), input string) error {
 		hijacked := make(chan error, 1)

@@ -88,8 +88,12 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 // reused or idle.
 func (c *Client) Stats() gateway.Stats { return c.client().Stats() }
 
-// Close does nothing, since no connection is kept. It returns nil.
-func (c *Client) Close() error { return nil }
+// Close closes the connections on which an application still finishes a response without a body that
+// the caller has closed. No other connection is kept. It returns nil.
+func (c *Client) Close() error {
+	c.client().Close()
+	return nil
+}
 
 // client returns the core of c. It is made of the fields on first use.
 func (c *Client) client() *client.Client {

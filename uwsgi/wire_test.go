@@ -103,7 +103,7 @@ func TestAppend(t *testing.T) {
 		}
 		defer res.Body.Close()
 		b, _ := io.ReadAll(res.Body)
-		if got := string(b); !strings.Contains(got, "UWSGI_FILE=\"ours.py\"\n") || strings.Count(got, "\nUWSGI_") != 1 || strings.Contains(got, "=\"theirs.py\"\nUWSGI") {
+		if got := string(b); !strings.Contains(got, "UWSGI_FILE=\"ours.py\"\n") || strings.Count(got, "\nUWSGI_") != 2 || !strings.Contains(got, "UWSGI_SCHEME=\"http\"\n") || strings.Contains(got, "=\"theirs.py\"\nUWSGI") {
 			t.Errorf("%s", got)
 		}
 	})

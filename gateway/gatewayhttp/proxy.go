@@ -86,9 +86,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(x.res.Status)
 	if r.Method == http.MethodHead || !bodyAllowed(x.res.Status) {
-		http.NewResponseController(w).Flush()
-		drain(x.res.Body)
-		return
+		return // Close discards what the application sends all the same
 	}
 	if err := tunnel.CopyBody(w, flusher(w), x.res.Body, x.buf); err != nil {
 		if r.Context().Err() == nil {
@@ -98,18 +96,6 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		cut(w, r)
 	}
 }
-
-// drain discards a body that the client will not receive (HEAD, 204, 304), for at most
-// drainTimeout. Closing it at once would kill a CGI program before it has finished.
-func drain(body io.ReadCloser) {
-	defer time.AfterFunc(drainTimeout, func() { body.Close() }).Stop()
-	io.CopyN(io.Discard, body, maxDrain)
-}
-
-const (
-	maxDrain     = 256 << 10
-	drainTimeout = 5 * time.Second
-)
 
 // cut ends a response so that the client can see that it is incomplete. HTTP/1.0 takes the end of
 // the connection for the end of the response, unless it is a reset.

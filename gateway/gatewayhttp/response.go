@@ -62,9 +62,7 @@ type Transport struct {
 // RoundTrip sends r and returns the response, as http.RoundTripper requires. Errors are
 // *gateway.Error.
 //
-// If the response is a 101 to a request for a WebSocket, its Body is a gateway.Stream. If it is a
-// response to HEAD, or has the status 204 or 304, Close of its Body waits up to five seconds for
-// the application to finish.
+// If the response is a 101 to a request for a WebSocket, its Body is a gateway.Stream.
 //
 // Behind a ReverseProxy over HTTP/1, an application that responds before it has read the whole
 // request needs http.ResponseController.EnableFullDuplex.
@@ -132,16 +130,10 @@ func (x *exchange) Close() error {
 	return err
 }
 
-// A headless is the Body of a response without one. Close gives the application time to end its
-// work.
+// A headless is the Body of a response without one.
 type headless struct{ *exchange }
 
 func (headless) Read([]byte) (int, error) { return 0, io.EOF }
-
-func (b headless) Close() error {
-	drain(b.res.Body)
-	return b.exchange.Close()
-}
 
 func (x *exchange) closeRequest() {
 	if x.body != nil {

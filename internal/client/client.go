@@ -44,6 +44,7 @@ type Client struct {
 	fault   error // of the configuration
 	pool    Pool[*exchange]
 	heads   Heads
+	drains  Drains
 	count   Counters
 }
 
@@ -103,6 +104,9 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 }
 
 func (c *Client) clock() Clock { return c.Observe != nil }
+
+// Close ends the drains of responses without a body.
+func (c *Client) Close() { c.drains.Close() }
 
 // Stats returns the counters since the first use, and the current gauges.
 func (c *Client) Stats() gateway.Stats { return c.count.Stats(c.pool.Counts()) }

@@ -28,6 +28,10 @@ type Conn interface {
 	// EndRequest notes that the request has been sent.
 	EndRequest()
 
+	// Detach notes that the caller has closed the Body, while the rest of the response is read: the
+	// caller's writers are not called any more.
+	Detach()
+
 	// EndResponse waits for the end of a response whose body has ended. It returns the exit status.
 	EndResponse() (status uint32, err error)
 
@@ -58,6 +62,7 @@ func (s *Socket) Writer() io.Writer             { return s.Conn }
 func (s *Socket) Started() bool                 { return false }
 func (s *Socket) StatusLine() stream.StatusLine { return stream.LineOptional }
 func (s *Socket) EndRequest()                   {}
+func (s *Socket) Detach()                       {}
 func (s *Socket) EndResponse() (uint32, error)  { return 0, nil }
 func (s *Socket) NetConn() net.Conn             { return s.Conn }
 func (s *Socket) Gone() <-chan struct{}         { return nil }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,7 +41,9 @@ type exchange struct {
 	rmu      sync.Mutex // held while the response is read or closed
 	in       stream.Input
 	response stream.Response
+	bodyless bool // the response is to HEAD, or a 204 or 304
 	done     bool
+	closed   atomic.Bool // Close was called
 
 	out stream.Output
 	up  Upload
@@ -113,7 +116,8 @@ func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 		return x.switched(res)
 	}
 	method, _ := r.Params.Lookup("REQUEST_METHOD")
-	x.response.Bare = string(method) == "HEAD" || res.Status == 204 || res.Status == 304
+	x.bodyless = string(method) == "HEAD" || res.Status == 204 || res.Status == 304
+	x.response.Bare = x.bodyless
 	x.res, res.Body = res, x
 	return nil
 }
@@ -163,6 +167,9 @@ func (x *exchange) received() bool { return x.in.Offset() > 0 || x.in.Len() > 0 
 
 // Read reads the body of the response.
 func (x *exchange) Read(p []byte) (int, error) {
+	if x.closed.Load() {
+		return 0, stream.ErrClosed
+	}
 	x.rmu.Lock()
 	defer x.rmu.Unlock()
 	n, err := x.response.Read(p)
@@ -183,22 +190,52 @@ func (x *exchange) Read(p []byte) (int, error) {
 // Ready reports whether Read can return without waiting. gateway.Proxy and gatewayhttp.Proxy flush
 // before a Read that has to wait.
 func (x *exchange) Ready() bool {
+	if x.closed.Load() {
+		return true
+	}
 	x.rmu.Lock()
 	defer x.rmu.Unlock()
 	return x.done || x.response.Ready()
 }
 
-// Close ends the exchange. The rest of the response is discarded.
+// Close ends the exchange. The rest of the response is discarded: that of one without a body in the
+// background, so that the application can finish.
 func (x *exchange) Close() error {
+	if x.closed.Swap(true) {
+		return nil
+	}
 	if !x.rmu.TryLock() {
 		x.c.Close() // interrupts a Read, so that Close need not wait for it
 		x.rmu.Lock()
 	}
 	defer x.rmu.Unlock()
-	if !x.done {
+	switch {
+	case x.done:
+	case x.bodyless && x.unwatch():
+		x.res = nil // it is the caller's
+		x.c.Detach()
+		x.client.drains.Start(x.c, &x.response, x.drained)
+	default:
 		x.finish(stream.ErrClosed)
 	}
 	return nil
+}
+
+// drained ends the exchange after its drain.
+func (x *exchange) drained(err error) {
+	x.rmu.Lock()
+	defer x.rmu.Unlock()
+	if err != io.EOF {
+		err = stream.ErrClosed // the caller is no longer interested in an error
+	}
+	x.finish(err)
+}
+
+// unwatch stops watching the context. It returns false if the context was done.
+func (x *exchange) unwatch() bool {
+	stop := x.stop
+	x.stop = nil
+	return stop == nil || stop()
 }
 
 // finish ends the exchange because of err, and returns the error for the caller of Read.
@@ -247,10 +284,7 @@ func (x *exchange) bodyError(err error) error {
 
 // drop closes the connection, if there is one, and returns what the exchange holds.
 func (x *exchange) drop() {
-	if x.stop != nil {
-		x.stop()
-		x.stop = nil
-	}
+	x.unwatch()
 	if x.c != nil {
 		x.c.Close()
 		x.up.Settle()

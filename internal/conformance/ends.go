@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,6 +18,8 @@ func ends(t *testing.T, p Protocol) {
 	t.Run("a context that ends in the body [102 225 292]", func(t *testing.T) { contextEndsInBody(t, c) })
 	t.Run("a context that has ended [102 292]", func(t *testing.T) { contextHasEnded(t, c) })
 	t.Run("a body that is closed early", func(t *testing.T) { bodyClosedEarly(t, c) })
+	t.Run("a response without a body is finished after Close [118 225]", func(t *testing.T) { finishesAfterClose(t, c) })
+	t.Run("Close of the client ends such a response", func(t *testing.T) { endsWithClient(t, c) })
 	t.Run("a Close while a Read waits", func(t *testing.T) { closeDuringRead(t, c) })
 }
 
@@ -107,5 +111,44 @@ func closeDuringRead(t *testing.T, c gateway.RoundTripper) {
 	if err := <-read; err == nil || err == io.EOF {
 		t.Errorf("the Read gave %v", err)
 	}
+	noneInFlight(t, c)
+}
+
+// closedHead sends a HEAD to the handler that runs on, closes the Body, and returns the name that it
+// gave the handler.
+func closedHead(t *testing.T, c gateway.RoundTripper) (name string) {
+	t.Helper()
+	name = filepath.Join(t.TempDir(), "file")
+	var res gateway.Response
+	if err := c.RoundTrip(t.Context(), request("HEAD", "/finish?"+name, ""), &res); err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	if n, err := res.Body.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Errorf("read %d, %v after Close", n, err)
+	}
+	return name
+}
+
+func finishesAfterClose(t *testing.T, c gateway.RoundTripper) {
+	name := closedHead(t, c) // does not wait for the handler
+	if err := os.WriteFile(name+".go", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !appears(name+".done", nil) {
+		t.Error("the handler was ended")
+	}
+	noneInFlight(t, c)
+}
+
+func endsWithClient(t *testing.T, c gateway.RoundTripper) {
+	closer, ok := c.(io.Closer)
+	if !ok {
+		t.Skip("it has no Close")
+	}
+	closedHead(t, c)
+	closer.Close()
 	noneInFlight(t, c)
 }

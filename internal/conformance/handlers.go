@@ -142,6 +142,12 @@ func responses(w gateway.ResponseWriter, r *gateway.Request) error {
 		case <-r.Context().Done():
 		case <-time.After(10 * time.Second):
 		}
+	case "/finish": // runs on after its head, until a file appears, and then leaves one
+		w.Flush()
+		if !appears(r.Query()+".go", r.Context().Done()) {
+			return errors.New("the response is no longer wanted")
+		}
+		return os.WriteFile(r.Query()+".done", nil, 0o600)
 	case "/interim":
 		if err := w.WriteInterim(103, nil); !errors.Is(err, errors.ErrUnsupported) {
 			return fmt.Errorf("an interim response that was not allowed: %v", err)
@@ -156,4 +162,19 @@ func responses(w gateway.ResponseWriter, r *gateway.Request) error {
 		return gateway.ErrParam
 	}
 	return nil
+}
+
+// appears waits until a file exists. It returns false if stop is closed first.
+func appears(path string, stop <-chan struct{}) bool {
+	for range 3000 {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+		select {
+		case <-stop:
+			return false
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return false
 }

@@ -2,7 +2,10 @@
 package tunnel
 
 import (
+	"errors"
 	"io"
+	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,30 +16,73 @@ type Stream interface {
 	SetDeadline(t time.Time) error
 }
 
-// linger limits how long bytes from front are copied after back has ended.
-const linger = 5 * time.Second
+// Silence limits how long one direction may be silent after the other has ended.
+const Silence = time.Minute
 
 // Join copies between front and back until both directions have ended, and closes both. The end of
-// one direction is passed on with CloseWrite, and an error ends both. After the backend's direction
-// has ended, the other may continue for linger.
-func Join(front, back Stream) {
+// one direction is passed on with CloseWrite, and an error ends both. After that the other direction
+// goes on as long as it is not silent for longer than Silence: a peer that has left would otherwise
+// hold both connections for good.
+func Join(front, back Stream) { join(front, back, Silence) }
+
+func join(front, back Stream, silence time.Duration) {
+	there := &direction{dst: back, src: front, silence: silence}
+	here := &direction{dst: front, src: back, silence: silence}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		pass(front, back)
-		front.SetDeadline(time.Now().Add(linger))
+		there.pass(here)
 	}()
-	pass(back, front)
+	here.pass(there)
 	<-done
 	front.Close()
 	back.Close()
 }
 
-func pass(dst, src Stream) {
-	if _, err := io.Copy(dst, src); err != nil {
-		dst.Close()
-		src.Close()
+// A direction is one of the two of a tunnel. Each is passed by its own goroutine.
+type direction struct {
+	dst, src Stream
+	silence  time.Duration
+	alone    atomic.Bool // the other direction has ended
+}
+
+// pass copies until src ends, and then tells dst and the other direction.
+func (d *direction) pass(other *direction) {
+	if err := d.copy(); err != nil {
+		d.dst.Close()
+		d.src.Close()
 		return
 	}
-	dst.CloseWrite()
+	d.dst.CloseWrite()
+	other.alone.Store(true)
+	other.src.SetDeadline(time.Unix(1, 0)) // interrupts its Read; nothing more is written to it
+}
+
+func (d *direction) copy() error {
+	_, err := io.Copy(d.dst, d.src)
+	if d.alone.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		return d.copyAlone()
+	}
+	return err
+}
+
+// copyAlone copies while neither end makes the other wait for longer than silence.
+func (d *direction) copyAlone() error {
+	buf := make([]byte, 32<<10)
+	for {
+		d.src.SetDeadline(time.Now().Add(d.silence))
+		n, err := d.src.Read(buf)
+		if n > 0 {
+			d.dst.SetDeadline(time.Now().Add(d.silence))
+			if _, err := d.dst.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 // events is a Writer that records writes and flushes.
@@ -64,6 +65,41 @@ func TestJoin(t *testing.T) {
 		t.Errorf("the client received %q, %v", b, err)
 	}
 	<-over
+}
+
+// TestOneDirectionAlone checks that a direction ends when it is silent after the other has ended, and
+// not while it sends.
+func TestOneDirectionAlone(t *testing.T) {
+	const silence = 200 * time.Millisecond
+	for name, ended := range map[string]bool{"the client has ended": true, "the backend has ended": false} {
+		t.Run(name, func(t *testing.T) {
+			client, front := pair(t)
+			server, back := pair(t)
+			first, second := client, server
+			if !ended {
+				first, second = server, client
+			}
+			over := make(chan struct{})
+			go func() {
+				join(front, back, silence)
+				close(over)
+			}()
+			first.CloseWrite()
+			if _, err := io.ReadAll(second); err != nil {
+				t.Fatal(err)
+			}
+			for range 5 { // longer than silence, in pieces
+				time.Sleep(silence / 2)
+				if _, err := io.WriteString(second, "piece"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if b, err := io.ReadAll(first); string(b) != strings.Repeat("piece", 5) {
+				t.Errorf("received %q, %v", b, err)
+			}
+			<-over // although second never closes
+		})
+	}
 }
 
 // pair returns the two ends of a TCP connection.
