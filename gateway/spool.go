@@ -56,7 +56,7 @@ func (s *Spool) RoundTrip(ctx context.Context, r *Request, res *Response) error 
 		return s.Backend.RoundTrip(ctx, &out, res)
 	}
 	if err := s.Backend.RoundTrip(ctx, &out, res); err != nil {
-		file.remove()
+		file.Remove()
 		return err
 	}
 	res.Body = &spooledBody{res.Body, file}
@@ -64,7 +64,7 @@ func (s *Spool) RoundTrip(ctx context.Context, r *Request, res *Response) error 
 }
 
 // fill reads body, whose length is -1 if it is unknown, and makes it the body of r.
-func (s *Spool) fill(ctx context.Context, r *Request, body io.Reader, length int64) (*spoolFile, error) {
+func (s *Spool) fill(ctx context.Context, r *Request, body io.Reader, length int64) (*tunnel.TempFile, error) {
 	limit, memory := s.limits()
 	if length > limit {
 		return nil, ErrBodyTooLarge
@@ -89,7 +89,7 @@ func (s *Spool) fill(ctx context.Context, r *Request, body io.Reader, length int
 	file, err := s.fillFile(r, &head, rest, limit)
 	if err == nil {
 		if err = params.CheckLength(r.ContentLength, length); err != nil {
-			file.remove()
+			file.Remove()
 		}
 	}
 	return file, err
@@ -106,26 +106,24 @@ func (s *Spool) limits() (bytes int64, memory int) {
 	return min(bytes, math.MaxInt64-1), memory // one more byte is read, to see that there is more
 }
 
-func (s *Spool) fillFile(r *Request, head *bytes.Buffer, rest io.Reader, limit int64) (*spoolFile, error) {
-	f, err := os.CreateTemp(s.Dir, "gatehouse-body-")
+func (s *Spool) fillFile(r *Request, head *bytes.Buffer, rest io.Reader, limit int64) (*tunnel.TempFile, error) {
+	file, err := tunnel.NewTempFile(s.Dir, "gatehouse-body-")
 	if err != nil {
 		return nil, spoolError{err}
 	}
-	file := &spoolFile{File: f}
-	file.unlink()
-	n, err := io.Copy(spoolWriter{f}, io.LimitReader(io.MultiReader(head, rest), limit+1))
+	n, err := io.Copy(spoolWriter{file.File}, io.LimitReader(io.MultiReader(head, rest), limit+1))
 	if err == nil && n > limit {
 		err = ErrBodyTooLarge
 	}
 	if err != nil {
-		file.remove()
+		file.Remove()
 		return nil, err
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		file.remove()
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		file.Remove()
 		return nil, spoolError{err}
 	}
-	r.Body, r.ContentLength = f, n // the file itself, which the kernel can send
+	r.Body, r.ContentLength = file.File, n // the file itself, which the kernel can send
 	r.GetBody = func() (io.Reader, error) { return io.NewSectionReader(file, 0, n), nil }
 	return file, nil
 }
@@ -151,33 +149,17 @@ func (w spoolWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// A spoolFile is a temporary file. It has no name where the system allows that, so that not even a
-// crash leaves it behind.
-type spoolFile struct {
-	*os.File
-	gone bool
-}
-
-func (f *spoolFile) unlink() { f.gone = os.Remove(f.Name()) == nil }
-
-func (f *spoolFile) remove() {
-	f.Close()
-	if !f.gone {
-		f.unlink()
-	}
-}
-
 // A spooledBody is the Body of a response that removes the file when it is closed.
 type spooledBody struct {
 	io.ReadCloser
-	file *spoolFile
+	file *tunnel.TempFile
 }
 
 // Ready reports whether the wrapped body is ready.
 func (b *spooledBody) Ready() bool { return tunnel.Ready(b.ReadCloser) }
 
 func (b *spooledBody) Close() error {
-	defer b.file.remove()
+	defer b.file.Remove()
 	return b.ReadCloser.Close()
 }
 

@@ -55,6 +55,13 @@ type Proxy struct {
 	// 302.
 	LocalRedirect http.Handler
 
+	// ReadAhead is how many bytes of a response are read ahead of a client that reads slowly, so
+	// that the backend is free when it has written: 64 KiB of them in memory, and the rest in a
+	// temporary file in the folder Dir of Mapping.Spool. What has arrived is still sent on at once.
+	// A zero or negative value means none. Set it in front of applications whose workers take one
+	// request at a time; the other half is Mapping.Body, SpoolBody.
+	ReadAhead int64
+
 	// Logger receives log records. Nil means slog.Default.
 	Logger *slog.Logger
 }
@@ -87,6 +94,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(x.res.Status)
 	if r.Method == http.MethodHead || !bodyAllowed(x.res.Status) {
 		return // Close discards what the application sends all the same
+	}
+	if p.ReadAhead > 0 {
+		x.res.Body = newReadAhead(x.res.Body, p.ReadAhead, p.Mapping.orZero().Spool.Dir)
 	}
 	if err := tunnel.CopyBody(w, flusher(w), x.res.Body, x.buf); err != nil {
 		if r.Context().Err() == nil {
