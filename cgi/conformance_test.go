@@ -45,3 +45,17 @@ func TestConformance(t *testing.T) {
 }
 
 func TestVectors(t *testing.T) { conformance.Vectors(t, streams) }
+
+func TestCallbacks(t *testing.T) {
+	conformance.TestCallbacks(t, "cgi", func(t testing.TB, b conformance.Callbacks) gateway.RoundTripper {
+		c := program(t, "callbacks")
+		c.MaxProcs, c.Observe = 1, b.Observe
+		c.Prepare = func(context.Context, *exec.Cmd, *gateway.Request) error {
+			if b.Connect != nil {
+				b.Connect()
+			}
+			return nil
+		}
+		return c
+	})
+}

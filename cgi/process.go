@@ -77,6 +77,13 @@ func (j *job) start(ctx context.Context, _ *client.Socket) (client.Conn, error) 
 		errs: &errorLog{ctx: ctx, to: j.r.Stderr, lineTo: c.line},
 	}
 	pipes, err := p.pipes(cmd)
+	started := false
+	defer func() {
+		closeAll(pipes.theirs)
+		if !started { // because of an error, or since Prepare has panicked
+			closeAll(pipes.ours)
+		}
+	}()
 	if err == nil && c.Prepare != nil {
 		err = c.Prepare(ctx, cmd, j.r)
 	}
@@ -86,12 +93,10 @@ func (j *job) start(ctx context.Context, _ *client.Socket) (client.Conn, error) 
 	if err == nil {
 		err = p.run(cmd, c.Timeout)
 	}
-	closeAll(pipes.theirs)
-	if err != nil {
-		closeAll(pipes.ours)
-		return nil, err
+	if started = err == nil; started {
+		return p, nil
 	}
-	return p, nil
+	return nil, err
 }
 
 // run starts the program, and what goes with it.

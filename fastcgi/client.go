@@ -129,10 +129,17 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 	c.count.Begin()
 	res.Reset()
 	x := roundTrip{c: c, ctx: ctx, r: r, res: res, started: c.clock().Now()}
+	counted := true
+	defer func() {
+		if counted { // a function of the caller has panicked
+			c.count.End()
+		}
+	}()
 	err := x.prepare()
 	if err == nil {
 		err = x.run()
 	}
+	counted = false // the Body ends the request, or it ends here
 	if err != nil {
 		res.Reset()
 		c.count.End()

@@ -10,6 +10,8 @@ import (
 type clientBody struct {
 	cc  atomic.Pointer[clientConn]
 	end atomic.Pointer[error] // what Read returns after the end; nil means io.EOF
+
+	closing atomic.Bool // Close was called; a Read in progress closes the Body when it leaves
 }
 
 // live locks the connection, unless the response has ended.
@@ -34,13 +36,28 @@ func (b *clientBody) Read(p []byte) (int, error) {
 		}
 		return 0, io.EOF
 	}
-	defer cc.rmu.Unlock()
+	defer b.leave(cc)
+	returned := false
+	defer func() {
+		if !returned { // Stderr has panicked inside a record
+			cc.c.Close()
+		}
+	}()
 	n, err := cc.response.read(&cc.rec, p)
+	returned = true
 	cc.x.Received += int64(n)
 	if err != nil {
 		err = cc.finish(err)
 	}
 	return n, err
+}
+
+// leave unlocks the connection after a Read, and closes the Body if that was asked for in between.
+func (b *clientBody) leave(cc *clientConn) {
+	cc.rmu.Unlock()
+	if b.closing.Load() {
+		b.Close()
+	}
 }
 
 // Close ends the exchange. The rest of the response is discarded if it has arrived; otherwise the
@@ -51,9 +68,10 @@ func (b *clientBody) Close() error {
 	if cc == nil {
 		return nil
 	}
+	b.closing.Store(true)
 	if !cc.rmu.TryLock() {
-		cc.interrupt(b)
-		cc.rmu.Lock()
+		cc.interrupt(b) // Close does not wait for the Read, which may be what calls it through Stderr
+		return nil
 	}
 	defer cc.rmu.Unlock()
 	if b.cc.Load() != cc {
@@ -89,8 +107,8 @@ type drain clientConn
 
 func (d *drain) Read(p []byte) (int, error) { return d.response.read(&d.rec, p) }
 
-// interrupt closes the connection under a Read of b, so that Close need not wait for it. The
-// connection may have moved on to another exchange.
+// interrupt closes the connection under a Read of b. The connection may have moved on to another
+// exchange.
 func (cc *clientConn) interrupt(b *clientBody) {
 	cc.bmu.Lock()
 	defer cc.bmu.Unlock()

@@ -2,8 +2,10 @@ package fastcgi_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -152,4 +154,16 @@ func seed(f *testing.F, side string) {
 			f.Add(v.Bytes)
 		}
 	}
+}
+
+func TestCallbacks(t *testing.T) {
+	conformance.TestCallbacks(t, "fastcgi", func(t testing.TB, b conformance.Callbacks) gateway.RoundTripper {
+		addr := gatewaytest.Start(t, &fastcgi.Server{Handler: conformance.Handlers["callbacks"], SendInterim: true, Logger: quiet})
+		return &fastcgi.Client{Addr: addr, MaxConns: 1, Observe: b.Observe, Dial: func(context.Context) (net.Conn, error) {
+			if b.Connect != nil {
+				b.Connect()
+			}
+			return net.Dial("tcp", addr)
+		}}
+	})
 }

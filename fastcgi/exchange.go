@@ -17,6 +17,14 @@ import (
 // exchange sends the request and reads the head of the response. On an error the connection is
 // closed, and x keeps its place.
 func (cc *clientConn) exchange(x *roundTrip) error {
+	returned := false
+	defer func() {
+		if !returned { // Interim or Stderr has panicked
+			cc.endWatch()
+			cc.c.Close()
+			cc.up.Settle()
+		}
+	}()
 	cc.begin(x)
 	phase := gateway.PhaseRequest
 	err := cc.send(x)
@@ -24,6 +32,7 @@ func (cc *clientConn) exchange(x *roundTrip) error {
 		phase = gateway.PhaseHead
 		err = cc.readHead(x)
 	}
+	returned = true
 	if err == nil {
 		cc.attach(x)
 		return nil
@@ -201,10 +210,16 @@ func (cc *clientConn) finish(err error) error {
 		end := err
 		cc.body.end.CompareAndSwap(nil, &end)
 	}
-	cc.report(err)
 	// The Body is over before the connection carries another exchange, so that a Read or a Close
-	// that comes late does not reach it.
+	// that comes late does not reach it. It is over before Observe, which may close it.
 	cc.body.cc.Store(nil)
+	defer cc.giveBack(good) // also if Observe panics
+	cc.report(err)
+	return err
+}
+
+// giveBack returns the connection, or its place, to the pool.
+func (cc *clientConn) giveBack(good bool) {
 	cc.bmu.Lock()
 	cc.body = nil
 	cc.bmu.Unlock()
@@ -212,11 +227,10 @@ func (cc *clientConn) finish(err error) error {
 	cc.client.count.End()
 	if !good {
 		cc.client.pool.Drop()
-		return err
+		return
 	}
 	cc.rec.in.Return() // an idle connection holds no buffer
 	cc.client.pool.Put(cc)
-	return err
 }
 
 // endWatch stops watching the context. It returns false if the context was done.

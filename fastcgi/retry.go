@@ -69,13 +69,17 @@ func (x *roundTrip) run() error {
 	if err != nil {
 		return err
 	}
+	attached := false
+	defer func() {
+		if !attached { // because of an error, or since a function of the caller has panicked
+			x.c.pool.Drop()
+		}
+	}()
 	err = x.sendOver(cc)
 	if err != nil && cc != nil && x.mayRepeat(cc, err) {
 		err = x.sendOver(nil)
 	}
-	if err != nil {
-		x.c.pool.Drop()
-	}
+	attached = err == nil
 	return err
 }
 

@@ -1,6 +1,8 @@
 package scgi_test
 
 import (
+	"context"
+	"net"
 	"testing"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -37,3 +39,15 @@ func TestConformance(t *testing.T) {
 }
 
 func TestVectors(t *testing.T) { conformance.Vectors(t, codec) }
+
+func TestCallbacks(t *testing.T) {
+	conformance.TestCallbacks(t, "scgi", func(t testing.TB, b conformance.Callbacks) gateway.RoundTripper {
+		addr := gatewaytest.Start(t, &scgi.Server{Handler: conformance.Handlers["callbacks"], SendInterim: true, Logger: quiet})
+		return &scgi.Client{Addr: addr, MaxConns: 1, Observe: b.Observe, Dial: func(context.Context) (net.Conn, error) {
+			if b.Connect != nil {
+				b.Connect()
+			}
+			return net.Dial("tcp", addr)
+		}}
+	})
+}

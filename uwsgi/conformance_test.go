@@ -1,6 +1,8 @@
 package uwsgi_test
 
 import (
+	"context"
+	"net"
 	"strings"
 	"testing"
 
@@ -38,3 +40,15 @@ func TestConformance(t *testing.T) {
 }
 
 func TestVectors(t *testing.T) { conformance.Vectors(t, codec) }
+
+func TestCallbacks(t *testing.T) {
+	conformance.TestCallbacks(t, "uwsgi", func(t testing.TB, b conformance.Callbacks) gateway.RoundTripper {
+		addr := gatewaytest.Start(t, &uwsgi.Server{Handler: conformance.Handlers["callbacks"], SendInterim: true, Logger: quiet})
+		return &uwsgi.Client{Addr: addr, MaxConns: 1, Observe: b.Observe, Dial: func(context.Context) (net.Conn, error) {
+			if b.Connect != nil {
+				b.Connect()
+			}
+			return net.Dial("tcp", addr)
+		}}
+	})
+}

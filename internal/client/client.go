@@ -90,7 +90,15 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 	c.count.Begin()
 	res.Reset()
 	x := &exchange{client: c, ctx: ctx, started: c.clock().Now()}
+	returned := false
+	defer func() {
+		if !returned { // a function of the caller has panicked
+			x.drop()
+			c.count.End()
+		}
+	}()
 	phase, err := x.roundTrip(r, res)
+	returned = true
 	if err == nil {
 		return nil
 	}

@@ -43,7 +43,8 @@ type exchange struct {
 	response stream.Response
 	bodyless bool // the response is to HEAD, or a 204 or 304
 	done     bool
-	closed   atomic.Bool // Close was called
+	draining bool        // the drain owns the response
+	closed   atomic.Bool // Close was called; a Read in progress closes the Body when it leaves
 
 	out stream.Output
 	up  Upload
@@ -171,7 +172,12 @@ func (x *exchange) Read(p []byte) (int, error) {
 		return 0, stream.ErrClosed
 	}
 	x.rmu.Lock()
-	defer x.rmu.Unlock()
+	defer func() {
+		x.rmu.Unlock()
+		if x.closed.Load() {
+			x.Close()
+		}
+	}()
 	n, err := x.response.Read(p)
 	if x.done {
 		return n, err
@@ -201,17 +207,16 @@ func (x *exchange) Ready() bool {
 // Close ends the exchange. The rest of the response is discarded: that of one without a body in the
 // background, so that the application can finish.
 func (x *exchange) Close() error {
-	if x.closed.Swap(true) {
-		return nil
-	}
+	x.closed.Store(true)
 	if !x.rmu.TryLock() {
 		x.c.Close() // interrupts a Read, so that Close need not wait for it
-		x.rmu.Lock()
+		return nil
 	}
 	defer x.rmu.Unlock()
 	switch {
-	case x.done:
+	case x.done || x.draining:
 	case x.bodyless && x.unwatch():
+		x.draining = true
 		x.res = nil // it is the caller's
 		x.c.Detach()
 		x.client.drains.Start(x.c, &x.response, x.drained)

@@ -18,6 +18,7 @@ var Handlers = map[string]gateway.Handler{
 	"params":    gateway.HandlerFunc(params),
 	"responses": gateway.HandlerFunc(responses),
 	"environ":   gateway.HandlerFunc(environ),
+	"callbacks": gateway.HandlerFunc(callbacks),
 }
 
 // echo responds with the body, once it has read all of it.
