@@ -167,3 +167,13 @@ func TestCallbacks(t *testing.T) {
 		}}
 	})
 }
+
+func TestStops(t *testing.T) {
+	conformance.TestStops(t, conformance.StopKit{
+		NewServer: func(h gateway.Handler, maxConns int) conformance.Server {
+			return &fastcgi.Server{Handler: h, MaxConns: maxConns, Logger: quiet}
+		},
+		NewClient: func(addr string) gateway.RoundTripper { return &fastcgi.Client{Addr: addr} },
+		Request:   head(1, 1, false, "REQUEST_METHOD", "GET") + stdin(1, ""),
+	})
+}

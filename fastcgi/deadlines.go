@@ -50,8 +50,12 @@ func (c *serverConn) setDeadline(at place) {
 func (c *serverConn) readDeadline(at place) time.Time {
 	active := len(c.requests) > 0
 	switch {
-	case !active && (c.closing || c.orphan != 0):
+	case !active && c.orphan != 0:
+		return c.within(server.UploadDrainTimeout)
+	case !active && c.closing:
 		return c.within(server.DrainTimeout)
+	case !active && at == atRecord && c.stopping:
+		return c.stopAt
 	case !active && at == atRecord:
 		c.limit = time.Time{}
 		c.idle = renew(c.idle, stream.Timeout(c.s.IdleTimeout, server.DefaultIdleTimeout))

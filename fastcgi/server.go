@@ -47,8 +47,8 @@ type Server struct {
 	// MaxHeadBytes limits the params of a request. A zero or negative value means 1 MiB.
 	MaxHeadBytes int
 
-	// MaxConns limits the connections of each listener. Further ones wait in the backlog of the
-	// listener. Zero or a negative value means 10,000.
+	// MaxConns limits the connections of all listeners. Further ones wait in the backlogs of the
+	// listeners. Zero or a negative value means 10,000.
 	MaxConns int
 
 	// MaxRequests limits the concurrent requests of the server. A request above it is refused with
@@ -151,7 +151,7 @@ func (s *Server) Serve(l net.Listener) error {
 		Peers:    peers,
 		Strict:   strict,
 		Logger:   s.logger(),
-		Serve:    func(c net.Conn, ended func(error)) { s.serveConn(ctx, c, ended) },
+		Serve:    func(c net.Conn, ended func(error)) { s.serveConn(ctx, c, ended, s.group.AddAccepted) },
 	})
 }
 
@@ -182,18 +182,18 @@ func (s *Server) peers() (peers []netip.Prefix, strict bool, err error) {
 // two requests or the server was shut down. The contexts of the requests are derived from ctx.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	over := make(chan error, 1)
-	s.serveConn(ctx, c, func(err error) { over <- err })
+	s.serveConn(ctx, c, func(err error) { over <- err }, s.group.Add)
 	return <-over
 }
 
 // serveConn serves c in this goroutine and in others, and calls ended when the last of them is done
 // with it.
-func (s *Server) serveConn(ctx context.Context, c net.Conn, ended func(error)) {
+func (s *Server) serveConn(ctx context.Context, c net.Conn, ended func(error), add func(server.Conn) bool) {
 	s.once.Do(func() {
 		s.common.SendInterim, s.common.Logger, s.common.AppendHead = s.SendInterim, s.logger, appendHead
 	})
 	sc := newServerConn(s, ctx, c, ended)
-	if !s.group.Add(sc) {
+	if !add(sc) {
 		c.Close()
 		ended(gateway.ErrServerClosed)
 		return
@@ -201,10 +201,12 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn, ended func(error)) {
 	sc.lead()
 }
 
-// Shutdown closes the listeners and the connections on which no request has begun, and waits until
-// the other requests have finished. If ctx is done first, it closes the remaining connections and
-// returns context.Cause(ctx). Once Shutdown is called, Serve, ListenAndServe and Run return at
-// once; the program must wait for Shutdown. The Server cannot be used again.
+// Shutdown accepts what waits in the listeners' queues, closes the listeners, and waits until the
+// requests have finished, those included that arrive within 100 milliseconds on connections that
+// are open: the web server may have sent them already. If ctx is done first, it closes the
+// remaining connections and returns context.Cause(ctx). Once Shutdown is called, Serve,
+// ListenAndServe and Run return; the program must wait for Shutdown. The Server cannot be used
+// again.
 func (s *Server) Shutdown(ctx context.Context) error { return s.group.Shutdown(ctx) }
 
 // Close closes the listeners and all connections, and cancels the contexts of the requests. It does

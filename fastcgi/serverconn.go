@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -35,9 +36,8 @@ import (
 //
 //   - The lock of a response guards the response of one request.
 //   - wmu is held while a sequence of records is written.
-//   - mu guards the fields below it, and the fields of its requests that say so. While it is held,
-//     the only call that can block is one that closes the connection. Group calls Sweep with its
-//     own lock held, so Sweep never waits for mu.
+//   - mu guards the fields below it, and the fields of its requests that say so. No call that can
+//     block is made while it is held.
 type serverConn struct {
 	s           *Server
 	c           net.Conn
@@ -46,6 +46,8 @@ type serverConn struct {
 	ended       func(err error) // called once, when the connection is over
 	rec         recordReader
 	waiter      *sockets.Waiter
+
+	listed atomic.Bool // the Group's
 
 	wmu sync.Mutex // one sequence of records is written at a time
 
@@ -67,6 +69,8 @@ type serverConn struct {
 	orphan     uint16     // the id of a request that ended before its STDIN did
 	drained    int        // the bytes of such STDIN since
 	closing    bool       // no further request is accepted
+	stopping   bool       // the server stops: the next request is the last
+	stopAt     time.Time  // the deadline for that to begin
 	lost       error      // why nothing more can be read
 }
 
@@ -161,13 +165,18 @@ func (c *serverConn) isDone() (done bool, err error) {
 // is closed, section 3.5.
 func (c *serverConn) afterResponse(keep bool) {
 	c.mu.Lock()
+	c.closing = c.closing || !keep || c.stopping
+	last := c.closing && len(c.requests) == 0
+	c.mu.Unlock()
+	if last {
+		c.closeWrite() // without mu, since it may block
+	}
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.closing = c.closing || !keep
 	if len(c.requests) > 0 {
 		return
 	}
-	if c.closing {
-		c.closeWrite()
+	if last {
 		c.limit = time.Time{}
 	}
 	if c.inline == nil || c.reading {
@@ -202,8 +211,7 @@ func (c *serverConn) runInline(r *request) (leads bool) {
 			c.leave()
 		}
 	}()
-	c.s.group.Busy()
-	defer c.s.group.Done()
+	c.s.group.Busy(c)
 	r.run()
 	returned = true
 	return false // endTurn sets the result
@@ -230,8 +238,6 @@ func (c *serverConn) runDetached(r *request) {
 	c.mu.Unlock()
 	go func() {
 		defer c.leave()
-		c.s.group.Busy()
-		defer c.s.group.Done()
 		r.run()
 	}()
 }
@@ -269,11 +275,12 @@ func (c *serverConn) lose(err error) {
 			c.remove(r)
 		}
 	}
-	if err != io.EOF || len(c.requests) == 0 {
-		c.c.Close()
-	}
+	over := err != io.EOF || len(c.requests) == 0
 	c.changed.Broadcast()
 	c.mu.Unlock()
+	if over {
+		c.c.Close()
+	}
 	for _, ctx := range contexts {
 		ctx.Cancel(context.Canceled)
 	}
@@ -301,29 +308,40 @@ func (c *serverConn) leave() {
 }
 
 // Sweep promotes a leader if the handler has run since the last sweep. It does nothing if mu is
-// held, since a Close may be waiting under it; the next sweep comes soon.
-func (c *serverConn) Sweep() {
+// held: the Group's lock never waits for that of a connection, and the next sweep comes soon.
+func (c *serverConn) Sweep() (again bool) {
 	if !c.mu.TryLock() {
-		return
+		return true
 	}
 	defer c.mu.Unlock()
-	if c.inline == nil || c.reading {
-		return
+	if c.inline != nil && !c.reading {
+		if c.swept {
+			c.promote()
+		}
+		c.swept = true
 	}
-	if c.swept {
-		c.promote()
-	}
-	c.swept = true
+	return c.inline != nil
 }
 
-// Stop makes the connection end after the requests that have begun.
+// Listed is the group's mark.
+func (c *serverConn) Listed() *atomic.Bool { return &c.listed }
+
+// Stop makes the connection end after the requests that have begun, or that begin within
+// server.BeginGrace: the web server may have sent one already.
 func (c *serverConn) Stop() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.requests) == 0 && !c.closing {
-		c.c.Close() // otherwise the last response may still be in flight
+	c.stopping = true
+	c.closing = c.closing || len(c.requests) > 0
+	c.stopAt = time.Now().Add(server.BeginGrace)
+	var err error
+	if len(c.requests) == 0 && !c.closing { // otherwise the last response may still be in flight
+		c.deadline = c.stopAt
+		err = c.c.SetReadDeadline(c.stopAt)
 	}
-	c.closing = true
+	c.mu.Unlock()
+	if err != nil {
+		c.c.Close()
+	}
 }
 
 // Close ends the connection at once.

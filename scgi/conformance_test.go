@@ -51,3 +51,13 @@ func TestCallbacks(t *testing.T) {
 		}}
 	})
 }
+
+func TestStops(t *testing.T) {
+	conformance.TestStops(t, conformance.StopKit{
+		NewServer: func(h gateway.Handler, maxConns int) conformance.Server {
+			return &scgi.Server{Handler: h, MaxConns: maxConns, Logger: quiet}
+		},
+		NewClient: func(addr string) gateway.RoundTripper { return &scgi.Client{Addr: addr} },
+		Request:   head("REQUEST_METHOD", "GET"),
+	})
+}

@@ -52,3 +52,13 @@ func TestCallbacks(t *testing.T) {
 		}}
 	})
 }
+
+func TestStops(t *testing.T) {
+	conformance.TestStops(t, conformance.StopKit{
+		NewServer: func(h gateway.Handler, maxConns int) conformance.Server {
+			return &uwsgi.Server{Handler: h, MaxConns: maxConns, Logger: quiet}
+		},
+		NewClient: func(addr string) gateway.RoundTripper { return &uwsgi.Client{Addr: addr} },
+		Request:   head("REQUEST_METHOD", "GET"),
+	})
+}

@@ -36,8 +36,8 @@ type Server struct {
 	// that a packet can hold.
 	MaxHeadBytes int
 
-	// MaxConns limits the connections of each listener. Further ones wait in the backlog of the
-	// listener. Zero or a negative value means 10,000.
+	// MaxConns limits the connections of all listeners. Further ones wait in the backlogs of the
+	// listeners. Zero or a negative value means 10,000.
 	MaxConns int
 
 	// MaxRequests limits the concurrent requests of the server. A request above it is refused with
@@ -127,10 +127,12 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	return s.server().ServeConn(ctx, c)
 }
 
-// Shutdown closes the listeners and the connections on which no request has begun, and waits until
-// the other requests have finished. If ctx is done first, it closes the remaining connections and
-// returns context.Cause(ctx). Once Shutdown is called, Serve, ListenAndServe and Run return at
-// once; the program must wait for Shutdown. The Server cannot be used again.
+// Shutdown accepts what waits in the listeners' queues, closes the listeners, and waits until the
+// requests have finished, those included that arrive within 100 milliseconds on connections that
+// are open: the web server may have sent them already. If ctx is done first, it closes the
+// remaining connections and returns context.Cause(ctx). Once Shutdown is called, Serve,
+// ListenAndServe and Run return; the program must wait for Shutdown. The Server cannot be used
+// again.
 func (s *Server) Shutdown(ctx context.Context) error { return s.server().Shutdown(ctx) }
 
 // Close closes the listeners and all connections, and cancels the contexts of the requests. It does

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
@@ -140,10 +141,11 @@ func TestReadAhead(t *testing.T) {
 	t.Run("a client that leaves ends the reading", func(t *testing.T) {
 		pr, pw := io.Pipe()
 		closed := make(chan struct{})
+		once := sync.OnceFunc(func() { close(closed) })
 		body := struct {
 			io.Reader
 			io.Closer
-		}{pr, closer(func() error { pr.Close(); close(closed); return nil })}
+		}{pr, closer(func() error { pr.Close(); once(); return nil })}
 		p := &gatewayhttp.Proxy{Backend: responding(body, -1), ReadAhead: 1 << 20}
 		web := httptest.NewServer(p)
 		defer web.Close()

@@ -86,9 +86,13 @@ func lengthsNotSet(t *testing.T, c gateway.RoundTripper) {
 
 func unreadBody(t *testing.T, p Protocol) {
 	c := p.Serve(t, "responses")
-	for range 3 {
-		if o := Ask(t, c, request("POST", "/unread", string(make([]byte, 200000)))); o.Err != nil || o.Body != "not read" {
-			t.Errorf("%q, %v", o.Body, o.Err)
+	for _, size := range []int{200_000, 8 << 20} {
+		for range 10 {
+			r := request("POST", "/unread", "")
+			r.Body, r.ContentLength, r.GetBody = struct{ io.Reader }{bytes.NewReader(make([]byte, size))}, int64(size), nil
+			if o := Ask(t, c, r); o.Err != nil || o.Body != "not read" {
+				t.Errorf("%d bytes: %q, %v", size, o.Body, o.Err)
+			}
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -27,8 +28,7 @@ import (
 // Lock order: the lock of the Response, the Group's lock, mu, the lock of the Context.
 //
 //   - The lock of the Response guards the response, and is held while it is written.
-//   - mu guards the fields below it. No call that can block is made while it is held, except in
-//     takeOver. Group calls Sweep with its own lock held, so Sweep never waits for mu.
+//   - mu guards the fields below it. No call that can block is made while it is held.
 //
 // A conn is the Owner and the Framer of its response.
 type conn struct {
@@ -49,6 +49,8 @@ type conn struct {
 	response Response
 	hijacked bool // guarded by the response's lock
 	lines    stream.Lines
+
+	listed atomic.Bool // the Group's
 
 	mu            sync.Mutex
 	changed       sync.Cond
@@ -101,7 +103,7 @@ func (c *conn) serve() error {
 	if c.s.Special != nil {
 		if response, taken := c.s.Special(&c.req); taken {
 			c.write(response)
-			c.hangUp()
+			c.hangUp(false)
 			c.c.Close()
 			return nil
 		}
@@ -215,7 +217,7 @@ func (c *conn) refuse(err error) error {
 		c.s.Logger().Warn("request refused", "status", status, "error", err)
 		b, _ := c.s.AppendHead(nil, &gateway.Response{Status: status})
 		c.write(b)
-		c.hangUp()
+		c.hangUp(true)
 	}
 	c.c.Close()
 	return err
@@ -231,7 +233,7 @@ func (c *conn) run() (err error) {
 	c.start()
 	err = ErrGoexit
 	defer func() { err = c.finish(err) }()
-	c.s.group.Busy() // until finish, or Hijack
+	c.s.group.Busy(c)
 	err = CallHandler(c.s.Handler, &c.writer, &c.req, c.s.Logger)
 	return err
 }
@@ -272,7 +274,6 @@ func (c *conn) finish(err error) error {
 	if hijacked {
 		return nil
 	}
-	c.s.group.Done()
 	switch {
 	case cut:
 		c.reset()
@@ -289,24 +290,30 @@ func (c *conn) finish(err error) error {
 // connection is hung up, unless the peer has closed its side or is gone.
 func (c *conn) end() {
 	c.mu.Lock()
-	c.stopReading()
-	lost := c.lost != nil
+	stopped := c.stopReading()
+	lost, uploading := c.lost != nil, c.left > int64(c.mem.queue.Len())
 	c.mu.Unlock()
-	if !lost {
-		c.hangUp()
+	if stopped && !lost {
+		c.hangUp(uploading)
 	}
 	c.c.Close()
 }
 
 // hangUp shuts down the sending side and discards input within bounds: closing a connection with
-// unread input resets it, which may cost the peer the end of the response.
-func (c *conn) hangUp() {
+// unread input resets it, which may cost the peer the end of the response. uploading means that a
+// body is still on its way.
+func (c *conn) hangUp(uploading bool) {
 	hc, ok := c.c.(interface{ CloseWrite() error })
 	if !ok || hc.CloseWrite() != nil {
 		return
 	}
-	c.c.SetReadDeadline(time.Now().Add(DrainTimeout))
-	c.in.Drain(MaxDrain)
+	most, limit := MaxDrain, DrainTimeout
+	if uploading {
+		most, limit = MaxUploadDrain, UploadDrainTimeout
+	}
+	if c.c.SetReadDeadline(time.Now().Add(limit)) == nil {
+		c.in.Drain(most)
+	}
 }
 
 // reset closes the connection so that the peer can see that the response is incomplete: a TCP
@@ -333,16 +340,23 @@ func (c *conn) shut() {
 	c.stopReading()
 }
 
-// Stop ends the wait for the first byte of a request. It sets a deadline, since Close could cut a
+// Stop limits the wait for the first byte of a request. It sets a deadline, since Close could cut a
 // request that has been read and is not noted yet.
 func (c *conn) Stop() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.stopping = true
-	if !c.begun && c.c.SetReadDeadline(time.Unix(1, 0)) != nil {
+	var err error
+	if !c.begun {
+		err = c.c.SetReadDeadline(time.Now().Add(BeginGrace))
+	}
+	c.mu.Unlock()
+	if err != nil {
 		c.c.Close()
 	}
 }
+
+// Listed is the group's mark.
+func (c *conn) Listed() *atomic.Bool { return &c.listed }
 
 // Close ends the connection at once.
 func (c *conn) Close() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -17,86 +18,104 @@ import (
 
 // A Conn is a connection of a server.
 type Conn interface {
-	// Stop makes the connection end after the requests that have begun.
+	// Stop makes the connection end after the requests that have begun, or that begin within
+	// BeginGrace.
 	Stop()
 
 	// Close closes the connection at once.
 	Close()
 
-	// Sweep is called every few milliseconds while a handler of the group runs, with the group's
-	// lock held. It must not block.
-	Sweep()
+	// Sweep is called every few milliseconds while a handler runs, with the group's lock held. It
+	// must not block. It returns false if no handler runs; the next call of Busy lists c again.
+	Sweep() (again bool)
+
+	// Listed is set while the group sweeps the connection.
+	Listed() *atomic.Bool
 }
 
-// sweepEvery is short, so that an abort is noticed within about 10 ms of the handler's start.
-const sweepEvery = 3 * time.Millisecond
+const (
+	// sweepEvery is short, so that an abort is noticed within about 10 ms of the handler's start.
+	sweepEvery = 3 * time.Millisecond
+
+	// BeginGrace is how long Shutdown waits for the first byte of a request on a connection that
+	// carries none: the web server may have sent it already.
+	BeginGrace = 100 * time.Millisecond
+
+	// acceptGrace is how long Shutdown accepts the connections that wait in the listener's queue.
+	// They would be reset with the listener.
+	acceptGrace = 20 * time.Millisecond
+
+	// closeGrace limits how long Close waits for the connections to close: one whose peer does not
+	// read may take its time, as TLS does.
+	closeGrace = time.Second
+)
 
 // A Group holds the connections and listeners of one server: it accepts connections, ends them, and
 // sweeps them while handlers run. The zero value is ready.
 //
 // mu guards the fields below it, and is locked before the lock of a connection. No call that can
 // block is made while it is held. One goroutine, the sweeper, runs while there is a connection. It
-// sleeps, without waking every few milliseconds, while no handler runs.
+// looks at those alone on which a handler runs, and sleeps, without waking every few milliseconds,
+// while there are none.
 type Group struct {
 	mu        sync.Mutex
-	conns     []Conn
-	index     map[Conn]int
+	conns     map[Conn]struct{}
 	listeners map[net.Listener]struct{}
+	slots     chan struct{} // one for each connection of all listeners
+	stopping  bool          // only connections that were accepted before are served
 	closed    bool
-	over      chan struct{} // closed with the group; nil if it never had a listener
-	empty     chan struct{} // closed when the last connection is removed; nil if no caller waits
+	over      chan struct{} // closed when the server stops; nil if it never had a listener
+	empty     chan struct{} // closed when the last connection and listener are removed; nil if no caller waits
 	sweeping  bool
+	listed    []Conn // whose handlers may run
 
-	busy   atomic.Int64 // handlers that run
-	asleep atomic.Bool  // the sweeper waits for wake
+	asleep atomic.Bool // the sweeper waits for wake
 	wake   chan struct{}
 }
 
 // Options configure Serve.
 type Options struct {
-	MaxConns int
+	MaxConns int // of all listeners; the first call of Serve counts
 	Peers    []netip.Prefix
 	Strict   bool // refuse peers without an IP address
 	Logger   *slog.Logger
 	Serve    func(c net.Conn, ended func(error))
 }
 
-// Serve accepts connections until l is closed. It returns gateway.ErrServerClosed after Close.
+// Serve accepts connections until l is closed. It returns gateway.ErrServerClosed after Shutdown or
+// Close.
 func (g *Group) Serve(l net.Listener, o Options) error {
-	over := g.addListener(l)
+	over, slots := g.addListener(l, o.MaxConns)
 	if over == nil {
 		l.Close()
 		return gateway.ErrServerClosed
 	}
 	defer g.removeListener(l)
-	slots := make(chan struct{}, o.MaxConns)
 	var delay time.Duration
 	for {
-		// A slot is taken before Accept, so that a connection above the limit is not accepted at
-		// all.
-		select {
-		case slots <- struct{}{}: // above the limit peers wait in the listener's queue
-		case <-over:
+		// The loop waits for a slot before Accept, so that a connection above the limit is not
+		// accepted at all, and waits in the listener's queue. It takes the slot afterwards, since
+		// another listener must not wait for a peer that may never come.
+		if !take(slots, over) {
 			return gateway.ErrServerClosed
 		}
+		<-slots
 		c, err := l.Accept()
 		if err != nil {
-			if g.isClosed() {
+			if g.isStopping() {
 				return gateway.ErrServerClosed
 			}
 			if errors.Is(err, net.ErrClosed) {
 				return err
 			}
-			<-slots
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second) // rule F48: a lack of descriptors is no busy loop
 			o.Logger.Warn("accept failed", "error", err, "retry", delay)
 			time.Sleep(delay)
 			continue
 		}
 		delay = 0
-		if !allowed(c, o) {
+		if !allowed(c, o) || !take(slots, over) {
 			c.Close()
-			<-slots
 			continue
 		}
 		go o.Serve(c, func(err error) {
@@ -105,6 +124,21 @@ func (g *Group) Serve(l net.Listener, o Options) error {
 				o.Logger.Debug("connection ended", "peer", c.RemoteAddr(), "error", err)
 			}
 		})
+	}
+}
+
+// take takes a slot. It returns false if there is none and the server stops.
+func take(slots chan struct{}, over <-chan struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	default:
+	}
+	select {
+	case slots <- struct{}{}:
+		return true
+	case <-over:
+		return false
 	}
 }
 
@@ -119,46 +153,65 @@ func allowed(c net.Conn, o Options) bool {
 	return ok
 }
 
-// addListener returns a channel that is closed with the group, or nil if it is closed already.
-func (g *Group) addListener(l net.Listener) <-chan struct{} {
+// addListener returns a channel that is closed when the server stops, or nil if it has stopped
+// already, and the slots.
+func (g *Group) addListener(l net.Listener, maxConns int) (over <-chan struct{}, slots chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed {
-		return nil
+	if g.stopping {
+		return nil, nil
 	}
 	if g.listeners == nil {
 		g.listeners, g.over = make(map[net.Listener]struct{}), make(chan struct{})
+		g.slots = make(chan struct{}, maxConns)
 	}
 	g.listeners[l] = struct{}{}
-	return g.over
+	return g.over, g.slots
 }
 
 func (g *Group) removeListener(l net.Listener) {
-	g.mu.Lock()
-	delete(g.listeners, l)
-	g.mu.Unlock()
 	l.Close()
-}
-
-func (g *Group) isClosed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.closed
+	delete(g.listeners, l)
+	g.checkEmpty()
 }
 
-// Add adds c to the group. It returns false if the server is closed.
+func (g *Group) isStopping() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.stopping
+}
+
+// Add adds c, which a program has accepted, to the group. It returns false if the server stops.
 func (g *Group) Add(c Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return !g.stopping && g.add(c)
+}
+
+// AddAccepted adds c, which Serve has accepted, to the group. It returns false if the server is
+// closed. If it stops, c serves the request that may have arrived.
+func (g *Group) AddAccepted(c Conn) bool {
+	g.mu.Lock()
+	stopping, added := g.stopping, g.add(c)
+	g.mu.Unlock()
+	if added && stopping {
+		c.Stop()
+	}
+	return added
+}
+
+// add adds c, unless the server is closed. mu is held.
+func (g *Group) add(c Conn) bool {
 	if g.closed {
 		return false
 	}
-	if g.index == nil {
-		g.index = make(map[Conn]int)
+	if g.conns == nil {
+		g.conns = make(map[Conn]struct{})
 		g.wake = make(chan struct{}, 1)
 	}
-	g.index[c] = len(g.conns) // so that Remove need not search
-	g.conns = append(g.conns, c)
+	g.conns[c] = struct{}{}
 	if !g.sweeping {
 		g.sweeping = true
 		go g.sweep()
@@ -170,37 +223,33 @@ func (g *Group) Add(c Conn) bool {
 func (g *Group) Remove(c Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	// The last connection moves to the place of the removed one.
-	i, ok := g.index[c]
-	if !ok {
-		return
+	delete(g.conns, c)
+	if len(g.conns) == 0 && g.sweeping {
+		g.rouse() // the sweeper ends with the last connection
 	}
-	last := len(g.conns) - 1
-	g.conns[i] = g.conns[last]
-	g.index[g.conns[i]] = i
-	g.conns[last] = nil
-	g.conns = g.conns[:last]
-	delete(g.index, c)
-	if last > 0 {
-		return
-	}
-	if g.empty != nil {
+	g.checkEmpty()
+}
+
+// checkEmpty tells the callers of Shutdown when all has ended. mu is held.
+func (g *Group) checkEmpty() {
+	if g.empty != nil && len(g.conns) == 0 && len(g.listeners) == 0 {
 		close(g.empty)
 		g.empty = nil
 	}
-	g.rouse() // the sweeper ends with the last connection
 }
 
-// Busy notes that a handler begins.
-func (g *Group) Busy() {
-	g.busy.Add(1)
+// Busy notes that a handler of c begins.
+func (g *Group) Busy(c Conn) {
+	if c.Listed().Swap(true) {
+		return
+	}
+	g.mu.Lock()
+	g.listed = append(g.listed, c)
+	g.mu.Unlock()
 	if g.asleep.Load() {
 		g.rouse()
 	}
 }
-
-// Done notes that a handler has ended.
-func (g *Group) Done() { g.busy.Add(-1) }
 
 // rouse wakes the sweeper.
 func (g *Group) rouse() {
@@ -210,18 +259,20 @@ func (g *Group) rouse() {
 	}
 }
 
-// sweep calls Sweep of every connection while handlers run. One goroutine does it for all of them,
-// so that a short request costs nothing.
+// sweep calls Sweep of the connections on which handlers run. One goroutine does it for all of
+// them, so that a short request costs nothing.
 func (g *Group) sweep() {
 	for idle := 0; ; {
-		if g.busy.Load() > 0 {
-			idle = 0
-		} else if idle++; idle > 100 {
-			g.nap()
+		listed, over := g.sweepOnce()
+		if over {
+			return
+		}
+		if idle++; listed {
 			idle = 0
 		}
-		if !g.sweepOnce(idle == 0) {
-			return
+		if idle > 100 {
+			g.nap()
+			idle = 0
 		}
 		time.Sleep(sweepEvery)
 	}
@@ -231,34 +282,44 @@ func (g *Group) sweep() {
 func (g *Group) nap() {
 	g.asleep.Store(true)
 	defer g.asleep.Store(false)
-	if g.busy.Load() > 0 { // a handler began before asleep was set
-		return
+	g.mu.Lock()
+	nothing := len(g.listed) == 0 && len(g.conns) > 0
+	g.mu.Unlock()
+	if nothing { // or else something came before asleep was set
+		<-g.wake
 	}
-	<-g.wake
 }
 
-// sweepOnce returns false if there are no connections.
-func (g *Group) sweepOnce(busy bool) bool {
+// sweepOnce reports whether handlers run, and whether the last connection is gone.
+func (g *Group) sweepOnce() (listed, over bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.conns) == 0 {
-		g.sweeping = false
-		return false
-	}
-	if busy {
-		for _, c := range g.conns {
-			c.Sweep()
+	kept := g.listed[:0]
+	for _, c := range g.listed {
+		// The mark is taken first: a handler that begins after Sweep lists c again.
+		c.Listed().Store(false)
+		if c.Sweep() && !c.Listed().Swap(true) {
+			kept = append(kept, c)
 		}
 	}
-	return true
+	clear(g.listed[len(kept):])
+	g.listed = kept
+	g.sweeping = len(g.conns) > 0
+	return len(kept) > 0, !g.sweeping
 }
 
-// Shutdown closes the listeners, stops every connection, and waits until all have ended or ctx is
-// done. Then it closes the remaining connections and returns context.Cause(ctx).
+// Shutdown stops the listeners and every connection, and waits until all have ended or ctx is done.
+// Then it closes the remaining connections and returns context.Cause(ctx).
 func (g *Group) Shutdown(ctx context.Context) error {
-	conns := g.close()
+	listeners, conns := g.stop(false)
+	for _, l := range listeners {
+		d, ok := l.(interface{ SetDeadline(t time.Time) error })
+		if !ok || d.SetDeadline(time.Now().Add(acceptGrace)) != nil {
+			l.Close()
+		}
+	}
 	for _, c := range conns {
-		c.Stop()
+		go c.Stop() // it may wait for the lock of a connection whose peer does not read
 	}
 	select {
 	case <-g.emptied():
@@ -271,38 +332,45 @@ func (g *Group) Shutdown(ctx context.Context) error {
 
 // Close closes everything at once.
 func (g *Group) Close() error {
-	for _, c := range g.close() {
-		c.Close()
+	listeners, conns := g.stop(true)
+	for _, l := range listeners {
+		l.Close()
+	}
+	var closing sync.WaitGroup
+	for _, c := range conns {
+		closing.Go(c.Close)
+	}
+	closed := make(chan struct{})
+	go func() {
+		closing.Wait()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeGrace):
 	}
 	return nil
 }
 
-// close closes the listeners and returns the connections.
-func (g *Group) close() []Conn {
+// stop notes that the server stops, or is closed, and returns what it has.
+func (g *Group) stop(closed bool) (listeners []net.Listener, conns []Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.closed && g.over != nil {
+	if !g.stopping && g.over != nil {
 		close(g.over)
 	}
-	g.closed = true
-	for l := range g.listeners {
-		l.Close()
-	}
-	return slices.Clone(g.conns)
+	g.stopping, g.closed = true, g.closed || closed
+	return slices.Collect(maps.Keys(g.listeners)), slices.Collect(maps.Keys(g.conns))
 }
 
-// emptied returns a channel that is closed when there is no connection.
+// emptied returns a channel that is closed when there is no connection and no listener.
 func (g *Group) emptied() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	empty := g.empty
-	if empty == nil {
-		empty = make(chan struct{})
-		if len(g.conns) > 0 {
-			g.empty = empty
-		} else {
-			close(empty)
-		}
+	if g.empty == nil {
+		g.empty = make(chan struct{})
 	}
+	empty := g.empty
+	g.checkEmpty()
 	return empty
 }

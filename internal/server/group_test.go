@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,4 +42,53 @@ func TestRefusedPeers(t *testing.T) {
 	if err := <-over; !errors.Is(err, gateway.ErrServerClosed) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A fakeConn counts sweeps.
+type fakeConn struct {
+	listed atomic.Bool
+	swept  atomic.Int64
+	busy   atomic.Bool
+}
+
+func (c *fakeConn) Stop()                {}
+func (c *fakeConn) Close()               {}
+func (c *fakeConn) Listed() *atomic.Bool { return &c.listed }
+
+func (c *fakeConn) Sweep() bool {
+	c.swept.Add(1)
+	return c.busy.Load()
+}
+
+// TestSweepVisitsBusyConns checks that idle connections cost nothing while a handler runs.
+func TestSweepVisitsBusyConns(t *testing.T) {
+	var g Group
+	idle := make([]fakeConn, 100)
+	for i := range idle {
+		g.Add(&idle[i])
+	}
+	busy := new(fakeConn)
+	g.Add(busy)
+	for round := range int64(3) {
+		busy.busy.Store(true)
+		before := busy.swept.Load()
+		g.Busy(busy)
+		for busy.swept.Load() < before+3 {
+			time.Sleep(time.Millisecond)
+		}
+		busy.busy.Store(false)
+		for busy.listed.Load() {
+			time.Sleep(time.Millisecond)
+		}
+		if after := busy.swept.Load(); after < before+4 {
+			t.Errorf("round %d: swept %d times", round, after-before)
+		}
+	}
+	for i := range idle {
+		if n := idle[i].swept.Load(); n > 0 {
+			t.Errorf("an idle connection was swept %d times", n)
+		}
+		g.Remove(&idle[i])
+	}
+	g.Remove(busy)
 }

@@ -45,28 +45,19 @@ func (w *connWriter) Hijack() (gateway.Stream, error) {
 	}
 	w.c.hijacked = true
 	w.c.s.group.Remove(w.c) // the server neither waits for it nor closes it
-	w.c.s.group.Done()
 	return s, nil
 }
 
 // takeOver ends all reading and sends the head.
 func (c *conn) takeOver() (gateway.Stream, error) {
+	if err := c.endReading(); err != nil {
+		return nil, err
+	}
+	err := c.switchProtocols() // without mu, since it writes
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.left > 0:
-		return nil, errors.New("gateway: Hijack with an unread body")
-	case c.reading:
-		return nil, errors.New("gateway: Hijack while the body is being read")
-	}
-	c.stopReading()
-	err := c.lost
-	if err == nil {
-		err = c.switchProtocols()
-	}
 	if err != nil {
-		c.stopped = false // it remains a request, whose peer is watched
-		c.startWatcher()
+		c.watchAgain()
 		return nil, err
 	}
 	early := make([]byte, c.mem.queue.Len(), c.mem.queue.Len()+c.in.Len())
@@ -74,6 +65,31 @@ func (c *conn) takeOver() (gateway.Stream, error) {
 	early = append(early, c.in.Buffered()...)
 	c.c.SetDeadline(time.Time{})
 	return &upgrade.Stream{Conn: c.c, Early: early}, nil
+}
+
+// endReading ends the watcher, if the connection can be taken over.
+func (c *conn) endReading() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.left > 0:
+		return errors.New("gateway: Hijack with an unread body")
+	case c.reading:
+		return errors.New("gateway: Hijack while the body is being read")
+	}
+	if !c.stopReading() {
+		return errors.New("gateway: Hijack of a connection without deadlines")
+	}
+	if c.lost != nil {
+		c.watchAgain()
+	}
+	return c.lost
+}
+
+// watchAgain undoes stopReading: c remains a request, whose peer is watched. mu is held.
+func (c *conn) watchAgain() {
+	c.stopped = false
+	c.startWatcher()
 }
 
 // switchProtocols writes the head of the 101. The handler may have set Upgrade and Connection

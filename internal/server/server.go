@@ -26,9 +26,14 @@ const (
 	DefaultIdleTimeout     = 2 * time.Minute
 	DefaultWriteTimeout    = time.Minute
 
-	MaxQueued    = 64 << 10  // bytes of a request's body that are buffered while its handler does not read
-	MaxDrain     = 256 << 10 // bytes of input that are discarded after a response
-	DrainTimeout = time.Second
+	MaxQueued = 64 << 10 // bytes of a request's body that are buffered while its handler does not read
+	// Limits of the input that is discarded after a response, so that closing the connection does
+	// not become a reset that loses the response: a peer that has sent its request may be slow to
+	// close, and one that still sends a body does not read the response yet.
+	MaxDrain           = 256 << 10
+	DrainTimeout       = time.Second
+	MaxUploadDrain     = 16 << 20
+	UploadDrainTimeout = 5 * time.Second
 )
 
 // Settings are the fields that SCGI's and uwsgi's servers have in common. It is an alias of an
@@ -110,15 +115,19 @@ func (s *Server) Serve(l net.Listener) error {
 		Serve: func(c net.Conn, ended func(error)) {
 			err := ErrGoexit // unless ServeConn returns
 			defer func() { ended(err) }()
-			err = s.ServeConn(ctx, c)
+			err = s.serveConn(ctx, c, s.group.AddAccepted)
 		},
 	})
 }
 
 // ServeConn serves one connection and closes it, unless the handler took it over.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
+	return s.serveConn(ctx, c, s.group.Add)
+}
+
+func (s *Server) serveConn(ctx context.Context, c net.Conn, add func(Conn) bool) error {
 	sc := newConn(s, ctx, c)
-	if !s.group.Add(sc) {
+	if !add(sc) {
 		c.Close()
 		return gateway.ErrServerClosed
 	}
@@ -126,8 +135,7 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	return sc.serve()
 }
 
-// Shutdown closes the listeners and the connections on which no request has begun, and waits for
-// the others.
+// Shutdown stops the listeners and waits for the requests.
 func (s *Server) Shutdown(ctx context.Context) error { return s.group.Shutdown(ctx) }
 
 // Close closes everything at once.

@@ -23,16 +23,17 @@ func (c *conn) startWatcher() {
 }
 
 // Sweep starts the watcher if the handler has run since the last sweep. It does nothing if mu is
-// held, since takeOver may be writing under it; the next sweep comes soon.
-func (c *conn) Sweep() {
+// held: the Group's lock never waits for that of a connection, and the next sweep comes soon.
+func (c *conn) Sweep() (again bool) {
 	if !c.mu.TryLock() {
-		return
+		return true
 	}
 	defer c.mu.Unlock()
 	if c.swept && !c.reading {
 		c.startWatcher()
 	}
 	c.swept = c.running
+	return c.running && !c.watching // the watcher needs no sweep
 }
 
 // watch reads what arrives while the handler runs, until the end of the input.
@@ -74,12 +75,21 @@ func (c *conn) lose(err error) {
 }
 
 // stopReading ends the watcher, and a Read that the handler left behind, and waits until they have
-// ended.
-func (c *conn) stopReading() {
+// ended. On a connection without deadlines only Close ends a read; stopReading then closes it and
+// returns false.
+func (c *conn) stopReading() bool {
 	c.stopped = true
 	c.changed.Broadcast()
+	closed := false
 	for c.watching || c.reading {
-		c.c.SetReadDeadline(time.Unix(1, 0))
+		if !closed && c.c.SetReadDeadline(time.Unix(1, 0)) != nil {
+			closed = true
+			c.mu.Unlock()
+			c.c.Close()
+			c.mu.Lock()
+			continue
+		}
 		c.changed.Wait()
 	}
+	return !closed
 }

@@ -72,7 +72,27 @@ func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 		l.Close()
 		return nil, err
 	}
+	info, err := os.Lstat(path)
+	if unix, ok := l.(*net.UnixListener); ok && err == nil {
+		unix.SetUnlinkOnClose(false)
+		return &socketFile{UnixListener: unix, path: path, info: info}, nil
+	}
 	return l, nil
+}
+
+// A socketFile is a listener that removes its socket when it is closed, and not that of another
+// server that has replaced it.
+type socketFile struct {
+	*net.UnixListener
+	path string
+	info fs.FileInfo
+}
+
+func (l *socketFile) Close() error {
+	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.info) {
+		os.Remove(l.path)
+	}
+	return l.UnixListener.Close()
 }
 
 // bind creates a socket. On Linux no peer that mode excludes can connect at any moment; on other

@@ -1,9 +1,12 @@
 package sockets
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,5 +49,31 @@ func TestSystemd(t *testing.T) {
 	t.Setenv("LISTEN_FDNAMES", "a:b")
 	if _, err := Listen("systemd:c", 0); err == nil || !strings.Contains(err.Error(), "no socket of that name") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestSocketOfAnotherServer checks that a listener leaves the socket alone that has replaced its own.
+func TestSocketOfAnotherServer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.sock")
+	first, err := Listen("unix:"+path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path, path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	second, err := Listen("unix:"+path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatalf("the second server has lost its socket: %v", err)
+	}
+	c.Close()
+	second.Close()
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its own socket is left: %v", err)
 	}
 }

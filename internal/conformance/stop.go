@@ -1,0 +1,219 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
+)
+
+// A Server is a server of connections.
+type Server interface {
+	Serve(l net.Listener) error
+	ServeConn(ctx context.Context, c net.Conn) error
+	Shutdown(ctx context.Context) error
+	Close() error
+}
+
+// A StopKit is what TestStops needs of a protocol.
+type StopKit struct {
+	NewServer func(h gateway.Handler, maxConns int) Server
+	NewClient func(addr string) gateway.RoundTripper
+	Request   string // a GET without a body, on a connection of its own
+}
+
+// TestStops checks how a server stops, and that no connection can stop the others.
+func TestStops(t *testing.T, k StopKit) {
+	t.Run("a connection whose every method blocks", func(t *testing.T) { blockedConn(t, k) })
+	t.Run("a connection without deadlines", func(t *testing.T) { noDeadlines(t, k) })
+	t.Run("a request that arrives while the server stops", func(t *testing.T) { lateRequest(t, k) })
+	t.Run("connections that wait to be accepted", func(t *testing.T) { lateConns(t, k) })
+	t.Run("MaxConns of two listeners", func(t *testing.T) { twoListeners(t, k) })
+}
+
+var ok = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+	_, err := io.WriteString(w, "ok")
+	return err
+})
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// A blocking is a connection that delivers a request, and whose other methods block then.
+type blocking struct {
+	net.Conn
+	release chan struct{}
+	stuck   chan struct{} // closed by the first call that blocks
+	once    sync.Once
+}
+
+func (b *blocking) block() {
+	b.once.Do(func() { close(b.stuck) })
+	<-b.release
+}
+
+func (b *blocking) Write(p []byte) (int, error)        { b.block(); return len(p), nil }
+func (b *blocking) Close() error                       { b.block(); return b.Conn.Close() }
+func (b *blocking) CloseWrite() error                  { b.block(); return nil }
+func (b *blocking) SetWriteDeadline(t time.Time) error { b.block(); return nil }
+
+func blockedConn(t *testing.T, k StopKit) {
+	s := k.NewServer(ok, 0)
+	l := listen(t)
+	go s.Serve(l)
+	ours, theirs := net.Pipe()
+	b := &blocking{Conn: theirs, release: make(chan struct{}), stuck: make(chan struct{})}
+	over := make(chan error, 1)
+	go func() { over <- s.ServeConn(context.Background(), b) }()
+	go io.WriteString(ours, k.Request)
+	<-b.stuck
+	for range 3 { // the sweeper comes by in between
+		if o := Ask(t, k.NewClient(l.Addr().String()), get("/")); o.Err != nil || o.Body != "ok" {
+			t.Errorf("another connection: %q, %v", o.Body, o.Err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown: %v", err)
+	}
+	close(b.release)
+	ours.Close()
+	<-over
+}
+
+// A timeless is a connection that has no deadlines.
+type timeless struct{ net.Conn }
+
+func (timeless) SetDeadline(time.Time) error      { return errors.ErrUnsupported }
+func (timeless) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
+func (timeless) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
+
+func noDeadlines(t *testing.T, k StopKit) {
+	watched := gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		select { // the connection is read while the handler waits
+		case <-r.Context().Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+		_, err := io.WriteString(w, "ok")
+		return err
+	})
+	s := k.NewServer(watched, 0)
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		s.ServeConn(context.Background(), timeless{theirs})
+	}()
+	go io.WriteString(ours, k.Request)
+	if b, _ := io.ReadAll(ours); len(b) == 0 {
+		t.Error("no response")
+	}
+	<-over
+}
+
+// lateRequest sends a request on a connection that was accepted before Shutdown.
+func lateRequest(t *testing.T, k StopKit) {
+	for range 5 {
+		s := k.NewServer(ok, 0)
+		l := &noting{Listener: listen(t), accepted: make(chan struct{}, 10)}
+		go s.Serve(l)
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-l.accepted
+		down := make(chan error, 1)
+		go func() { down <- s.Shutdown(t.Context()) }()
+		time.Sleep(10 * time.Millisecond)
+		if got := Play(t, c.(*net.TCPConn), k.Request); !strings.Contains(got, "\r\n\r\nok") {
+			t.Errorf("responded %q", got)
+		}
+		if err := <-down; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A noting is a listener that tells when it has accepted.
+type noting struct {
+	net.Listener
+	accepted chan struct{}
+}
+
+func (n *noting) Accept() (net.Conn, error) {
+	c, err := n.Listener.Accept()
+	if err == nil {
+		n.accepted <- struct{}{}
+	}
+	return c, err
+}
+
+// lateConns connects while the server stops. A connection that the kernel has accepted is served.
+func lateConns(t *testing.T, k StopKit) {
+	s := k.NewServer(ok, 0)
+	l := listen(t)
+	go s.Serve(l)
+	var conns []*net.TCPConn
+	for range 20 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c.(*net.TCPConn))
+	}
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(t.Context()) }()
+	for _, c := range conns {
+		if got := Play(t, c, k.Request); !strings.Contains(got, "\r\n\r\nok") {
+			t.Errorf("responded %q", got)
+		}
+	}
+	if err := <-down; err != nil {
+		t.Error(err)
+	}
+}
+
+func twoListeners(t *testing.T, k StopKit) {
+	begun, release := make(chan struct{}, 2), make(chan struct{})
+	s := k.NewServer(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		begun <- struct{}{}
+		<-release
+		return nil
+	}), 1)
+	defer s.Close()
+	first, second := listen(t), listen(t)
+	go s.Serve(first)
+	go s.Serve(second)
+	var asked sync.WaitGroup
+	for _, l := range []net.Listener{first, second} {
+		asked.Go(func() {
+			if o := Ask(t, k.NewClient(l.Addr().String()), get("/")); o.Err != nil {
+				t.Error(o.Err)
+			}
+		})
+	}
+	<-begun
+	select {
+	case <-begun:
+		t.Error("two connections are served")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(release)
+	asked.Wait()
+}
