@@ -43,6 +43,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 			cc.c.Close()
 		}
 	}()
+	cc.up.BeginRead()
 	n, err := cc.response.read(&cc.rec, p)
 	returned = true
 	cc.x.Received += int64(n)
@@ -113,7 +114,7 @@ func (cc *clientConn) interrupt(b *clientBody) {
 	cc.bmu.Lock()
 	defer cc.bmu.Unlock()
 	if cc.body == b {
-		cc.c.Close()
+		cc.cancel()
 	}
 }
 

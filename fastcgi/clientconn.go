@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -31,6 +32,7 @@ type clientConn struct {
 	born         time.Time
 	id           uint16 // of the last request; ids count up, so that a late response is an error
 	reused, keep bool
+	dead         atomic.Bool // it was closed under a Read, whatever that returned
 
 	rec      recordReader
 	response responseReader
@@ -61,7 +63,10 @@ func newClientConn(c *Client, conn net.Conn) *clientConn {
 	cc.up.HeadTimeout, cc.up.BodyTimeout = c.HeadTimeout, c.BodyTimeout
 	cc.up.Reset(conn, &cc.out.Output)
 	cc.rec.reset(&cc.up)
-	cc.cancel = func() { conn.Close() }
+	cc.cancel = func() {
+		cc.dead.Store(true)
+		conn.Close()
+	}
 	cc.takeError = cc.stderrBytes
 	return cc
 }

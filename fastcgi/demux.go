@@ -226,18 +226,14 @@ func (c *serverConn) begin(h RecordHeader) error {
 	return nil
 }
 
-// mayBegin decides whether a request is accepted, and counts it. status is 0 if it is. c.mu is
+// mayBegin decides whether a request is accepted. status is 0 if it is. A request counts among
+// MaxRequests when its params are complete: a few bytes for each must not fill the server. c.mu is
 // held.
 func (c *serverConn) mayBegin(b Begin) (status int, end ProtocolStatus) {
-	switch s := c.s; {
-	case s.handler(b.Role) == nil:
+	switch {
+	case c.s.handler(b.Role) == nil:
 		return 501, StatusUnknownRole
 	case c.closing, len(c.requests) >= maxPerConn:
-		return 503, StatusOverloaded
-	// The count and the check are one step, so that connections that begin at once do not exceed
-	// it.
-	case s.active.Add(1) > int64(s.MaxRequests) && s.MaxRequests > 0:
-		s.active.Add(-1)
 		return 503, StatusOverloaded
 	}
 	return 0, StatusComplete
@@ -276,7 +272,10 @@ func (c *serverConn) params(r *request, h RecordHeader) (ready *request, err err
 	if r.ready {
 		return nil, unexpected(h)
 	}
-	err = takeParams(&c.rec, r.req, c.s.MaxHeadBytes)
+	err = c.reserve(r, int(h.Length))
+	if err == nil {
+		err = takeParams(&c.rec, r.req, c.s.MaxHeadBytes)
+	}
 	if err == nil && h.Length > 0 {
 		return nil, nil
 	}
@@ -286,16 +285,43 @@ func (c *serverConn) params(r *request, h RecordHeader) (ready *request, err err
 	if err == nil {
 		return r, nil
 	}
-	if !errors.Is(err, gateway.ErrTooLarge) && !errors.Is(err, gateway.ErrParam) {
+	status := server.Refusal(err)
+	if status == 0 {
 		return nil, err
 	}
-	// The request can be refused in its own words, but the rest of its input is not worth reading.
-	c.s.logger().Warn("request refused", "error", err)
+	c.s.logger().Warn("request refused", "status", status, "error", err)
+	begin := r.begin
 	c.mu.Lock()
 	c.remove(r)
-	c.closing = true
+	if !errors.Is(err, errBusy) { // the rest of its input is not worth reading
+		c.closing = true
+		begin = Begin{}
+	}
 	c.mu.Unlock()
-	return nil, c.refuse(r.id, Begin{}, gateway.ErrorStatus(err), StatusOverloaded)
+	return nil, c.refuse(r.id, begin, status, StatusOverloaded)
+}
+
+// errBusy means that MaxRequests requests run.
+var errBusy = fmt.Errorf("fastcgi: too many requests: %w", gateway.ErrRefused)
+
+// reserve counts n bytes of the head of r, which is incomplete.
+func (c *serverConn) reserve(r *request, n int) error {
+	if c.headBytes+n > 4*stream.Limit(c.s.MaxHeadBytes, defaultRequestHead) {
+		return fmt.Errorf("fastcgi: incomplete heads of one connection: %w", gateway.ErrRefused)
+	}
+	if err := c.s.open.Take(n, c.s.MaxOpenHeadBytes); err != nil {
+		return fmt.Errorf("fastcgi: %w", err)
+	}
+	r.headBytes += n
+	c.headBytes += n
+	return nil
+}
+
+// release undoes reserve.
+func (c *serverConn) release(r *request) {
+	c.s.open.Give(r.headBytes)
+	c.headBytes -= r.headBytes
+	r.headBytes = 0
 }
 
 // finishHead makes r ready to run.
@@ -307,7 +333,13 @@ func (c *serverConn) finishHead(r *request) error {
 	h, peeked := c.rec.peek()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r.ready = true
+	// The count and the check are one step, so that connections that begin at once do not exceed it.
+	if n := c.s.active.Add(1); c.s.MaxRequests > 0 && n > int64(c.s.MaxRequests) {
+		c.s.active.Add(-1)
+		return errBusy
+	}
+	r.ready, r.counted = true, true
+	c.release(r)
 	c.heads--
 	r.start(peeked && h.Type == TypeStdin && h.ID == r.id && h.Length == 0)
 	return nil
@@ -354,10 +386,11 @@ func (c *serverConn) abort(r *request) {
 func (c *serverConn) remove(r *request) {
 	if i := slices.Index(c.requests, r); i >= 0 {
 		c.requests = slices.Delete(c.requests, i, i+1)
-		if !r.over {
+		if r.counted && !r.over {
 			c.s.active.Add(-1)
 		}
 		if !r.ready { // no handler has it
+			c.release(r)
 			c.heads--
 			r.dismiss()
 		}

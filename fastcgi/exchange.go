@@ -252,7 +252,7 @@ func (cc *clientConn) drop() {
 
 // reusable reports whether the exchange left the connection clean (F2).
 func (cc *clientConn) reusable() bool {
-	if !cc.keep {
+	if !cc.keep || cc.dead.Load() {
 		return false
 	}
 	if cc.out.Final.Load() {

@@ -27,6 +27,8 @@ type request struct {
 
 	// Guarded by c.mu.
 	ready         bool // the params are complete
+	counted       bool // among the Server's active requests
+	headBytes     int  // that have arrived, while the params are incomplete
 	over          bool // END_REQUEST is being written
 	headLimit     time.Time
 	body, data    inputStream
@@ -51,7 +53,7 @@ func (s *Server) newRequest(c *serverConn, id uint16, begin Begin) *request {
 	if r == nil || race.Enabled {
 		r = new(request)
 	}
-	w := s.writers.Get(int(s.active.Load()) - 1)
+	w := s.writers.Get(int(s.active.Load()))
 	w.Owner, w.role = w, begin.Role
 	w.body, w.data, w.source = requestBody{w, TypeStdin}, requestBody{w, TypeData}, contextSource{w}
 	w.c.Store(c)
@@ -206,7 +208,7 @@ func (r *request) recycle() {
 	}
 	// The locks and c stay as they are: a dead responseWriter may be about to find out that it is
 	// dead.
-	r.ready, r.over, r.skipBody, r.fault, r.ctx = false, false, false, nil, nil
+	r.ready, r.counted, r.over, r.skipBody, r.fault, r.ctx = false, false, false, false, nil, nil
 	r.headLimit, r.readDeadline, r.writeDeadline = time.Time{}, time.Time{}, time.Time{}
 	for i := range r.pending {
 		r.pending[i].Reset()

@@ -47,6 +47,10 @@ type Server struct {
 	// MaxHeadBytes limits the params of a request. A zero or negative value means 1 MiB.
 	MaxHeadBytes int
 
+	// MaxOpenHeadBytes limits the bytes of all heads that have not arrived completely. A request that
+	// would exceed it is refused with the status 503. Zero or a negative value means 64 MiB.
+	MaxOpenHeadBytes int
+
 	// MaxConns limits the connections of all listeners. Further ones wait in the backlogs of the
 	// listeners. Zero or a negative value means 10,000.
 	MaxConns int
@@ -98,6 +102,7 @@ type Server struct {
 	Logger *slog.Logger
 
 	group    server.Group
+	open     server.HeadBudget
 	active   atomic.Int64
 	requests sync.Pool // of *request
 	writers  slab.Pool[responseWriter]

@@ -198,7 +198,7 @@ func listeners(t *testing.T) {
 	if _, err := new(fastcgi.Server).Listen("unix:" + path); err == nil {
 		t.Error("took the socket of a server that lives")
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.(interface{ SetUnlinkOnClose(unlink bool) }).SetUnlinkOnClose(false)
 	l.Close()
 	l, err = new(fastcgi.Server).Listen("unix:" + path) // a stale one is replaced
 	if err != nil {

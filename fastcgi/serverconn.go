@@ -55,6 +55,7 @@ type serverConn struct {
 	changed    sync.Cond
 	requests   []*request // that have begun and not ended
 	heads      int        // the number of them whose params are incomplete
+	headBytes  int        // the bytes of these; owned by the goroutine that reads
 	inline     *request   // the request whose handler runs in the leader's goroutine
 	turn       uint64     // the number of leaders before this one
 	swept      bool       // inline was set at the last sweep

@@ -32,6 +32,10 @@ type Server struct {
 	// MaxHeadBytes limits the head of a request. A zero or negative value means 1 MiB.
 	MaxHeadBytes int
 
+	// MaxOpenHeadBytes limits the bytes of all heads that have not arrived completely. A request that
+	// would exceed it is refused with the status 503. Zero or a negative value means 64 MiB.
+	MaxOpenHeadBytes int
+
 	// MaxConns limits the connections of all listeners. Further ones wait in the backlogs of the
 	// listeners. Zero or a negative value means 10,000.
 	MaxConns int
@@ -134,7 +138,7 @@ func (s *Server) server() *server.Server {
 	s.once.Do(func() {
 		s.core = server.New(
 			server.Settings{
-				s.Handler, s.MaxConns, s.MaxRequests, s.SendInterim, s.Peers, s.ReadHeadTimeout, s.IdleTimeout,
+				s.Handler, s.MaxOpenHeadBytes, s.MaxConns, s.MaxRequests, s.SendInterim, s.Peers, s.ReadHeadTimeout, s.IdleTimeout,
 				s.WriteTimeout, s.BaseContext, s.ConnContext, s.logger,
 			},
 			server.Protocol{ReadHead: s.readHead, AppendHead: gateway.AppendResponse},

@@ -112,6 +112,9 @@ func appendRequest(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, err
 	}
 	body, bodyLength := params.Body(r.Body, r.ContentLength)
 	head, err := params.NewHead((*pairs.List)(&r.Params), env, body, bodyLength)
+	if err == nil {
+		err = head.Fits(1) // SCGI
+	}
 	if err != nil {
 		return dst, fmt.Errorf("scgi: %w", err)
 	}

@@ -36,6 +36,10 @@ type Server struct {
 	// that a packet can hold.
 	MaxHeadBytes int
 
+	// MaxOpenHeadBytes limits the bytes of all heads that have not arrived completely. A request that
+	// would exceed it is refused with the status 503. Zero or a negative value means 64 MiB.
+	MaxOpenHeadBytes int
+
 	// MaxConns limits the connections of all listeners. Further ones wait in the backlogs of the
 	// listeners. Zero or a negative value means 10,000.
 	MaxConns int
@@ -146,7 +150,7 @@ func (s *Server) server() *server.Server {
 	s.once.Do(func() {
 		s.core = server.New(
 			server.Settings{
-				s.Handler, s.MaxConns, s.MaxRequests, s.SendInterim, s.Peers, s.ReadHeadTimeout, s.IdleTimeout,
+				s.Handler, s.MaxOpenHeadBytes, s.MaxConns, s.MaxRequests, s.SendInterim, s.Peers, s.ReadHeadTimeout, s.IdleTimeout,
 				s.WriteTimeout, s.BaseContext, s.ConnContext, s.logger,
 			},
 			server.Protocol{ReadHead: s.readHead, AppendHead: gateway.AppendHTTPResponse, Special: s.pong},

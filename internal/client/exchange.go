@@ -178,6 +178,7 @@ func (x *exchange) Read(p []byte) (int, error) {
 			x.Close()
 		}
 	}()
+	x.up.BeginRead()
 	n, err := x.response.Read(p)
 	if x.done {
 		return n, err

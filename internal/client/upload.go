@@ -27,15 +27,16 @@ type Upload struct {
 	conn readConn
 	out  *stream.Output
 
-	mu       sync.Mutex
-	changed  sync.Cond
-	sending  bool      // the sender runs
-	inMemory bool      // the sender waits for the connection alone, since the body is in memory
-	waiting  bool      // the response's head is awaited
-	stuck    bool      // the connection accepted no byte for the SendTimeout while the head was awaited
-	err      error     // of sending
-	limit    time.Time // of the head
-	deadline time.Time // the read deadline that is set
+	mu        sync.Mutex
+	changed   sync.Cond
+	sending   bool      // the sender runs
+	inMemory  bool      // the sender waits for the connection alone, since the body is in memory
+	waiting   bool      // the response's head is awaited
+	stuck     bool      // the connection accepted no byte for the SendTimeout while the head was awaited
+	err       error     // of sending
+	limit     time.Time // of the head
+	bodyLimit time.Time // of the read of the body in progress
+	deadline  time.Time // the read deadline that is set
 }
 
 // A readConn is what an Upload needs of a connection.
@@ -52,7 +53,7 @@ func (u *Upload) Reset(conn readConn, out *stream.Output) {
 
 // Begin makes u ready for the next request.
 func (u *Upload) Begin() {
-	u.waiting, u.stuck, u.err, u.limit = true, false, nil, time.Time{}
+	u.waiting, u.stuck, u.err, u.limit, u.bodyLimit = true, false, nil, time.Time{}, time.Time{}
 }
 
 // StartHead starts the time for the head now, instead of when the request has been sent.
@@ -76,10 +77,20 @@ func (u *Upload) arm() {
 	switch {
 	case u.waiting:
 		t = u.limit
-	case u.BodyTimeout > 0:
-		t = time.Now().Add(u.BodyTimeout)
+	default:
+		t = u.bodyLimit
 	}
 	u.setDeadline(t)
+}
+
+// BeginRead starts the time for one read of the response's body. What arrives besides the body, such
+// as STDERR, does not renew it.
+func (u *Upload) BeginRead() {
+	if u.BodyTimeout > 0 {
+		u.mu.Lock()
+		u.bodyLimit = time.Now().Add(u.BodyTimeout)
+		u.mu.Unlock()
+	}
 }
 
 func (u *Upload) setDeadline(t time.Time) {

@@ -37,9 +37,18 @@ func TestUploadDeadlines(t *testing.T) {
 			t.Errorf("%v for the head, want HeadTimeout", left)
 		}
 		u.HeadDone()
+		u.BeginRead()
+		for past := range 3 * time.Nanosecond {
+			u.Read(nil)
+			if left := time.Until(conn.deadline); left != time.Second-past*100*time.Millisecond {
+				t.Errorf("%v for a read of the body, want what is left of BodyTimeout", left)
+			}
+			time.Sleep(100 * time.Millisecond) // something else arrives
+		}
+		u.BeginRead()
 		u.Read(nil)
 		if left := time.Until(conn.deadline); left != time.Second {
-			t.Errorf("%v for a read of the body, want BodyTimeout", left)
+			t.Errorf("%v for the next read, want BodyTimeout", left)
 		}
 	})
 }

@@ -44,7 +44,23 @@ func NewHead(list, env *pairs.List, body io.Reader, length int64) (Head, error) 
 	if body == nil {
 		length = max(length, 0)
 	}
-	return Head{list: list, env: env, length: length}, nil
+	h := Head{list: list, env: env, length: length}
+	return h, h.Fits(0)
+}
+
+// Fits returns ErrTooLarge if the head would have more than MaxPairs pairs with extra ones.
+func (h Head) Fits(extra int) error {
+	if h.list.Len()+h.env.Len()+1+extra <= MaxPairs {
+		return nil
+	}
+	n := extra
+	for _, _, ok := h.Next(); ok; _, _, ok = h.Next() { // h is a copy
+		n++
+	}
+	if n > MaxPairs {
+		return fmt.Errorf("more than %d params with CONTENT_LENGTH: %w", MaxPairs, ErrTooLarge)
+	}
+	return nil
 }
 
 // ContentLength returns the value of CONTENT_LENGTH; ok is false if it is not sent. Next then does

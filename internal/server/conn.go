@@ -125,7 +125,17 @@ func (c *conn) readHead() error {
 	}
 	c.equip()
 	c.c.SetReadDeadline(stream.Deadline(c.s.ReadHeadTimeout, DefaultReadHeadTimeout)) // rule F33
+	taken := 0
+	c.in.Reserve = func(n int) error {
+		err := c.s.heads.Take(n, c.s.MaxOpenHeadBytes)
+		if err == nil {
+			taken += n
+		}
+		return err
+	}
 	err := c.s.ReadHead(&c.in, &c.req)
+	c.in.Reserve = nil
+	c.s.heads.Give(taken)
 	if err == nil {
 		c.c.SetReadDeadline(time.Time{})
 	}

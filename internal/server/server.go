@@ -40,17 +40,18 @@ const (
 // unnamed struct, so that vet permits literals without field names: then a field that is added here
 // and not set in a server does not compile.
 type Settings = struct {
-	Handler         gateway.Handler
-	MaxConns        int
-	MaxRequests     int
-	SendInterim     bool
-	Peers           []netip.Prefix
-	ReadHeadTimeout time.Duration
-	IdleTimeout     time.Duration
-	WriteTimeout    time.Duration
-	BaseContext     func(net.Listener) context.Context
-	ConnContext     func(ctx context.Context, c net.Conn) context.Context
-	Logger          func() *slog.Logger
+	Handler          gateway.Handler
+	MaxOpenHeadBytes int
+	MaxConns         int
+	MaxRequests      int
+	SendInterim      bool
+	Peers            []netip.Prefix
+	ReadHeadTimeout  time.Duration
+	IdleTimeout      time.Duration
+	WriteTimeout     time.Duration
+	BaseContext      func(net.Listener) context.Context
+	ConnContext      func(ctx context.Context, c net.Conn) context.Context
+	Logger           func() *slog.Logger
 }
 
 // A Protocol is what differs between protocols.
@@ -69,6 +70,7 @@ type Server struct {
 
 	common Common
 	group  Group
+	heads  HeadBudget
 	active atomic.Int64
 	memory sync.Pool // of *memory
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -86,10 +87,14 @@ type socketFile struct {
 	*net.UnixListener
 	path string
 	info fs.FileInfo
+	keep atomic.Bool
 }
 
+// SetUnlinkOnClose says whether Close removes the socket, as the method of net.UnixListener does.
+func (l *socketFile) SetUnlinkOnClose(unlink bool) { l.keep.Store(!unlink) }
+
 func (l *socketFile) Close() error {
-	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.info) {
+	if now, err := os.Lstat(l.path); err == nil && !l.keep.Load() && os.SameFile(now, l.info) {
 		os.Remove(l.path)
 	}
 	return l.UnixListener.Close()

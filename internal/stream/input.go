@@ -20,6 +20,9 @@ type Input struct {
 	r, w int
 	off  int64 // the offset of mem[r], in bytes since Reset
 	err  error // what src returned along with bytes that are not all used yet
+
+	// Reserve, if not nil, is asked before TakeBlock copies n bytes.
+	Reserve func(n int) error
 }
 
 // Reset makes b read from src. It keeps its memory.

@@ -98,6 +98,11 @@ func TakeBlock(in *Input, p *gateway.Params, n int) error {
 	for n > 0 {
 		b := in.Buffered()
 		b = b[:min(len(b), n)]
+		if in.Reserve != nil {
+			if err := in.Reserve(len(b)); err != nil {
+				return err
+			}
+		}
 		l.AppendRaw(b)
 		in.Discard(len(b))
 		if n -= len(b); n == 0 {
