@@ -23,9 +23,10 @@ import (
 // once.
 //
 // The environment of the program is built for it: the request's params, Env, and of this process's
-// environment PATH and the variables that InheritEnv names. Only params named with A–Z, 0–9 and _
-// are passed, except those that influence the loader, a shell or an interpreter (PATH, HOME, LD_*,
-// GIT_*, PERL*, PYTHON* and the like); set these in Env. No shell is involved.
+// environment PATH and the variables that InheritEnv names. The params that are passed are those of
+// RFC 3875, HTTPS, and those whose names begin with CONTENT_, DOCUMENT_, HTTP_, REDIRECT_, REMOTE_,
+// REQUEST_, SCRIPT_, SERVER_ or SSL_; PassParams names others. REDIRECT_STATUS is 200, and
+// SCRIPT_FILENAME the program, unless the request has its own. No shell is involved.
 //
 // The working directory is that of the program, section 7.2. The program runs in its own process
 // group. When the exchange ends before the program does, or before its output has ended, the group
@@ -42,7 +43,9 @@ type Client struct {
 
 	// Root is the folder of scripts, if Path is empty. The script is SCRIPT_FILENAME, if the
 	// request has one, or else the first file that PATH_INFO names. It is confined to Root with
-	// os.Root.
+	// os.Root, and on Linux it is the file that was checked that is run: a program by its
+	// descriptor, and a script, if Dir is empty, as ./NAME in the folder that was opened. A user who
+	// may write into the folder of a script can replace it at any moment.
 	Root string
 
 	// Args are the arguments after the program's name.
@@ -52,8 +55,18 @@ type Client struct {
 	Dir string
 
 	// Env lists variables, as "NAME=value", that are set for every request. They win over the
-	// request's params. GIT_*, PERL* and the like can be set only here.
+	// request's params. If an entry is malformed, or is CONTENT_LENGTH, every request fails with
+	// gateway.ErrParam.
 	Env []string
+
+	// PassParams names params of requests that are passed to the program besides those that always
+	// are.
+	PassParams []string
+
+	// PassAuthorization passes HTTP_AUTHORIZATION to the program, which then learns the user's
+	// password. RFC 3875 section 4.1.18 advises against it. Set it for programs that check
+	// passwords themselves.
+	PassAuthorization bool
 
 	// InheritEnv names variables that are taken from this process. PATH always is.
 	InheritEnv []string

@@ -22,7 +22,7 @@ func (c *Client) environ(r *gateway.Request, s script) ([]string, error) {
 	}
 	env := make([]string, 0, r.Params.Len()+8)
 	for name, value, ok := head.Next(); ok; name, value, ok = head.Next() {
-		if c.env.FindBytes(name) < 0 && (!passed(name) || s.replaces(name)) {
+		if c.env.FindBytes(name) < 0 && (!c.passed(string(name)) || s.replaces(name)) {
 			continue
 		}
 		env = append(env, string(name)+"="+string(value))
@@ -50,7 +50,13 @@ func (c *Client) scriptEnv(r *gateway.Request, s script) (env []string) {
 		}
 	}
 	add("GATEWAY_INTERFACE", "CGI/1.1")
+	if _, sent := r.Params.Lookup("REDIRECT_STATUS"); !sent {
+		add("REDIRECT_STATUS", "200") // php-cgi refuses requests without it: cgi.force_redirect
+	}
 	if !s.found {
+		if _, sent := r.Params.Lookup("SCRIPT_FILENAME"); !sent {
+			add("SCRIPT_FILENAME", s.file)
+		}
 		return env
 	}
 	add("SCRIPT_NAME", r.ScriptName()+s.name)
@@ -75,30 +81,35 @@ func (c *Client) inherit(env []string) []string {
 	return env
 }
 
-// passed reports whether a request param may be a variable of a program: its name is that of a
-// variable, and does not influence what runs before the program.
-func passed(name []byte) bool {
-	for i, b := range name {
-		if !('A' <= b && b <= 'Z' || b == '_' || '0' <= b && b <= '9' && i > 0) {
-			return false
-		}
+// passed reports whether a request param may be a variable of the program. The list is of what may,
+// and not of what may not: no list of the names that change what a loader, an interpreter, a shell
+// or a library does would be complete.
+func (c *Client) passed(name string) bool {
+	switch {
+	case name == "HTTP_AUTHORIZATION":
+		return c.PassAuthorization || slices.Contains(c.PassParams, name) // rule F57
+	case slices.Contains(c.PassParams, name):
+		return true
+	case strings.HasPrefix(name, "SSL_CERT_"): // OpenSSL's own
+		return false
+	case !variable(name):
+		return false
 	}
-	s := string(name)
-	for _, p := range reserved {
-		if s == p || strings.HasSuffix(p, "*") && strings.HasPrefix(s, p[:len(p)-1]) {
+	return slices.Contains(metaVariables, name) || slices.ContainsFunc(metaPrefixes, func(p string) bool { return strings.HasPrefix(name, p) }) // rule F56
+}
+
+// variable reports whether name is one that shells accept.
+func variable(name string) bool {
+	for i := range len(name) {
+		if b := name[i]; !('A' <= b && b <= 'Z' || b == '_' || '0' <= b && b <= '9' && i > 0) {
 			return false
 		}
 	}
 	return true
 }
 
-// reserved holds the names that influence a loader, a shell, an interpreter or git.
-var reserved = []string{
-	"PATH", "HOME", "IFS", "ENV", "CDPATH", "SHELL", "SHELLOPTS", "PS4", "FPATH", "ZDOTDIR", "PROMPT_COMMAND", "BASH*",
-	"TMP", "TMPDIR", "TEMP", "TEMPDIR", "LD_*", "DYLD_*", "GCONV_PATH", "GETCONF_DIR", "GLIBC_*", "MALLOC_*", "LOCPATH", "NLSPATH",
-	"HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS", "RESOLV_*", "TZDIR", "TERMINFO*", "XDG_*", "DBUS_*", "NOTIFY_SOCKET", "LISTEN_*",
-	"GIT_*", "SSH_*", "PAGER", "EDITOR", "VISUAL", "BROWSER", "LESS*", "EXINIT", "AWK*", "CURL_*", "WGETRC", "OPENSSL_*", "SSLKEYLOGFILE",
-	"SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY", "FCGI_*",
-	"PYTHON*", "PERL*", "RUBY*", "GEM_*", "BUNDLE_*", "NODE_*", "NPM_*", "PHPRC", "PHP_INI_SCAN_DIR", "LUA_*", "TCL*", "R_*", "ERL_*", "ELIXIR_*",
-	"JAVA_*", "JDK_*", "_JAVA_*", "CLASSPATH", "DOTNET_*", "MONO_*", "GODEBUG", "GOTRACEBACK", "GOMAXPROCS", "GOGC", "GOMEMLIMIT",
-}
+// The params that are passed: those of RFC 3875, and what web servers send besides.
+var (
+	metaVariables = []string{"AUTH_TYPE", "GATEWAY_INTERFACE", "HTTPS", "PATH_INFO", "PATH_TRANSLATED", "QUERY_STRING"}
+	metaPrefixes  = []string{"CONTENT_", "DOCUMENT_", "HTTP_", "REDIRECT_", "REMOTE_", "REQUEST_", "SCRIPT_", "SERVER_", "SSL_"}
+)

@@ -23,7 +23,7 @@ func TestEnvironment(t *testing.T) {
 		for name := range env {
 			switch name {
 			case "GATEWAY_INTERFACE", "SERVER_SOFTWARE", "SERVER_PROTOCOL", "SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR", "REQUEST_METHOD", "REQUEST_URI",
-				"SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_LENGTH", "PATH", "GATEHOUSE_WANTED", "OWN", "PWD", "SHLVL", "_", "OLDPWD":
+				"SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_LENGTH", "PATH", "GATEHOUSE_WANTED", "OWN", "REDIRECT_STATUS", "SCRIPT_FILENAME", "PWD", "SHLVL", "_", "OLDPWD":
 			default:
 				t.Errorf("%s=%s", name, env[name])
 			}
@@ -64,7 +64,9 @@ func TestReservedNames(t *testing.T) {
 	r := request("/")
 	bad := []string{"GLIBC_TUNABLES", "HOSTALIASES", "RES_OPTIONS", "TZDIR", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "DOTNET_STARTUP_HOOKS",
 		"OPENSSL_CONF", "OPENSSL_MODULES", "ZDOTDIR", "FPATH", "PROMPT_COMMAND", "TMP", "TEMP", "PAGER", "EDITOR", "SSH_ASKPASS",
-		"HTTPS_PROXY", "ALL_PROXY", "R_PROFILE", "TCLLIBPATH", "GOMAXPROCS", "ERL_FLAGS", "GETCONF_DIR", "SSL_CERT_FILE", "NOTIFY_SOCKET"}
+		"HTTPS_PROXY", "ALL_PROXY", "R_PROFILE", "TCLLIBPATH", "GOMAXPROCS", "ERL_FLAGS", "GETCONF_DIR", "SSL_CERT_FILE", "NOTIFY_SOCKET",
+		"LIBMYSQL_PLUGIN_DIR", "GIO_EXTRA_MODULES", "GTK_MODULES", "MAGICK_CONFIGURE_PATH", "QT_PLUGIN_PATH", "TAR_OPTIONS", "PGSERVICEFILE",
+		"HGRCPATH", "RSYNC_RSH", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "CONTENTS", "ANYTHING"}
 	for _, name := range bad {
 		r.Params.Add(name, "theirs")
 	}
@@ -75,6 +77,57 @@ func TestReservedNames(t *testing.T) {
 	if o.Err != nil || strings.Contains(o.Body, "theirs") || !strings.Contains(o.Body, "SSL_CLIENT_CERT=\"passes\"") || !strings.Contains(o.Body, "TZDIR=\"ours\"") {
 		t.Errorf("215 217: %s, %v", o.Body, o.Err)
 	}
+}
+
+// TestPassedParams checks which params reach a program.
+func TestPassedParams(t *testing.T) {
+	t.Run("an allow-list [217 F56]", func(t *testing.T) {
+		r := get("/")
+		good := []string{"AUTH_TYPE", "REMOTE_USER", "REMOTE_HOST", "SCRIPT_URI", "DOCUMENT_ROOT", "CONTENT_TYPE", "HTTPS", "SSL_PROTOCOL", "REDIRECT_URL", "HTTP_X", "REQUEST_SCHEME", "UNIQUE_ID"}
+		bad := []string{"LIBMYSQL_PLUGIN_DIR", "TAR_OPTIONS", "FOO", "UWSGI_SCHEME"}
+		for _, name := range append(bad, good...) {
+			r.Params.Set(name, "theirs")
+		}
+		c := shell(t, printEnv)
+		c.PassParams = []string{"UNIQUE_ID"}
+		env := environment(t, c, r)
+		for _, name := range good {
+			if env[name] != "theirs" {
+				t.Errorf("%s does not reach the program", name)
+			}
+		}
+		for _, name := range bad {
+			if v, ok := env[name]; ok {
+				t.Errorf("%s=%s", name, v)
+			}
+		}
+	})
+	t.Run("HTTP_AUTHORIZATION [477 F57]", func(t *testing.T) {
+		r := get("/")
+		for _, name := range []string{"HTTP_AUTHORIZATION", "REMOTE_USER", "AUTH_TYPE"} {
+			r.Params.Set(name, "Basic dTpw")
+		}
+		for _, pass := range []bool{false, true} {
+			c := shell(t, printEnv)
+			c.PassAuthorization = pass
+			env := environment(t, c, r)
+			if _, ok := env["HTTP_AUTHORIZATION"]; ok != pass || env["REMOTE_USER"] == "" || env["AUTH_TYPE"] == "" {
+				t.Errorf("PassAuthorization %v: %v", pass, env)
+			}
+		}
+	})
+	t.Run("REDIRECT_STATUS and SCRIPT_FILENAME [459]", func(t *testing.T) {
+		c := shell(t, printEnv)
+		if env := environment(t, c, get("/")); env["REDIRECT_STATUS"] != "200" || env["SCRIPT_FILENAME"] != c.Path {
+			t.Errorf("%v", env)
+		}
+		r := get("/")
+		r.Params.Set("REDIRECT_STATUS", "404")
+		r.Params.Set("SCRIPT_FILENAME", "/srv/x.php")
+		if env := environment(t, c, r); env["REDIRECT_STATUS"] != "404" || env["SCRIPT_FILENAME"] != "/srv/x.php" {
+			t.Errorf("%v", env)
+		}
+	})
 }
 
 // Computed and configured variables win over inherited ones.

@@ -90,8 +90,15 @@ func (j *job) start(ctx context.Context, _ *client.Socket) (client.Conn, error) 
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx) // Prepare may have taken its time
 	}
+	var open []io.Closer
+	if err == nil {
+		open, err = c.pin(cmd, j.script)
+	}
 	if err == nil {
 		err = p.run(cmd, c.Timeout)
+	}
+	for _, f := range open {
+		f.Close()
 	}
 	if started = err == nil; started {
 		return p, nil

@@ -79,6 +79,9 @@ var rules = []rule{
 	{"F50", `err == nil && !info.IsDir()`, `err != nil || !info.IsDir()`, "./gateway/gatewayhttp"},
 	{"F51", `s.PathInfo != "" && m.PathTranslated`, `s.PathInfo != ""`, "./gateway/gatewayhttp"},
 	{"F52", `!forwarded && isForwarded(canonical)`, `false`, "./gateway/gatewayhttp"},
+	{"F55", `os.OpenRoot(c.root)`, `os.OpenRoot("/nowhere"); if err != nil { return nil, nil }`, "./cgi"},
+	{"F56", `slices.Contains(metaVariables, name)`, `true`, "./cgi"},
+	{"F57", `c.PassAuthorization`, `true`, "./cgi"},
 	{"F54", `b.used.Add(int64(n)) > int64(limit)`, `b.used.Add(int64(n)) < 0`, "./fastcgi"},
 	{"F53", `"UWSGI_SCHEME"`, `"UWSGI_SCHEMA"`, "./gateway/gatewayhttp"},
 }

@@ -1,0 +1,100 @@
+package cgi_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-go/gatehouse/cgi"
+	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
+)
+
+// TestSwappedFolder swaps the folder of a script for a link that leads out of Root, again and again.
+// What is outside never runs.
+func TestSwappedFolder(t *testing.T) {
+	inside := "printf 'X: 1\\n\\ninside %s %s' \"$0\" \"$(pwd -P)\"\n"
+	root := folder(t, map[string]string{"d/x.cgi": inside, "../out/x.cgi": "printf 'X: 1\\n\\nOUTSIDE'\n"})
+	dir, kept := filepath.Join(root, "d"), filepath.Join(root, "kept")
+	stop := make(chan struct{})
+	swapped := make(chan struct{})
+	go func() {
+		defer close(swapped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			os.Rename(dir, kept)
+			os.Symlink("../out", dir)
+			os.Remove(dir)
+			os.Rename(kept, dir)
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	c := &cgi.Client{Root: root, Grace: time.Second}
+	defer c.Close()
+	ran := 0
+	t.Run("never runs what is outside [040 F40 F55]", func(t *testing.T) {
+		for end := time.Now().Add(time.Second); time.Now().Before(end); {
+			o := conformance.Ask(t, c, get("/d/x.cgi"))
+			switch {
+			case strings.Contains(o.Body, "OUTSIDE"):
+				t.Fatal("the script outside ran")
+			case strings.HasPrefix(o.Body, "inside"):
+				ran++
+			}
+		}
+	})
+	close(stop)
+	<-swapped
+	if ran == 0 {
+		t.Error("the script inside never ran")
+	}
+}
+
+// TestPinned checks what a program sees that is run by its descriptor, or in its folder.
+func TestPinned(t *testing.T) {
+	root := folder(t, map[string]string{"d/x.cgi": "printf 'X: 1\\n\\n%s|%s|%s' \"$0\" \"$(pwd -P)\" \"$SCRIPT_FILENAME\"\n"})
+	c := &cgi.Client{Root: root}
+	real, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := conformance.Ask(t, c, get("/d/x.cgi")); o.Body != "./x.cgi|"+real+"/d|"+root+"/d/x.cgi" {
+		t.Errorf("%q, %v", o.Body, o.Err)
+	}
+	c = &cgi.Client{Root: root, Dir: "/"}
+	if o := conformance.Ask(t, c, get("/d/x.cgi")); o.Body != root+"/d/x.cgi|/|"+root+"/d/x.cgi" {
+		t.Errorf("with Dir: %q, %v", o.Body, o.Err)
+	}
+	// A program that is no script: this one.
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(self, filepath.Join(root, "program")); err != nil {
+		if b, rerr := os.ReadFile(self); rerr != nil || os.WriteFile(filepath.Join(root, "program"), b, 0o755) != nil {
+			t.Fatal(err)
+		}
+	}
+	c = &cgi.Client{Root: root, Env: append(conformance.Environ(t), "GATEHOUSE_TEST_HANDLER=environ")}
+	if o := conformance.Ask(t, c, get("/program")); o.Err != nil || o.Res.Status != 200 {
+		t.Errorf("%q, %v", o.Body, o.Err)
+	}
+	// A link inside the root is followed, one that leads out is not.
+	if err := errors.Join(os.Symlink("d/x.cgi", filepath.Join(root, "in.cgi")), os.Symlink("../../bin/sh", filepath.Join(root, "out.cgi"))); err != nil {
+		t.Fatal(err)
+	}
+	if o := conformance.Ask(t, &cgi.Client{Root: root}, get("/in.cgi")); o.Err != nil || !strings.HasPrefix(o.Body, "./in.cgi|") {
+		t.Errorf("%q, %v", o.Body, o.Err)
+	}
+	if o := conformance.Ask(t, &cgi.Client{Root: root}, get("/out.cgi")); !errors.Is(o.Err, fs.ErrNotExist) || gateway.ErrorStatus(o.Err) != 404 {
+		t.Errorf("%q, %v", o.Body, o.Err)
+	}
+}
