@@ -83,12 +83,13 @@ type Client struct {
 	// 60 seconds; a negative value means no limit.
 	SendTimeout time.Duration
 
-	// HeadTimeout limits the time from the start of the program to the end of the response's head.
-	// A zero or negative value means no limit.
+	// HeadTimeout limits the time to the end of the response's head, from the start of the program
+	// or the last byte of the body that it took, whichever is later. Zero means 60 seconds; a
+	// negative value means no limit.
 	HeadTimeout time.Duration
 
-	// BodyTimeout limits the time that one read of the output waits. A zero or negative value means
-	// no limit.
+	// BodyTimeout limits the time that one read of the output waits. Zero means 60 seconds; a
+	// negative value means no limit.
 	BodyTimeout time.Duration
 
 	// NPH makes the output of programs whose names begin with "nph-" an HTTP response with a status

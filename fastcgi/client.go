@@ -64,12 +64,12 @@ type Client struct {
 	// a negative value means no limit.
 	SendTimeout time.Duration
 
-	// HeadTimeout limits the time from the end of the request to the end of the response's head. A
-	// zero or negative value means no limit.
+	// HeadTimeout limits the time from the end of the request to the end of the response's head.
+	// Zero means 60 seconds; a negative value means no limit, as for long polling.
 	HeadTimeout time.Duration
 
-	// BodyTimeout limits the time that one read of a response body waits. A zero or negative value
-	// means no limit.
+	// BodyTimeout limits the time that one read of a response body waits for a byte of it. Zero means
+	// 60 seconds; a negative value means no limit, as for streams of events that may be silent.
 	BodyTimeout time.Duration
 
 	// UnknownLength makes the client send a body of unknown length without CONTENT_LENGTH. PHP

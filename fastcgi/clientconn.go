@@ -60,7 +60,7 @@ func newClientConn(c *Client, conn net.Conn) *clientConn {
 	cc := &clientConn{client: c, c: conn, peeker: sockets.NewPeeker(conn), born: time.Now(), keep: c.MaxIdleConns > 0}
 	cc.out.Timeout = stream.Timeout(c.SendTimeout, client.DefaultSendTimeout)
 	cc.out.Reset(conn)
-	cc.up.HeadTimeout, cc.up.BodyTimeout = c.HeadTimeout, c.BodyTimeout
+	cc.up.SetTimeouts(c.HeadTimeout, c.BodyTimeout)
 	cc.up.Reset(conn, &cc.out.Output)
 	cc.rec.reset(&cc.up)
 	cc.cancel = func() {

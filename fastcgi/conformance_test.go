@@ -3,12 +3,14 @@ package fastcgi_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -175,5 +177,28 @@ func TestStops(t *testing.T) {
 		},
 		NewClient: func(addr string) gateway.RoundTripper { return &fastcgi.Client{Addr: addr} },
 		Request:   head(1, 1, false, "REQUEST_METHOD", "GET") + stdin(1, ""),
+	})
+}
+
+func TestResponseTimeouts(t *testing.T) {
+	conformance.ResponseTimeouts(t, func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper {
+		return &fastcgi.Client{Dial: dial, HeadTimeout: timeout, BodyTimeout: timeout, Logger: quiet}
+	}, func(w io.Writer) { io.WriteString(w, rec(fastcgi.TypeStdout, 1, okHead+"ea")) })
+}
+
+func TestAbortIsTheCause(t *testing.T) {
+	t.Run("ABORT [478]", func(t *testing.T) {
+		got := make(chan error, 2)
+		s := serve(t, &fastcgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+			<-r.Context().Done()
+			got <- context.Cause(r.Context())
+			_, err := r.Body.Read(make([]byte, 1))
+			got <- err
+			return nil
+		})})
+		s.send(head(1, 1, true, "CONTENT_LENGTH", "5") + rec(fastcgi.TypeAbort, 1, ""))
+		if cause, err := <-got, <-got; cause != gateway.ErrAborted || !errors.Is(err, gateway.ErrAborted) {
+			t.Errorf("cause %v, body %v", cause, err)
+		}
 	})
 }

@@ -2,7 +2,9 @@ package fastcgi
 
 import (
 	"context"
+	"errors"
 
+	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/server"
 )
 
@@ -24,10 +26,20 @@ func (s *contextSource) RequestContext() context.Context {
 	if r.ctx == nil {
 		r.ctx = server.NewContext(c.ctx, s)
 		if r.fault != nil {
-			r.ctx.Cancel(context.Canceled)
+			r.ctx.Cancel(causeOf(r.fault))
 		}
 	}
 	return r.ctx
+}
+
+// causeOf returns the cause of the context of a request whose input has failed with fault.
+func causeOf(fault error) error {
+	for _, cause := range [...]error{gateway.ErrAborted, gateway.ErrServerClosed} {
+		if errors.Is(fault, cause) {
+			return cause
+		}
+	}
+	return gateway.ErrDisconnected
 }
 
 // Watch makes sure that the connection is read while the handler runs, so that an abort is noticed.

@@ -1,7 +1,6 @@
 package fastcgi
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -379,7 +378,7 @@ func (c *serverConn) abort(r *request) {
 	ctx := r.abort(gateway.ErrAborted)
 	c.changed.Broadcast() // a Read of its body returns
 	c.mu.Unlock()
-	ctx.Cancel(context.Canceled)
+	ctx.Cancel(gateway.ErrAborted)
 }
 
 // remove makes the id of r inactive. c.mu is held.

@@ -283,11 +283,11 @@ func (c *serverConn) lose(err error) {
 		c.c.Close()
 	}
 	for _, ctx := range contexts {
-		ctx.Cancel(context.Canceled)
+		ctx.Cancel(gateway.ErrDisconnected)
 	}
 }
 
-var errLost = fmt.Errorf("fastcgi: web server gone: %w", io.ErrUnexpectedEOF)
+var errLost = fmt.Errorf("fastcgi: %w: %w", gateway.ErrDisconnected, io.ErrUnexpectedEOF)
 
 // leave is called by each goroutine that leads or runs a handler, when it is finished with the
 // connection. The last one closes it.
@@ -347,8 +347,7 @@ func (c *serverConn) Stop() {
 
 // Close ends the connection at once.
 func (c *serverConn) Close() {
-	c.c.Close()
-	c.mu.Lock()
+	c.mu.Lock() // before the connection is closed, which would look like the web server's doing
 	var contexts []*server.Context
 	for _, r := range c.requests {
 		contexts = append(contexts, r.abort(gateway.ErrServerClosed))
@@ -357,8 +356,9 @@ func (c *serverConn) Close() {
 	c.changed.Broadcast()
 	c.mu.Unlock()
 	for _, ctx := range contexts {
-		ctx.Cancel(context.Canceled)
+		ctx.Cancel(gateway.ErrServerClosed)
 	}
+	c.c.Close()
 }
 
 // readInline reads one step in the handler's goroutine. c.mu is held at the call and at the return,

@@ -48,6 +48,10 @@ var (
 	// ErrAborted means that the web server aborted the request.
 	ErrAborted = errors.New("request aborted by the web server")
 
+	// ErrDisconnected is the cause of a request's context if the web server closed or lost the
+	// connection before the response had ended.
+	ErrDisconnected = errors.New("connection closed by the web server")
+
 	// ErrServerClosed is returned by the Serve methods of a server after Shutdown or Close.
 	ErrServerClosed = errors.New("gateway: server closed")
 )

@@ -110,8 +110,10 @@ type ContextSource interface {
 
 // Context returns the context of the request. In a server it is done when the handler has returned,
 // when the web server aborts the request or closes the connection or its sending side, or when the
-// server is closed. It is created by the first call, is never used for another request, and may be
-// kept. Elsewhere Context returns the context of SetContext, or context.Background.
+// server is closed. context.Cause then returns ErrAborted (an abort, which FastCGI has),
+// ErrDisconnected, ErrServerClosed, or context.Canceled once the handler has returned. The context is
+// created by the first call, is never used for another request, and may be kept. Elsewhere Context
+// returns the context of SetContext, or context.Background.
 func (r *Request) Context() context.Context {
 	if r.context == nil {
 		return context.Background()

@@ -41,12 +41,13 @@ type Client struct {
 	// a negative value means no limit.
 	SendTimeout time.Duration
 
-	// HeadTimeout limits the time from the end of the request to the end of the response's head. A
-	// zero or negative value means no limit.
+	// HeadTimeout limits the time from the end of the request to the end of the response's head.
+	// Zero means 60 seconds; a negative value means no limit, as for long polling.
 	HeadTimeout time.Duration
 
-	// BodyTimeout limits the time that one read of a response body waits. A zero or negative value
-	// means no limit. It does not apply to the Stream of a 101 response.
+	// BodyTimeout limits the time that one read of a response body waits for a byte of it. Zero means
+	// 60 seconds; a negative value means no limit, as for streams of events that may be silent. It
+	// does not apply to the Stream of a 101 response.
 	BodyTimeout time.Duration
 
 	// MaxHeadBytes limits the head of a response, in bytes. Zero or a negative value means 64 KiB.

@@ -2,8 +2,10 @@ package scgi_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
@@ -60,4 +62,10 @@ func TestStops(t *testing.T) {
 		NewClient: func(addr string) gateway.RoundTripper { return &scgi.Client{Addr: addr} },
 		Request:   head("REQUEST_METHOD", "GET"),
 	})
+}
+
+func TestResponseTimeouts(t *testing.T) {
+	conformance.ResponseTimeouts(t, func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper {
+		return &scgi.Client{Dial: dial, HeadTimeout: timeout, BodyTimeout: timeout}
+	}, func(w io.Writer) { io.WriteString(w, "Status: 200 OK\r\nContent-Length: 5\r\n\r\nea") })
 }

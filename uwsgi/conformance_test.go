@@ -2,9 +2,11 @@ package uwsgi_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
@@ -61,4 +63,10 @@ func TestStops(t *testing.T) {
 		NewClient: func(addr string) gateway.RoundTripper { return &uwsgi.Client{Addr: addr} },
 		Request:   head("REQUEST_METHOD", "GET"),
 	})
+}
+
+func TestResponseTimeouts(t *testing.T) {
+	conformance.ResponseTimeouts(t, func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper {
+		return &uwsgi.Client{Dial: dial, HeadTimeout: timeout, BodyTimeout: timeout}
+	}, func(w io.Writer) { io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nea") })
 }

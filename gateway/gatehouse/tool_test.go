@@ -68,7 +68,7 @@ func TestMatrix(t *testing.T) {
 		"fastcgi": "fastcgi://" + gatewaytest.Start(t, &fastcgi.Server{Handler: mirror}),
 		"scgi":    "scgi://" + gatewaytest.Start(t, &scgi.Server{Handler: mirror}),
 		"uwsgi":   "uwsgi://" + gatewaytest.Start(t, &uwsgi.Server{Handler: mirror}),
-		"cgi":     "cgi:" + script(t, t.TempDir(), "s", "printf 'Content-Type: text/plain\\n\\n'; printf '%s %s %s %s ' \"$REQUEST_METHOD\" \"$REQUEST_URI\" \"$SCRIPT_FILENAME\" \"$EXTRA\"; cat\n"),
+		"cgi":     "cgi:" + script(t, t.TempDir(), "s", "printf 'Content-Type: text/plain\\n\\n'; printf '%s %s %s %s ' \"$REQUEST_METHOD\" \"$REQUEST_URI\" \"$DOCUMENT_ROOT\" \"$EXTRA\"; cat\n"),
 	}
 	for back, to := range backs {
 		for _, front := range []string{"http", "fastcgi", "scgi", "uwsgi"} {

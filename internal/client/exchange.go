@@ -53,18 +53,20 @@ type exchange struct {
 // attach gives x its connection.
 func (x *exchange) attach(conn Conn) {
 	x.c = conn
-	x.up.HeadTimeout, x.up.BodyTimeout = x.client.HeadTimeout, x.client.BodyTimeout
+	x.up.SetTimeouts(x.client.HeadTimeout, x.client.BodyTimeout)
 	x.up.Reset(conn, &x.out)
 	x.up.Begin()
 	x.in.Reset(&x.up)
 	x.in.Borrow()
 	x.response.Reset(&x.in)
-	if conn.Started() {
-		x.up.StartHead() // it may respond without reading its input
-	}
 	x.asked = x.client.clock().Now()
 	x.out.Timeout = stream.Timeout(x.client.SendTimeout, DefaultSendTimeout)
-	x.out.Reset(conn.Writer())
+	if conn.Started() {
+		x.up.StartHead() // it may respond without reading its input
+		x.out.Reset(programWriter{conn, &x.up})
+	} else {
+		x.out.Reset(conn.Writer())
+	}
 	x.out.B = *x.head
 	if x.ctx.Done() != nil {
 		x.stop = context.AfterFunc(x.ctx, func() { conn.Close() })

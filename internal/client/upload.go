@@ -11,8 +11,12 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// DefaultSendTimeout is the default of a client's SendTimeout.
-const DefaultSendTimeout = time.Minute
+// Defaults of a client's time-outs.
+const (
+	DefaultSendTimeout = time.Minute
+	DefaultHeadTimeout = time.Minute
+	DefaultBodyTimeout = time.Minute
+)
 
 // An Upload is a request that is being sent while its response is awaited. It also reads the
 // connection, under the deadline of what is awaited.
@@ -58,9 +62,33 @@ func (u *Upload) Begin() {
 
 // StartHead starts the time for the head now, instead of when the request has been sent.
 func (u *Upload) StartHead() {
-	if u.HeadTimeout > 0 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.HeadTimeout > 0 && u.waiting {
 		u.limit = time.Now().Add(u.HeadTimeout)
+		u.setDeadline(u.limit) // a Read may be waiting already
 	}
+}
+
+// SetTimeouts sets HeadTimeout and BodyTimeout from the fields of a client.
+func (u *Upload) SetTimeouts(head, body time.Duration) {
+	u.HeadTimeout = stream.Timeout(head, DefaultHeadTimeout)
+	u.BodyTimeout = stream.Timeout(body, DefaultBodyTimeout)
+}
+
+// A programWriter writes to a program, which may respond at any time. The time for its head begins
+// again with each byte that it takes.
+type programWriter struct {
+	Conn
+	up *Upload
+}
+
+func (w programWriter) Write(p []byte) (int, error) {
+	n, err := w.Conn.Writer().Write(p)
+	if n > 0 {
+		w.up.StartHead()
+	}
+	return n, err
 }
 
 // Read reads from the connection.

@@ -125,3 +125,50 @@ func SendTimeout(t *testing.T, newClient func(dial func(context.Context) (net.Co
 		})
 	})
 }
+
+// ResponseTimeouts tests a client whose HeadTimeout and BodyTimeout are zero or negative. begin
+// writes the head of a response and a part of its body.
+func ResponseTimeouts(t *testing.T, newClient func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper, begin func(w io.Writer)) {
+	for name, c := range map[string]struct {
+		app   func(w io.Writer)
+		phase gateway.Phase
+	}{
+		"an application that is silent [472]":               {func(io.Writer) {}, gateway.PhaseHead},
+		"an application that is silent within a body [472]": {begin, gateway.PhaseBody},
+	} {
+		for _, timeout := range []time.Duration{0, -1} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { silent(t, newClient, c.app, c.phase, timeout) })
+			})
+		}
+	}
+}
+
+func silent(t *testing.T, newClient func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper,
+	app func(w io.Writer), phase gateway.Phase, timeout time.Duration) {
+	c := newClient(func(context.Context) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go io.Copy(io.Discard, theirs)
+		go app(theirs)
+		return ours, nil
+	}, timeout)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	var res gateway.Response
+	begun := time.Now()
+	err := c.RoundTrip(ctx, get("/"), &res)
+	if err == nil {
+		_, err = io.ReadAll(res.Body)
+		res.Body.Close()
+	}
+	took := time.Since(begun)
+	e, ok := errors.AsType[*gateway.Error](err)
+	switch {
+	case !ok || e.Phase != phase || gateway.ErrorStatus(err) != http.StatusGatewayTimeout:
+		t.Errorf("got %v", err)
+	case timeout == 0 && took != time.Minute:
+		t.Errorf("after %v, want a minute", took)
+	case timeout < 0 && took != time.Hour:
+		t.Errorf("after %v, want that of the context", took)
+	}
+}

@@ -34,6 +34,7 @@ func TestStops(t *testing.T, k StopKit) {
 	t.Run("a connection without deadlines", func(t *testing.T) { noDeadlines(t, k) })
 	t.Run("a request that arrives while the server stops", func(t *testing.T) { lateRequest(t, k) })
 	t.Run("connections that wait to be accepted", func(t *testing.T) { lateConns(t, k) })
+	t.Run("causes [479 480]", func(t *testing.T) { causes(t, k) })
 	t.Run("MaxConns of two listeners", func(t *testing.T) { twoListeners(t, k) })
 }
 
@@ -216,4 +217,73 @@ func twoListeners(t *testing.T, k StopKit) {
 	}
 	close(release)
 	asked.Wait()
+}
+
+// causes checks why the context of a request is done.
+func causes(t *testing.T, k StopKit) {
+	for name, c := range map[string]struct {
+		end  func(t *testing.T, s Server, c net.Conn) // nil: the handler returns
+		want error
+	}{
+		"the peer resets": {func(_ *testing.T, _ Server, c net.Conn) {
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}, gateway.ErrDisconnected},
+		"the peer ends its input": {func(_ *testing.T, _ Server, c net.Conn) { c.(*net.TCPConn).CloseWrite() }, gateway.ErrDisconnected},
+		"Close":                   {func(_ *testing.T, s Server, _ net.Conn) { s.Close() }, gateway.ErrServerClosed},
+		"Shutdown that is late": {func(t *testing.T, s Server, _ net.Conn) {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			s.Shutdown(ctx)
+		}, gateway.ErrServerClosed},
+		"the handler returns": {nil, context.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			begun, got := make(chan struct{}), make(chan context.Context, 1)
+			s := k.NewServer(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+				ctx := r.Context()
+				got <- ctx
+				close(begun)
+				if c.end != nil {
+					<-ctx.Done()
+					io.WriteString(w, "ok") // may still arrive
+				}
+				return nil
+			}), 0)
+			l := listen(t)
+			go s.Serve(l)
+			defer s.Close()
+			conn, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			io.WriteString(conn, k.Request)
+			<-begun
+			ctx := <-got
+			timed, cancel := context.WithTimeout(ctx, time.Hour)
+			defer cancel()
+			valued := context.WithValue(ctx, contextKey("key"), 1)
+			without := context.WithoutCancel(ctx)
+			if c.end != nil {
+				c.end(t, s, conn)
+			}
+			<-ctx.Done()
+			<-timed.Done()
+			for _, ctx := range []context.Context{ctx, timed, valued} {
+				if cause := context.Cause(ctx); cause != c.want || ctx.Err() != context.Canceled {
+					t.Errorf("cause %v, error %v", cause, ctx.Err())
+				}
+			}
+			if context.Cause(without) != nil {
+				t.Errorf("WithoutCancel: %v", context.Cause(without))
+			}
+			if name == "the peer ends its input" {
+				conn.SetDeadline(time.Now().Add(Limit))
+				if b, err := io.ReadAll(conn); !strings.Contains(string(b), "\r\n\r\nok") || err != nil {
+					t.Errorf("the response is lost: %q, %v", b, err)
+				}
+			}
+		})
+	}
 }

@@ -370,13 +370,13 @@ func (c *conn) Listed() *atomic.Bool { return &c.listed }
 
 // Close ends the connection at once.
 func (c *conn) Close() {
-	c.c.Close()
-	c.mu.Lock()
+	c.mu.Lock() // before the connection is closed, which would look like the peer's doing
 	c.fault = gateway.ErrServerClosed
 	ctx := c.cancelable
 	c.changed.Broadcast()
 	c.mu.Unlock()
-	ctx.Cancel(context.Canceled)
+	ctx.Cancel(gateway.ErrServerClosed)
+	c.c.Close()
 }
 
 var errHijacked = errors.New("gateway: the connection was taken over by Hijack")

@@ -4,20 +4,24 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
 // A Context is the context of a request that a server received. It is done when the request ends,
 // is aborted or its web server disconnects. contextSource, here and in package fastcgi, creates it
 // on the first call of RequestContext.
+//
+// context.Cause finds a cause only in a context of its own package, so inner is one. It is made when
+// something may wait for it, since few handlers do.
 type Context struct {
 	parent context.Context
-	watch  Watcher
 
-	mu    sync.Mutex
-	done  chan struct{}
-	err   error
-	funcs map[*func()]struct{}
-	stop  func() bool
+	mu     sync.Mutex
+	watch  Watcher // nil when it has been called, or need not be
+	cause  error   // nil until Cancel
+	inner  context.Context
+	cancel context.CancelCauseFunc
 }
 
 // A Watcher starts to watch for the end of a request. Watch is called once, by the first call of
@@ -26,107 +30,77 @@ type Watcher interface{ Watch() }
 
 // NewContext returns a context below parent.
 func NewContext(parent context.Context, watch Watcher) *Context {
-	c := &Context{parent: parent, watch: watch}
-	if parent.Done() != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.stop = context.AfterFunc(parent, func() { c.Cancel(parent.Err()) })
-	}
-	return c
+	return &Context{parent: parent, watch: watch}
 }
 
 // Deadline returns that of the parent.
 func (c *Context) Deadline() (time.Time, bool) { return c.parent.Deadline() }
 
-// Value returns that of the parent.
-func (c *Context) Value(key any) any { return c.parent.Value(key) }
+// Value returns that of the parent. The key for which context.Cause asks is a *int.
+func (c *Context) Value(key any) any {
+	if _, ok := key.(*int); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.make().Value(key)
+	}
+	return c.parent.Value(key)
+}
 
 // Err returns nil until the context is done.
 func (c *Context) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err
+	if c.cause != nil {
+		return context.Canceled
+	}
+	return c.parent.Err()
 }
 
 // Done returns a channel that is closed when the context is done.
-func (c *Context) Done() <-chan struct{} {
-	c.mu.Lock()
-	if c.done == nil {
-		c.done = make(chan struct{})
-		if c.err != nil {
-			close(c.done)
-		}
-	}
-	done, watch := c.done, c.unwatched()
-	c.mu.Unlock()
-	if watch != nil {
-		watch.Watch()
-	}
-	return done
-}
+func (c *Context) Done() <-chan struct{} { return c.watched().Done() }
 
 // AfterFunc calls f in its own goroutine when the context is done. context.AfterFunc uses it.
-func (c *Context) AfterFunc(f func()) (stop func() bool) {
-	key := &f
+func (c *Context) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(c.watched(), f) }
+
+// watched returns inner, and has the end of the request watched for.
+func (c *Context) watched() context.Context {
 	c.mu.Lock()
-	if c.err != nil {
-		c.mu.Unlock()
-		go f()
-		return func() bool { return false }
-	}
-	if c.funcs == nil {
-		c.funcs = make(map[*func()]struct{})
-	}
-	c.funcs[key] = struct{}{}
-	watch := c.unwatched()
+	inner, watch := c.make(), c.watch
+	c.watch = nil
 	c.mu.Unlock()
 	if watch != nil {
 		watch.Watch()
 	}
-	return func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		_, waiting := c.funcs[key]
-		delete(c.funcs, key)
-		return waiting
-	}
+	return inner
 }
 
-// unwatched returns the Watcher to the first caller, and nil to others. c.mu is held.
-func (c *Context) unwatched() Watcher {
-	watch := c.watch
-	c.watch = nil
-	if c.err != nil {
-		return nil
+// make returns inner. mu is held.
+func (c *Context) make() context.Context {
+	if c.inner == nil {
+		c.inner, c.cancel = context.WithCancelCause(c.parent)
+		if c.cause != nil {
+			c.cancel(c.cause)
+		}
 	}
-	return watch
+	return c.inner
 }
 
-// Cancel makes the context done with err. Only the first call counts. A nil Context is that of a
-// request that never asked for one.
-func (c *Context) Cancel(err error) {
+// Cancel makes the context done. Only the first call counts. A nil Context is that of a request that
+// never asked for one.
+func (c *Context) Cancel(cause error) {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
-	if c.err != nil {
+	if c.cause != nil {
 		c.mu.Unlock()
 		return
 	}
-	c.err = err
-	c.watch = nil
-	if c.done != nil {
-		close(c.done)
-	}
-	funcs := c.funcs
-	c.funcs = nil
-	stop := c.stop
+	c.cause, c.watch = cause, nil
+	cancel := c.cancel
 	c.mu.Unlock()
-	if stop != nil {
-		stop()
-	}
-	for f := range funcs {
-		go (*f)()
+	if cancel != nil {
+		cancel(cause)
 	}
 }
 
@@ -140,8 +114,13 @@ func (s *contextSource) RequestContext() context.Context {
 	defer c.mu.Unlock()
 	if c.cancelable == nil {
 		c.cancelable = NewContext(c.ctx, s)
-		if c.over || c.lost != nil || c.fault != nil {
+		switch {
+		case c.over:
 			c.cancelable.Cancel(context.Canceled)
+		case c.fault != nil:
+			c.cancelable.Cancel(c.fault)
+		case c.lost != nil:
+			c.cancelable.Cancel(gateway.ErrDisconnected)
 		}
 	}
 	return c.cancelable

@@ -1,10 +1,11 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"os"
 	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
 // The watcher of a conn reads while its handler runs, so that the end of the peer is noticed. c.mu
@@ -70,7 +71,7 @@ func (c *conn) lose(err error) {
 		c.lost = err
 	}
 	if ctx := c.cancelable; ctx != nil {
-		go ctx.Cancel(context.Canceled)
+		go ctx.Cancel(gateway.ErrDisconnected)
 	}
 }
 
