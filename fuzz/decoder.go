@@ -149,7 +149,7 @@ func wholeHead(p Protocol, b []byte) bool {
 		for {
 			rec, n := fastcgi.ConsumeRecord(b)
 			if n <= 0 {
-				return n < 0
+				return n < 0 && len(b) >= 8 // a decoder may wait for the whole header of a record
 			}
 			if rec.Type == fastcgi.TypeParams && len(rec.Content) == 0 {
 				return true

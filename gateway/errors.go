@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
@@ -131,12 +132,39 @@ func (p Phase) String() string {
 	return "unknown phase"
 }
 
+// MayRetry reports whether r, whose RoundTrip failed with err, may be sent again, to this backend or
+// another: it cannot run twice, or does no harm if it does, and its body can be sent again. It is
+// true if Retryable is, and if the method is GET, HEAD, OPTIONS or TRACE and the connection was
+// closed without a byte of a response. It is false after a time-out, since another backend is not
+// faster, and if the body may have been read and GetBody is nil. From the second try on r.Body must
+// be what GetBody returns. MayRetry does not tell whether a context is done.
+func MayRetry(err error, r *Request) bool {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return false
+	}
+	if body, _ := r.body(); (body != nil && r.GetBody == nil || r.Data != nil) && e.Phase != PhaseWait && e.Phase != PhaseDial {
+		return false
+	}
+	if Retryable(err) {
+		return true
+	}
+	method, _ := r.Params.Lookup("REQUEST_METHOD")
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS", "TRACE":
+		lost := errors.Is(err, ErrNoResponse) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+		return lost && !e.Received && !e.Timeout()
+	}
+	return false
+}
+
 // Retryable reports whether err, from a RoundTripper, shows that the application cannot have begun
 // the request, so that sending it again cannot run it twice. It is true if no connection was
 // obtained, if no byte was sent, or if the application refused the request because of load
 // (ErrRefused) before it sent a part of a response. It is false for PhaseRequest, since the fault
-// is in the request, and for errors that are not an *Error. It does not tell whether the context is
-// done, or whether the body can be read again; see Request.GetBody.
+// is in the request, and for errors that are not an *Error. In PhaseWait and PhaseDial the body of
+// the request is untouched. Retryable does not tell whether the context is done, or whether a body
+// that was read can be read again; see MayRetry.
 func Retryable(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {

@@ -2,12 +2,14 @@ package gatewayhttp
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -25,7 +27,10 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	case w.status != 0:
 		return nil, nil, errors.New("gatewayhttp: Hijack after WriteHeader")
 	}
-	c := &hijacked{w: w.w, peer: w.r.Peer, local: w.r.Local, bare: w.head, opened: make(chan struct{})}
+	c := &hijacked{
+		w: w.w, ctx: w.r.Context(), peer: w.r.Peer, local: w.r.Local, bare: w.head,
+		opened: make(chan struct{}), changed: make(chan struct{}),
+	}
 	w.taken = c
 	return c, bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c)), nil
 }
@@ -38,6 +43,7 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // time.
 type hijacked struct {
 	w           gateway.ResponseWriter
+	ctx         context.Context // of the request
 	peer, local netip.AddrPort
 	bare        bool          // the request is a HEAD: no body is sent
 	opened      chan struct{} // closed with the first of status, stream and err
@@ -50,6 +56,9 @@ type hijacked struct {
 	status int            // of a response other than 101, whose body follows
 	stream gateway.Stream // after a 101
 	err    error
+
+	readDeadline time.Time     // before there is a stream
+	changed      chan struct{} // closed when readDeadline changes
 }
 
 const maxHijackedHead = 64 << 10
@@ -194,9 +203,38 @@ func copyRaw(dst, src *gateway.Header) {
 	}
 }
 
+// await waits until the head was sent. It ends with the request, and at the read deadline.
+func (c *hijacked) await() error {
+	for {
+		c.mu.Lock()
+		deadline, changed := c.readDeadline, c.changed
+		c.mu.Unlock()
+		var late <-chan time.Time
+		if !deadline.IsZero() {
+			late = time.After(time.Until(deadline))
+		}
+		select {
+		case <-c.opened:
+			return nil
+		default:
+		}
+		select {
+		case <-c.opened:
+			return nil
+		case <-c.ctx.Done():
+			return fmt.Errorf("gatewayhttp: hijacked connection: %w", context.Cause(c.ctx))
+		case <-late:
+			return os.ErrDeadlineExceeded
+		case <-changed:
+		}
+	}
+}
+
 // Read waits until the head was sent: bytes that the peer sends before are not for the handler.
 func (c *hijacked) Read(p []byte) (int, error) {
-	<-c.opened
+	if err := c.await(); err != nil {
+		return 0, err
+	}
 	stream, _, err := c.state()
 	switch {
 	case stream != nil:
@@ -246,7 +284,12 @@ func (c *hijacked) SetDeadline(t time.Time) error {
 }
 
 func (c *hijacked) SetReadDeadline(t time.Time) error {
-	stream, _, _ := c.state()
+	c.mu.Lock()
+	c.readDeadline = t
+	close(c.changed)
+	c.changed = make(chan struct{})
+	stream := c.stream
+	c.mu.Unlock()
 	if s, ok := stream.(interface{ SetReadDeadline(time.Time) error }); ok {
 		return s.SetReadDeadline(t)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -371,5 +372,66 @@ func TestSwitchWithoutStream(t *testing.T) {
 	got := rawHTTP(t, &gatewayhttp.Proxy{Backend: b}, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n")
 	if !strings.HasPrefix(got, "HTTP/1.1 502 ") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestHijackedReadBeforeHead checks that a Read waits neither for good nor past its deadline before a
+// head was written.
+func TestHijackedReadBeforeHead(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(s *scgi.Server, peer net.Conn, c net.Conn)
+		want error
+	}{
+		"its deadline": {func(_ *scgi.Server, _ net.Conn, c net.Conn) { c.SetReadDeadline(time.Now().Add(10 * time.Millisecond)) }, os.ErrDeadlineExceeded},
+		"a deadline that is set later": {func(_ *scgi.Server, _ net.Conn, c net.Conn) {
+			time.AfterFunc(20*time.Millisecond, func() { c.SetDeadline(time.Unix(1, 0)) })
+		}, os.ErrDeadlineExceeded},
+		"the end of the peer": {func(_ *scgi.Server, peer net.Conn, _ net.Conn) { peer.Close() }, gateway.ErrDisconnected},
+		"Close of the server": {func(s *scgi.Server, _ net.Conn, _ net.Conn) { s.Close() }, gateway.ErrServerClosed},
+		"Shutdown that is late": {func(s *scgi.Server, _ net.Conn, _ net.Conn) {
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			s.Shutdown(ctx)
+		}, gateway.ErrServerClosed},
+		"Close of the connection": {func(_ *scgi.Server, _ net.Conn, c net.Conn) {
+			time.AfterFunc(20*time.Millisecond, func() { c.Close() })
+		}, net.ErrClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s *scgi.Server
+			var peer net.Conn
+			ready := make(chan struct{})
+			got := make(chan error, 1)
+			s = &scgi.Server{Logger: slog.New(slog.DiscardHandler), Handler: gatewayhttp.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					got <- err
+					return
+				}
+				<-ready
+				c.end(s, peer, conn)
+				_, err = conn.Read(make([]byte, 1))
+				got <- err
+			}))}
+			peer, err := net.Dial("tcp", gatewaytest.Start(t, s))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer peer.Close()
+			close(ready)
+			b, err := scgi.AppendRequest(nil, func() *gateway.Request {
+				r := gatewaytest.NewRequest("GET", "/", nil)
+				r.Params.Set("HTTP_UPGRADE", "websocket")
+				r.Params.Set("HTTP_CONNECTION", "Upgrade")
+				return r
+			}())
+			if err != nil {
+				t.Fatal(err)
+			}
+			peer.Write(b)
+			if err := <-got; !errors.Is(err, c.want) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -85,6 +86,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.join(x, w, r)
 		return
 	}
+	if !cuttable(w, r, &x.res) {
+		if err := p.gather(x); err != nil {
+			p.handleError(w, r, err)
+			return
+		}
+	}
 	header := w.Header()
 	addTo(header, &x.res.Header)
 	setLength(header, &x.res)
@@ -108,10 +115,14 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // cut ends a response so that the client can see that it is incomplete. HTTP/1.0 takes the end of
-// the connection for the end of the response, unless it is a reset.
+// the connection for the end of the response, unless it is a reset, or, over TLS, comes without the
+// closing alert.
 func cut(w http.ResponseWriter, r *http.Request) {
 	if !r.ProtoAtLeast(1, 1) {
 		if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			if t, ok := c.(*tls.Conn); ok {
+				c = t.NetConn() // rule F58
+			}
 			if tcp, ok := c.(*net.TCPConn); ok {
 				tcp.SetLinger(0)
 			}
@@ -119,6 +130,51 @@ func cut(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	panic(http.ErrAbortHandler)
+}
+
+// cuttable reports whether cut can make the end of a response visible. A ResponseWriter of a
+// middleware that has no Unwrap hides the connection.
+func cuttable(w http.ResponseWriter, r *http.Request, res *gateway.Response) bool {
+	if r.ProtoAtLeast(1, 1) || res.ContentLength >= 0 {
+		return true
+	}
+	for {
+		if _, ok := w.(http.Hijacker); ok {
+			return true
+		}
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = wrapper.Unwrap()
+	}
+}
+
+// gather reads the whole body, so that the response has a Content-Length.
+func (p *Proxy) gather(x *crossing) error {
+	s, body := p.Mapping.orZero().Spool, x.res.Body
+	var read gateway.Request
+	s.Backend = gateway.RoundTripperFunc(func(_ context.Context, r *gateway.Request, res *gateway.Response) error {
+		read.Body, read.ContentLength = r.Body, r.ContentLength
+		res.Body = body // closed with the file
+		return nil
+	})
+	var whole gateway.Response
+	if err := s.RoundTrip(context.Background(), &gateway.Request{Body: body, ContentLength: -1}, &whole); err != nil {
+		body.Close()
+		return fmt.Errorf("gatewayhttp: response for HTTP/1.0: %w: %v", gateway.ErrTruncated, err)
+	}
+	x.res.Body, x.res.ContentLength = gathered{read.Body, whole.Body}, read.ContentLength
+	if read.Body == nil {
+		x.res.Body = gathered{gateway.NoBody, whole.Body}
+	}
+	return nil
+}
+
+// A gathered is a body that was read before it is sent.
+type gathered struct {
+	io.Reader
+	io.Closer
 }
 
 // join passes on a 101 and joins both connections.

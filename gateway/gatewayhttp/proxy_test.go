@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -874,6 +876,62 @@ func TestClientGone(t *testing.T) {
 		cancel()
 		if err := <-gone; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A bare is the ResponseWriter of a middleware without Unwrap.
+type bare struct{ http.ResponseWriter }
+
+// TestTruncatedForHTTP10 checks that an HTTP/1.0 client can see that a response is incomplete.
+func TestTruncatedForHTTP10(t *testing.T) {
+	truncated := func() gateway.RoundTripper {
+		return responding(io.NopCloser(io.MultiReader(strings.NewReader("part"), iotest.ErrReader(gateway.ErrTruncated))), -1)
+	}
+	t.Run("over TLS [F58]", func(t *testing.T) {
+		web := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			(&gatewayhttp.Proxy{Backend: truncated()}).ServeHTTP(w, r)
+		}))
+		defer web.Close()
+		c, err := tls.Dial("tcp", web.Listener.Addr().String(), web.Client().Transport.(*http.Transport).TLSClientConfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
+		if b, err := io.ReadAll(c); err == nil {
+			t.Errorf("%q looks complete", b)
+		}
+	})
+	wrapped := func(backend gateway.RoundTripper) *httptest.Server {
+		return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			(&gatewayhttp.Proxy{Backend: backend}).ServeHTTP(bare{w}, r)
+		}))
+	}
+	ask := func(t *testing.T, web *httptest.Server) string {
+		t.Helper()
+		defer web.Close()
+		c, err := net.Dial("tcp", web.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
+		b, _ := io.ReadAll(c)
+		return string(b)
+	}
+	t.Run("behind a ResponseWriter without Unwrap [F58]", func(t *testing.T) {
+		if got := ask(t, wrapped(truncated())); !strings.HasPrefix(got, "HTTP/1.0 502 ") {
+			t.Errorf("%q", got)
+		}
+	})
+	t.Run("a whole response gets its length", func(t *testing.T) {
+		for _, size := range []int{0, 10, 100_000} {
+			body := &watchedBody{Reader: strings.NewReader(strings.Repeat("x", size))}
+			got := ask(t, wrapped(responding(body, -1)))
+			if !strings.Contains(got, fmt.Sprintf("\r\nContent-Length: %d\r\n", size)) || !strings.HasSuffix(got, "\r\n\r\n"+strings.Repeat("x", size)) || !body.closed.Load() {
+				t.Errorf("%d bytes: %.200q, closed %v", size, got, body.closed.Load())
+			}
 		}
 	})
 }

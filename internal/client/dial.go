@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -27,6 +28,8 @@ func SetUp(env []string, addr string, dial func(ctx context.Context) (net.Conn, 
 	return l, d, err
 }
 
+var errNoConn = errors.New("gateway: Dial returned neither a connection nor an error")
+
 // Connect connects to the backend.
 func (d *Dialer) Connect(ctx context.Context) (net.Conn, error) {
 	if d.Timeout > 0 {
@@ -35,7 +38,11 @@ func (d *Dialer) Connect(ctx context.Context) (net.Conn, error) {
 		defer cancel()
 	}
 	if d.Dial != nil {
-		return d.Dial(ctx) // rule F21
+		c, err := d.Dial(ctx) // rule F21
+		if c == nil && err == nil {
+			err = errNoConn
+		}
+		return c, err
 	}
 	var dialer net.Dialer
 	return dialer.DialContext(ctx, d.Network, d.Address)

@@ -1,8 +1,10 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"io"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,4 +112,12 @@ func TestUploadSettle(t *testing.T) {
 			t.Error("Settle does not wait for the sender")
 		}
 	})
+}
+
+// TestDialOfNothing checks a Dial that returns neither a connection nor an error.
+func TestDialOfNothing(t *testing.T) {
+	d := &Dialer{Dial: func(context.Context) (net.Conn, error) { return nil, nil }}
+	if c, err := d.Connect(t.Context()); c != nil || err == nil {
+		t.Errorf("%v, %v", c, err)
+	}
 }
