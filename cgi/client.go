@@ -44,8 +44,8 @@ type Client struct {
 	// Root is the folder of scripts, if Path is empty. The script is SCRIPT_FILENAME, if the
 	// request has one, or else the first file that PATH_INFO names. It is confined to Root with
 	// os.Root, and on Linux it is the file that was checked that is run: a program by its
-	// descriptor, and a script, if Dir is empty, as ./NAME in the folder that was opened. A user who
-	// may write into the folder of a script can replace it at any moment.
+	// descriptor, and a script, if Dir is empty, as ./NAME in the folder that was opened. A user
+	// who may write into the folder of a script can replace it at any moment.
 	Root string
 
 	// Args are the arguments after the program's name.
@@ -72,7 +72,7 @@ type Client struct {
 	InheritEnv []string
 
 	// MaxProcs limits the number of programs at once, including those that are being ended. Further
-	// requests wait, until their context is done. A zero or negative value means 64.
+	// requests wait, until their context is done. Zero or a negative value means 64.
 	MaxProcs int
 
 	// Timeout limits the run of the program. After it the program is ended, and the error is

@@ -14,8 +14,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
 )
 
-// TestSwappedFolder swaps the folder of a script for a link that leads out of Root, again and again.
-// What is outside never runs.
+// TestSwappedFolder swaps the folder of a script for a link that leads out of Root, again and
+// again. What is outside never runs.
 func TestSwappedFolder(t *testing.T) {
 	inside := "printf 'X: 1\\n\\ninside %s %s' \"$0\" \"$(pwd -P)\"\n"
 	root := folder(t, map[string]string{"d/x.cgi": inside, "../out/x.cgi": "printf 'X: 1\\n\\nOUTSIDE'\n"})

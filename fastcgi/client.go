@@ -44,7 +44,7 @@ type Client struct {
 	// is done. Zero or a negative value means no limit.
 	MaxConns int
 
-	// MaxIdleConns limits the number of idle connections that are kept. A zero or negative value
+	// MaxIdleConns limits the number of idle connections that are kept. Zero or a negative value
 	// means that none is kept and FCGI_KEEP_CONN is not sent.
 	MaxIdleConns int
 
@@ -52,7 +52,7 @@ type Client struct {
 	// value means no limit.
 	IdleConnTimeout time.Duration
 
-	// MaxLifetime limits the age at which a connection is reused. A zero or negative value means no
+	// MaxLifetime limits the age at which a connection is reused. Zero or a negative value means no
 	// limit.
 	MaxLifetime time.Duration
 
@@ -68,8 +68,9 @@ type Client struct {
 	// Zero means 60 seconds; a negative value means no limit, as for long polling.
 	HeadTimeout time.Duration
 
-	// BodyTimeout limits the time that one read of a response body waits for a byte of it. Zero means
-	// 60 seconds; a negative value means no limit, as for streams of events that may be silent.
+	// BodyTimeout limits the time that one read of a response body waits for a byte of it. Zero
+	// means 60 seconds; a negative value means no limit, as for streams of events that may be
+	// silent.
 	BodyTimeout time.Duration
 
 	// UnknownLength makes the client send a body of unknown length without CONTENT_LENGTH. PHP

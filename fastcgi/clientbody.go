@@ -93,7 +93,7 @@ func (cc *clientConn) startDrain(b *clientBody) {
 	b.end.Store(&errClosed)
 	b.cc.Store(nil) // from here on the drain owns the connection
 	cc.stderr, cc.response.res = nil, nil
-	cc.client.drains.Start(cc, (*drain)(cc), func(err error) {
+	cc.client.drains.Start(cc, drain{cc}, func(err error) {
 		cc.rmu.Lock()
 		defer cc.rmu.Unlock()
 		if err != io.EOF {
@@ -104,19 +104,9 @@ func (cc *clientConn) startDrain(b *clientBody) {
 }
 
 // A drain reads what a response without a body has all the same.
-type drain clientConn
+type drain struct{ cc *clientConn }
 
-func (d *drain) Read(p []byte) (int, error) { return d.response.read(&d.rec, p) }
-
-// interrupt closes the connection under a Read of b. The connection may have moved on to another
-// exchange.
-func (cc *clientConn) interrupt(b *clientBody) {
-	cc.bmu.Lock()
-	defer cc.bmu.Unlock()
-	if cc.body == b {
-		cc.cancel()
-	}
-}
+func (d drain) Read(p []byte) (int, error) { return d.cc.response.read(&d.cc.rec, p) }
 
 // Ready reports whether Read can return without waiting. gateway.Proxy and gatewayhttp.Proxy flush
 // before a Read that has to wait.

@@ -74,6 +74,16 @@ func newClientConn(c *Client, conn net.Conn) *clientConn {
 // Close closes the connection.
 func (cc *clientConn) Close() error { return cc.c.Close() }
 
+// interrupt closes the connection under a Read of b. The connection may have moved on to another
+// exchange.
+func (cc *clientConn) interrupt(b *clientBody) {
+	cc.bmu.Lock()
+	defer cc.bmu.Unlock()
+	if cc.body == b {
+		cc.cancel()
+	}
+}
+
 // usable reports whether a kept connection can take another request.
 func (cc *clientConn) usable() bool {
 	return cc.young() && !cc.peeker.Stale()

@@ -9,10 +9,10 @@ import (
 
 // A deadlineReader reads from the connection. Before each Read it sets the deadline that fits what
 // is being read.
-type deadlineReader serverConn
+type deadlineReader struct{ c *serverConn }
 
 func (d *deadlineReader) Read(p []byte) (int, error) {
-	c := (*serverConn)(d)
+	c := d.c
 	at := atRecord
 	if c.rec.left > 0 || c.rec.pad > 0 || c.rec.in.Len() > 0 {
 		at = inRecord

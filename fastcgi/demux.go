@@ -12,8 +12,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
-// The functions of this file are called by the goroutine that reads, without c.mu unless they say
-// that it is held.
+// The functions of this file are called by the goroutine that reads, except control, finish's call
+// of remove, and what these call. They are called without c.mu unless they say that it is held.
 
 // step reads one record, or the rest of the current one. It returns a request that has become ready
 // to run. Content of the stream of type t of target, whose handler reads it, is left in rec.
@@ -220,6 +220,7 @@ func (c *serverConn) begin(h RecordHeader) error {
 	}
 	c.mu.Unlock()
 	if status != 0 {
+		c.s.logger().Warn("request refused", "status", status)
 		return c.refuse(h.ID, begin, status, end)
 	}
 	return nil
@@ -332,7 +333,8 @@ func (c *serverConn) finishHead(r *request) error {
 	h, peeked := c.rec.peek()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// The count and the check are one step, so that connections that begin at once do not exceed it.
+	// The count and the check are one step, so that connections that begin at once do not exceed
+	// it.
 	if n := c.s.active.Add(1); c.s.MaxRequests > 0 && n > int64(c.s.MaxRequests) {
 		c.s.active.Add(-1)
 		return errBusy
@@ -393,5 +395,12 @@ func (c *serverConn) remove(r *request) {
 			c.heads--
 			r.dismiss()
 		}
+	}
+}
+
+// orphanOf notes that the rest of r's STDIN may still arrive.
+func (c *serverConn) orphanOf(r *request) {
+	if !r.body.ended && r.begin.KeepConn && c.find(r.id) == nil {
+		c.orphan, c.drained, c.limit = r.id, 0, time.Time{}
 	}
 }

@@ -2,7 +2,6 @@ package fastcgi
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -120,29 +119,6 @@ func (cc *clientConn) sendBody(s sending, head *[]byte) {
 	cc.client.heads.Put(head)
 	if cc.up.Done(err) { // a partial body must not look complete
 		cc.cancel()
-	}
-}
-
-// encode puts the head into the connection's buffer, with the id of this exchange.
-func (x *roundTrip) encode(cc *clientConn) error {
-	b := *x.head
-	if len(b) == 0 { // the first sender has the buffer
-		var err error
-		if b, err = appendRequest(b, 1, cc.keep, x.r, x.body, x.length, x.c.env); err != nil {
-			return err
-		}
-	}
-	setIDs(b, cc.id) // the head was encoded before the connection was known
-	cc.out.B = b
-	*x.head = nil
-	return nil
-}
-
-// setIDs sets the id of every record in b.
-func setIDs(b []byte, id uint16) {
-	for len(b) > 0 {
-		binary.BigEndian.PutUint16(b[2:], id)
-		b = b[headerSize+int(binary.BigEndian.Uint16(b[4:]))+int(b[6]):]
 	}
 }
 

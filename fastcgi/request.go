@@ -174,13 +174,6 @@ func (r *request) finish(err error) {
 	c.afterResponse(keep)
 }
 
-// orphanOf notes that the rest of r's STDIN may still arrive.
-func (c *serverConn) orphanOf(r *request) {
-	if !r.body.ended && r.begin.KeepConn && c.find(r.id) == nil {
-		c.orphan, c.drained, c.limit = r.id, 0, time.Time{}
-	}
-}
-
 // dismiss separates r from its responseWriter, which is empty and dead from now on, and takes its
 // memory for the next request.
 func (r *request) dismiss() {

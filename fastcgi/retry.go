@@ -2,6 +2,7 @@ package fastcgi
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -150,6 +151,29 @@ func (x *roundTrip) dial() (*clientConn, error) {
 	}
 	c.count.Dialed()
 	return newClientConn(c, conn), nil
+}
+
+// encode puts the head into the connection's buffer, with the id of this exchange.
+func (x *roundTrip) encode(cc *clientConn) error {
+	b := *x.head
+	if len(b) == 0 { // the first sender has the buffer
+		var err error
+		if b, err = appendRequest(b, 1, cc.keep, x.r, x.body, x.length, x.c.env); err != nil {
+			return err
+		}
+	}
+	setIDs(b, cc.id) // the head was encoded before the connection was known
+	cc.out.B = b
+	*x.head = nil
+	return nil
+}
+
+// setIDs sets the id of every record in b.
+func setIDs(b []byte, id uint16) {
+	for len(b) > 0 {
+		binary.BigEndian.PutUint16(b[2:], id)
+		b = b[headerSize+int(binary.BigEndian.Uint16(b[4:]))+int(b[6]):]
+	}
 }
 
 // fail makes err the error of the exchange.

@@ -44,7 +44,8 @@ type serverConn struct {
 	ctx         context.Context
 	peer, local netip.AddrPort
 	ended       func(err error) // called once, when the connection is over
-	rec         recordReader
+	source      deadlineReader
+	rec         recordReader // reads from source
 	waiter      *sockets.Waiter
 
 	listed atomic.Bool // the Group's
@@ -85,7 +86,8 @@ func newServerConn(s *Server, ctx context.Context, c net.Conn, ended func(error)
 		ended: ended, leaders: 1,
 	}
 	sc.changed.L = &sc.mu
-	sc.rec.reset((*deadlineReader)(sc))
+	sc.source.c = sc
+	sc.rec.reset(&sc.source)
 	sc.waiter = sockets.NewWaiter(c, func() []byte {
 		sc.rec.in.Borrow()
 		return sc.rec.in.Space()

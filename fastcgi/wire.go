@@ -130,13 +130,15 @@ func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 // is true, PARAMS in as few records as possible, and the empty PARAMS. The caller appends STDIN.
 // Each PARAMS record holds whole pairs, at most 65,528 bytes, and has no padding: php-fpm parses
 // each record by itself, and loses the body after an empty PARAMS with padding. CONTENT_LENGTH is
-// r.ContentLength. It is omitted if that is -1 and there is a body. An Authorizer receives neither
-// CONTENT_LENGTH nor PATH_INFO, PATH_TRANSLATED and SCRIPT_NAME (section 6.3).
+// the length of the body, as Request.ContentLength describes it, and is omitted if that is unknown.
+// An Authorizer receives neither CONTENT_LENGTH nor PATH_INFO, PATH_TRANSLATED and SCRIPT_NAME
+// (section 6.3).
 //
-// The error is gateway.ErrParam if a param violates a rule: an empty name, a NUL, a CR or LF in
-// HTTP_*, CONTENT_*, REQUEST_METHOD, REQUEST_URI, QUERY_STRING or SERVER_PROTOCOL, a repeated name
-// with another value, an invalid method or SERVER_PROTOCOL. It is gateway.ErrTooLarge if a limit is
-// exceeded. dst is then returned unchanged.
+// Repeated HTTP_* params are joined. HTTP_PROXY and HTTP_TRANSFER_ENCODING are dropped. The error
+// is gateway.ErrParam if a param violates a rule: an empty name, a NUL, a CR or LF in HTTP_*,
+// CONTENT_*, REQUEST_METHOD, REQUEST_URI, QUERY_STRING or SERVER_PROTOCOL, another name that is
+// repeated with another value, an invalid method or SERVER_PROTOCOL. It is gateway.ErrTooLarge if a
+// limit is exceeded, and gateway.ErrMalformed if id is 0. dst is then returned unchanged.
 func AppendRequest(dst []byte, id uint16, keep bool, r *gateway.Request) ([]byte, error) {
 	body, length := params.Body(r.Body, r.ContentLength)
 	return appendRequest(dst, id, keep, r, body, length, nil)

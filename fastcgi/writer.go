@@ -58,10 +58,10 @@ func (w *Writer) WriteRecord(t Type, id uint16, content []byte) error {
 }
 
 // WriteRequest writes the head and the body of r; see AppendRequest. A body of up to 16 KiB is sent
-// with the head in one write. The body must have r.ContentLength bytes: a shorter one is
-// io.ErrUnexpectedEOF, and of a longer one no excess byte is sent; after either the connection is
-// unusable. With a ContentLength of -1 the body is sent to its end, without CONTENT_LENGTH; PHP
-// ignores such a body.
+// with the head in one write. The body must have its length, as Request.ContentLength describes it:
+// a shorter one is io.ErrUnexpectedEOF, and of a longer one no excess byte is sent; after either
+// the connection is unusable. With a ContentLength of -1 the body is sent to its end, without
+// CONTENT_LENGTH; PHP ignores such a body.
 func (w *Writer) WriteRequest(r *gateway.Request) error {
 	body, length := params.Body(r.Body, r.ContentLength)
 	var err error

@@ -38,7 +38,7 @@ type Client struct {
 	// Call sends a GET to addr with the client under test and returns the body of the response.
 	Call func(ctx context.Context, addr string) (io.ReadCloser, error)
 
-	// Wait limits the time of Call and of reading. A zero or negative value means 2 seconds.
+	// Wait limits the time of Call and of reading. Zero or a negative value means 2 seconds.
 	Wait time.Duration
 }
 

@@ -52,7 +52,7 @@ type Server struct {
 	// Dial connects to the server under test.
 	Dial func(context.Context) (net.Conn, error)
 
-	// Wait limits the time of a response. A zero or negative value means 2 seconds.
+	// Wait limits the time of a response. Zero or a negative value means 2 seconds.
 	Wait time.Duration
 
 	secret string // the last GET's, which no response may contain; guarded by playing

@@ -11,7 +11,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
-// Errors that callers can test for with errors.Is. They are returned wrapped.
+// Errors that callers can test for with errors.Is. Most are returned wrapped.
 var (
 	// ErrMalformed means that bytes that were received are not a valid message of the protocol, or
 	// that a message cannot be written as one.
@@ -115,11 +115,23 @@ func (e *Error) Timeout() bool {
 type Phase uint8
 
 const (
-	PhaseRequest Phase = iota // before anything is sent: params and length are checked
-	PhaseWait                 // for a place among the connections or processes
+	// PhaseRequest is before anything is sent: the params and the length are checked, and a Spool
+	// reads the body.
+	PhaseRequest Phase = iota
+
+	// PhaseWait is the wait for a place among the connections or processes.
+	PhaseWait
+
+	// PhaseDial is until there is a connection, or the program has started.
 	PhaseDial
+
+	// PhaseSend is while the request is sent.
 	PhaseSend
-	PhaseHead // until the head of the response is complete
+
+	// PhaseHead is until the head of the response is complete.
+	PhaseHead
+
+	// PhaseBody is until the body of the response has ended.
 	PhaseBody
 )
 
@@ -132,9 +144,9 @@ func (p Phase) String() string {
 	return "unknown phase"
 }
 
-// MayRetry reports whether r, whose RoundTrip failed with err, may be sent again, to this backend or
-// another: it cannot run twice, or does no harm if it does, and its body can be sent again. It is
-// true if Retryable is, and if the method is GET, HEAD, OPTIONS or TRACE and the connection was
+// MayRetry reports whether r, whose RoundTrip failed with err, may be sent again, to this backend
+// or another: it cannot run twice, or does no harm if it does, and its body can be sent again. It
+// is true if Retryable is, and if the method is GET, HEAD, OPTIONS or TRACE and the connection was
 // closed without a byte of a response. It is false after a time-out, since another backend is not
 // faster, and if the body may have been read and GetBody is nil. From the second try on r.Body must
 // be what GetBody returns. MayRetry does not tell whether a context is done.

@@ -68,7 +68,8 @@ type Request struct {
 	// Role is what the application is asked to do. Zero means RoleResponder.
 	Role Role
 
-	// Data is the file of a Filter. Its length is FCGI_DATA_LENGTH.
+	// Data is the file of a Filter. Its length is FCGI_DATA_LENGTH. It is nil for any other role.
+	// The library reads it and does not close it.
 	Data io.Reader
 
 	// Modifier1 says what a uwsgi packet is, see uwsgi.Modifier. Zero means a WSGI request.
@@ -111,9 +112,9 @@ type ContextSource interface {
 // Context returns the context of the request. In a server it is done when the handler has returned,
 // when the web server aborts the request or closes the connection or its sending side, or when the
 // server is closed. context.Cause then returns ErrAborted (an abort, which FastCGI has),
-// ErrDisconnected, ErrServerClosed, or context.Canceled once the handler has returned. The context is
-// created by the first call, is never used for another request, and may be kept. Elsewhere Context
-// returns the context of SetContext, or context.Background.
+// ErrDisconnected, ErrServerClosed, or context.Canceled once the handler has returned. The context
+// is created by the first call, is never used for another request, and may be kept. Elsewhere
+// Context returns the context of SetContext, or context.Background.
 func (r *Request) Context() context.Context {
 	if r.context == nil {
 		return context.Background()

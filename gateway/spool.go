@@ -27,11 +27,11 @@ type Spool struct {
 	// others pass as they are.
 	All bool
 
-	// MaxBytes limits the size of a body; a larger one is ErrBodyTooLarge. A zero or negative value
+	// MaxBytes limits the size of a body; a larger one is ErrBodyTooLarge. Zero or a negative value
 	// means 1 GiB.
 	MaxBytes int64
 
-	// MaxMemory is the number of bytes that are kept in memory. A zero or negative value means 64
+	// MaxMemory is the number of bytes that are kept in memory. Zero or a negative value means 64
 	// KiB.
 	MaxMemory int
 

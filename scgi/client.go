@@ -45,9 +45,9 @@ type Client struct {
 	// Zero means 60 seconds; a negative value means no limit, as for long polling.
 	HeadTimeout time.Duration
 
-	// BodyTimeout limits the time that one read of a response body waits for a byte of it. Zero means
-	// 60 seconds; a negative value means no limit, as for streams of events that may be silent. It
-	// does not apply to the Stream of a 101 response.
+	// BodyTimeout limits the time that one read of a response body waits for a byte of it. Zero
+	// means 60 seconds; a negative value means no limit, as for streams of events that may be
+	// silent. It does not apply to the Stream of a 101 response.
 	BodyTimeout time.Duration
 
 	// MaxHeadBytes limits the head of a response, in bytes. Zero or a negative value means 64 KiB.
@@ -84,8 +84,8 @@ func (c *Client) RoundTrip(ctx context.Context, r *gateway.Request, res *gateway
 // reused or idle.
 func (c *Client) Stats() gateway.Stats { return c.client().Stats() }
 
-// Close closes the connections on which an application still finishes a response without a body that
-// the caller has closed. No other connection is kept. It returns nil.
+// Close closes the connections on which an application still finishes a response without a body
+// that the caller has closed. No other connection is kept. It returns nil.
 func (c *Client) Close() error {
 	c.client().Close()
 	return nil

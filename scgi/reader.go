@@ -19,7 +19,7 @@ const defaultRequestHead = 1 << 20
 // error that is io.ErrUnexpectedEOF. Bytes that are not SCGI are gateway.ErrMalformed. After an
 // error the rest of the input is unusable, and every further call returns the error again.
 type Reader struct {
-	// MaxHeadBytes limits the head of a request or a response. A zero or negative value means 1 MiB
+	// MaxHeadBytes limits the head of a request or a response. Zero or a negative value means 1 MiB
 	// for a request and 64 KiB for a response.
 	MaxHeadBytes int
 

@@ -29,11 +29,11 @@ type Server struct {
 	// Handler responds to requests. Nil means that requests are refused with the status 501.
 	Handler gateway.Handler
 
-	// MaxHeadBytes limits the head of a request. A zero or negative value means 1 MiB.
+	// MaxHeadBytes limits the head of a request. Zero or a negative value means 1 MiB.
 	MaxHeadBytes int
 
-	// MaxOpenHeadBytes limits the bytes of all heads that have not arrived completely. A request that
-	// would exceed it is refused with the status 503. Zero or a negative value means 64 MiB.
+	// MaxOpenHeadBytes limits the bytes of all heads that have not arrived completely. A request
+	// that would exceed it is refused with the status 503. Zero or a negative value means 64 MiB.
 	MaxOpenHeadBytes int
 
 	// MaxConns limits the connections of all listeners. Further ones wait in the backlogs of the

@@ -96,13 +96,15 @@ func markHead(l *pairs.List) error {
 }
 
 // AppendRequest appends the head of r as it is on the wire: a netstring of params, CONTENT_LENGTH
-// first, SCGI second, then those of r in order. CONTENT_LENGTH is written from r.ContentLength.
+// first, SCGI second, then those of r in order. CONTENT_LENGTH is the length of the body, as
+// Request.ContentLength describes it.
 //
-// Repeated HTTP_* params are joined, and HTTP_PROXY is dropped. ErrLengthRequired means a body with
-// a ContentLength of -1. ErrParam means a NUL or an empty name, CR or LF in a param that must be a
-// single line, another param that is repeated with another value, a REQUEST_METHOD that is not a
-// token, a SERVER_PROTOCOL other than HTTP/1.0, 1.1, 2.0, 3.0 or INCLUDED, or a role other than
-// Responder. ErrTooLarge means a limit of package gateway. On error dst is returned unchanged.
+// Repeated HTTP_* params are joined. HTTP_PROXY and HTTP_TRANSFER_ENCODING are dropped.
+// ErrLengthRequired means a body of unknown length. ErrParam means a NUL or an empty name, CR or LF
+// in a param that must be a single line, another param that is repeated with another value, a
+// REQUEST_METHOD that is not a token, a SERVER_PROTOCOL other than HTTP/1.0, 1.1, 2.0, 3.0 or
+// INCLUDED, or a role other than Responder. ErrTooLarge means a limit of package gateway. On error
+// dst is returned unchanged.
 func AppendRequest(dst []byte, r *gateway.Request) ([]byte, error) { return appendRequest(dst, r, nil) }
 
 // appendRequest is AppendRequest. The pairs of env replace those of r that have the same name.

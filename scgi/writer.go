@@ -24,9 +24,9 @@ func NewWriter(w io.Writer) *Writer {
 func (w *Writer) Reset(dst io.Writer) { w.out.Reset(dst) }
 
 // WriteRequest writes the head and the body of r; see AppendRequest. A body of up to 16 KiB is sent
-// with the head in one write. The body must have r.ContentLength bytes: a shorter one is
-// io.ErrUnexpectedEOF, and of a longer one no excess byte is sent; after either the connection is
-// unusable. A ContentLength of -1 is ErrLengthRequired.
+// with the head in one write. The body must have its length, as Request.ContentLength describes it:
+// a shorter one is io.ErrUnexpectedEOF, and of a longer one no excess byte is sent; after either
+// the connection is unusable. An unknown length is ErrLengthRequired.
 func (w *Writer) WriteRequest(r *gateway.Request) error {
 	return stream.WriteRequest(&w.out, r, AppendRequest)
 }

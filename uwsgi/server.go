@@ -32,12 +32,12 @@ type Server struct {
 	// Handler responds to requests. Nil means that requests are refused with the status 501.
 	Handler gateway.Handler
 
-	// MaxHeadBytes limits the vars of a request. A zero or negative value means 65,535, the most
+	// MaxHeadBytes limits the vars of a request. Zero or a negative value means 65,535, the most
 	// that a packet can hold.
 	MaxHeadBytes int
 
-	// MaxOpenHeadBytes limits the bytes of all heads that have not arrived completely. A request that
-	// would exceed it is refused with the status 503. Zero or a negative value means 64 MiB.
+	// MaxOpenHeadBytes limits the bytes of all heads that have not arrived completely. A request
+	// that would exceed it is refused with the status 503. Zero or a negative value means 64 MiB.
 	MaxOpenHeadBytes int
 
 	// MaxConns limits the connections of all listeners. Further ones wait in the backlogs of the

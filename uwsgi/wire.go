@@ -120,15 +120,15 @@ func ConsumeParams(b []byte, p *gateway.Params) (n int, err error) {
 }
 
 // AppendRequest appends the packet of r: the header with r's modifiers, and its params as vars, in
-// order. CONTENT_LENGTH is written from r.ContentLength.
+// order. CONTENT_LENGTH is the length of the body, as Request.ContentLength describes it.
 //
-// Repeated HTTP_* params are joined, and HTTP_PROXY is dropped. ErrTooLarge means vars of more than
-// 65,535 bytes, or a limit of package gateway; uWSGI accepts 4,096 bytes unless its buffer-size is
-// set. ErrLengthRequired means a body with a ContentLength of -1. ErrParam means a NUL or an empty
-// name, CR or LF in a param that must be a single line, another param that is repeated with another
-// value, a REQUEST_METHOD that is not a token, a SERVER_PROTOCOL other than HTTP/1.0, 1.1, 2.0, 3.0
-// or INCLUDED (uWSGI copies it into its status line), or a role other than Responder. On error dst
-// is returned unchanged.
+// Repeated HTTP_* params are joined. HTTP_PROXY and HTTP_TRANSFER_ENCODING are dropped. ErrTooLarge
+// means vars of more than 65,535 bytes, or a limit of package gateway; uWSGI accepts 4,096 bytes
+// unless its buffer-size is set. ErrLengthRequired means a body of unknown length. ErrParam means a
+// NUL or an empty name, CR or LF in a param that must be a single line, another param that is
+// repeated with another value, a REQUEST_METHOD that is not a token, a SERVER_PROTOCOL other than
+// HTTP/1.0, 1.1, 2.0, 3.0 or INCLUDED (uWSGI copies it into its status line), or a role other than
+// Responder. On error dst is returned unchanged.
 func AppendRequest(dst []byte, r *gateway.Request) ([]byte, error) { return appendRequest(dst, r, nil) }
 
 // appendRequest is AppendRequest. The pairs of env replace those of r that have the same name.

@@ -375,8 +375,8 @@ func TestSwitchWithoutStream(t *testing.T) {
 	}
 }
 
-// TestHijackedReadBeforeHead checks that a Read waits neither for good nor past its deadline before a
-// head was written.
+// TestHijackedReadBeforeHead checks that a Read waits neither for good nor past its deadline before
+// a head was written.
 func TestHijackedReadBeforeHead(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(s *scgi.Server, peer net.Conn, c net.Conn)

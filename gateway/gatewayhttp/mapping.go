@@ -52,10 +52,10 @@ type Mapping struct {
 
 	// Files is the file system below Root. A request whose script is not in it fails with
 	// fs.ErrNotExist before the backend is called. Without this check PHP's cgi.fix_pathinfo runs
-	// /upload/x.jpg for /upload/x.jpg/y.php. Nil means the folder Root, if it exists on this machine
-	// when the Mapping is first used. It is opened with os.OpenRoot for each request, so that no
-	// link leads out of it. Set NoFiles if the backend sees another folder of that name than this
-	// program does, and os.DirFS(Root) to follow links.
+	// /upload/x.jpg for /upload/x.jpg/y.php. Nil means the folder Root, if it exists on this
+	// machine when the Mapping is first used. It is opened with os.OpenRoot for each request, so
+	// that no link leads out of it. Set NoFiles if the backend sees another folder of that name
+	// than this program does, and os.DirFS(Root) to follow links.
 	Files fs.FS
 
 	// Prefix is the path at which the application is mounted, without a slash at the end. If the
@@ -151,11 +151,11 @@ func ContextParam(r *http.Request, name string) string {
 	return ""
 }
 
-// AddParams adds the params of r to p, as a Proxy sends them. It omits CONTENT_LENGTH, which clients
-// set from ContentLength. The error is gateway.ErrParam if the path contains a NUL, CR or LF, if it
-// leads out of Root, or if the host or the protocol is invalid. It is fs.ErrNotExist if Root is set
-// and the path names no script, or one that is not in Files. An error of m.Params is returned as it
-// is.
+// AddParams adds the params of r to p, as a Proxy sends them. It omits CONTENT_LENGTH, which
+// clients set from ContentLength. The error is gateway.ErrParam if the path contains a NUL, CR or
+// LF, if it leads out of Root, or if the host or the protocol is invalid. It is fs.ErrNotExist if
+// Root is set and the path names no script, or one that is not in Files. An error of m.Params is
+// returned as it is.
 func (m *Mapping) AddParams(p *gateway.Params, r *http.Request) error {
 	m = m.orZero()
 	return m.addParams(p, r, m.TrustForwarded)

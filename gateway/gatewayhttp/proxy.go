@@ -59,7 +59,7 @@ type Proxy struct {
 	// ReadAhead is how many bytes of a response are read ahead of a client that reads slowly, so
 	// that the backend is free when it has written: 64 KiB of them in memory, and the rest in a
 	// temporary file in the folder Dir of Mapping.Spool. What has arrived is still sent on at once.
-	// A zero or negative value means none. Set it in front of applications whose workers take one
+	// Zero or a negative value means none. Set it in front of applications whose workers take one
 	// request at a time; the other half is Mapping.Body, SpoolBody.
 	ReadAhead int64
 

@@ -16,7 +16,17 @@ import (
 
 // Script is a script that the program has chosen. It replaces the one that Mapping would find in
 // the path.
-type Script struct{ Filename, Name, PathInfo string }
+type Script struct {
+	// Filename is SCRIPT_FILENAME, the path of the script as the application sees it. Empty means
+	// that it is not sent.
+	Filename string
+
+	// Name is SCRIPT_NAME, the path of the script in the URL.
+	Name string
+
+	// PathInfo is PATH_INFO, what follows the script in the path of the URL. It may be empty.
+	PathInfo string
+}
 
 type scriptKey struct{}
 

@@ -55,11 +55,19 @@ func NewRequest(method, target string, body []byte) *gateway.Request {
 // that are made after WriteHeader. It does not support interim responses and Hijack. Several
 // goroutines must not use it at once.
 type Recorder struct {
-	Status    int // 0 if the handler wrote nothing
-	Body      bytes.Buffer
-	Errors    bytes.Buffer // what was written to Stderr
-	AppStatus uint32
 	gateway.WriterBase
+
+	// Status is that of the response. It is 0 if the handler wrote nothing.
+	Status int
+
+	// Body holds the body of the response.
+	Body bytes.Buffer
+
+	// Errors holds what the handler wrote to Stderr.
+	Errors bytes.Buffer
+
+	// AppStatus is that of the last SetAppStatus.
+	AppStatus uint32
 }
 
 var _ gateway.ResponseWriter = (*Recorder)(nil)

@@ -7,14 +7,12 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
-	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
@@ -62,7 +60,8 @@ type Sockets = struct {
 	Env         []string
 	AppendHead  func(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, error)
 
-	// Hint, if not nil, returns a text to add to ErrNoResponse, given the size of the request's head.
+	// Hint, if not nil, returns a text to add to ErrNoResponse, given the size of the request's
+	// head.
 	Hint func(head int) string
 }
 
@@ -118,85 +117,6 @@ func (c *Client) Close() { c.drains.Close() }
 
 // Stats returns the counters since the first use, and the current gauges.
 func (c *Client) Stats() gateway.Stats { return c.count.Stats(c.pool.Counts()) }
-
-// prepare checks and encodes what does not depend on a connection.
-func (x *exchange) prepare(r *gateway.Request) error {
-	c := x.client
-	x.body, x.length = params.Body(r.Body, r.ContentLength)
-	switch {
-	case c.fault != nil:
-		return c.fault
-	case r.Role > gateway.RoleResponder:
-		return fmt.Errorf("%s: role %v: %w", c.Protocol, r.Role, gateway.ErrParam)
-	case x.length < 0 && x.body != nil:
-		return fmt.Errorf("%s: %w", c.Protocol, gateway.ErrLengthRequired)
-	case x.length > 0 && x.body == nil:
-		return stream.ErrShortBody
-	}
-	x.head = c.heads.Get()
-	var err error
-	*x.head, x.open, err = c.prepare((*x.head)[:0], r)
-	x.headSize = len(*x.head)
-	return err
-}
-
-// roundTrip does the work of RoundTrip. It returns the phase in which it failed.
-func (x *exchange) roundTrip(r *gateway.Request, res *gateway.Response) (gateway.Phase, error) {
-	c := x.client
-	if err := x.prepare(r); err != nil {
-		return gateway.PhaseRequest, err
-	}
-	begun := c.clock().Now()
-	if _, _, err := c.pool.Get(x.ctx); err != nil {
-		return gateway.PhaseWait, err
-	}
-	x.granted = true
-	x.x.Wait = c.clock().Since(begun)
-	begun = c.clock().Now()
-	conn, err := x.open(x.ctx, &x.socket)
-	x.x.Dial = c.clock().Since(begun)
-	if err != nil {
-		return gateway.PhaseDial, err
-	}
-	c.count.Dialed()
-	x.attach(conn)
-	if err := x.send(); err != nil {
-		return x.phase(gateway.PhaseRequest), err
-	}
-	if err := x.readHead(r, res); err != nil {
-		return x.phase(gateway.PhaseHead), err
-	}
-	return 0, nil
-}
-
-// phase returns PhaseSend if the application accepts no more of the request, or else phase.
-func (x *exchange) phase(phase gateway.Phase) gateway.Phase {
-	if x.up.Stuck() {
-		return gateway.PhaseSend
-	}
-	return phase
-}
-
-// fail makes err the error of the exchange.
-func (x *exchange) fail(phase gateway.Phase, err error) error {
-	e := NewError(x.ctx, phase, x.client.Addr, err)
-	if x.c != nil {
-		e.Sent, e.Received = x.c.Started() || x.out.Sent.Load(), x.received()
-	}
-	return e
-}
-
-// observe calls Observe. err is nil if the exchange succeeded.
-func (x *exchange) observe(err error) {
-	if x.client.Observe == nil {
-		return
-	}
-	x.x.Addr = x.client.Addr
-	x.x.Total = time.Since(x.started)
-	x.x.Sent = x.out.Content.Load()
-	x.x.Err = err
-	x.client.Observe(x.ctx, &x.x)
-}
 
 var errNotStream = errors.New("gateway: the connection cannot be handed over")
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 	"github.com/gatehouse-go/gatehouse/internal/upgrade"
 )
@@ -50,6 +51,86 @@ type exchange struct {
 	up  Upload
 }
 
+// prepare checks and encodes what does not depend on a connection.
+func (x *exchange) prepare(r *gateway.Request) error {
+	c := x.client
+	x.body, x.length = params.Body(r.Body, r.ContentLength)
+	switch {
+	case c.fault != nil:
+		return c.fault
+	case r.Role > gateway.RoleResponder:
+		return fmt.Errorf("%s: role %v: %w", c.Protocol, r.Role, gateway.ErrParam)
+	case x.length < 0 && x.body != nil:
+		return fmt.Errorf("%s: %w", c.Protocol, gateway.ErrLengthRequired)
+	case x.length > 0 && x.body == nil:
+		return stream.ErrShortBody
+	}
+	x.head = c.heads.Get()
+	var err error
+	*x.head, x.open, err = c.prepare((*x.head)[:0], r)
+	x.headSize = len(*x.head)
+	return err
+}
+
+// roundTrip does the work of RoundTrip. It returns the phase in which it failed.
+func (x *exchange) roundTrip(r *gateway.Request, res *gateway.Response) (gateway.Phase, error) {
+	c := x.client
+	if err := x.prepare(r); err != nil {
+		return gateway.PhaseRequest, err
+	}
+	// The request is checked before it waits, so that a wrong one takes no place.
+	begun := c.clock().Now()
+	if _, _, err := c.pool.Get(x.ctx); err != nil {
+		return gateway.PhaseWait, err
+	}
+	x.granted = true
+	x.x.Wait = c.clock().Since(begun)
+	begun = c.clock().Now()
+	conn, err := x.open(x.ctx, &x.socket)
+	x.x.Dial = c.clock().Since(begun)
+	if err != nil {
+		return gateway.PhaseDial, err
+	}
+	c.count.Dialed()
+	x.attach(conn)
+	if err := x.send(); err != nil {
+		return x.phase(gateway.PhaseRequest), err
+	}
+	if err := x.readHead(r, res); err != nil {
+		return x.phase(gateway.PhaseHead), err
+	}
+	return 0, nil
+}
+
+// phase returns PhaseSend if the application accepts no more of the request, or else phase.
+func (x *exchange) phase(phase gateway.Phase) gateway.Phase {
+	if x.up.Stuck() {
+		return gateway.PhaseSend
+	}
+	return phase
+}
+
+// fail makes err the error of the exchange.
+func (x *exchange) fail(phase gateway.Phase, err error) error {
+	e := NewError(x.ctx, phase, x.client.Addr, err)
+	if x.c != nil {
+		e.Sent, e.Received = x.c.Started() || x.out.Sent.Load(), x.received()
+	}
+	return e
+}
+
+// observe calls Observe. err is nil if the exchange succeeded.
+func (x *exchange) observe(err error) {
+	if x.client.Observe == nil {
+		return
+	}
+	x.x.Addr = x.client.Addr
+	x.x.Total = time.Since(x.started)
+	x.x.Sent = x.out.Content.Load()
+	x.x.Err = err
+	x.client.Observe(x.ctx, &x.x)
+}
+
 // attach gives x its connection.
 func (x *exchange) attach(conn Conn) {
 	x.c = conn
@@ -68,7 +149,7 @@ func (x *exchange) attach(conn Conn) {
 		x.out.Reset(conn.Writer())
 	}
 	x.out.B = *x.head
-	if x.ctx.Done() != nil {
+	if x.ctx.Done() != nil { // from here on the end of the context closes the connection
 		x.stop = context.AfterFunc(x.ctx, func() { conn.Close() })
 	}
 }
@@ -259,7 +340,9 @@ func (x *exchange) finish(err error) error {
 			x.res.AppStatus = x.x.AppStatus
 		}
 	}
-	x.drop() // before Observe, which may send another request
+	// The connection and its place are given back before Observe is called, which may send another
+	// request.
+	x.drop()
 	failure := err
 	switch {
 	case err == io.EOF || err == stream.ErrClosed:
@@ -294,7 +377,7 @@ func (x *exchange) bodyError(err error) error {
 func (x *exchange) drop() {
 	x.unwatch()
 	if x.c != nil {
-		x.c.Close()
+		x.c.Close() // the sender's write, if there is one, returns
 		x.up.Settle()
 		x.in.Discard(x.in.Len())
 		x.in.Return()

@@ -111,8 +111,8 @@ func (u *Upload) arm() {
 	u.setDeadline(t)
 }
 
-// BeginRead starts the time for one read of the response's body. What arrives besides the body, such
-// as STDERR, does not renew it.
+// BeginRead starts the time for one read of the response's body. What arrives besides the body,
+// such as STDERR, does not renew it.
 func (u *Upload) BeginRead() {
 	if u.BodyTimeout > 0 {
 		u.mu.Lock()

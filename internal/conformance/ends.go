@@ -114,8 +114,8 @@ func closeDuringRead(t *testing.T, c gateway.RoundTripper) {
 	noneInFlight(t, c)
 }
 
-// closedHead sends a HEAD to the handler that runs on, closes the Body, and returns the name that it
-// gave the handler.
+// closedHead sends a HEAD to the handler that runs on, closes the Body, and returns the name that
+// it gave the handler.
 func closedHead(t *testing.T, c gateway.RoundTripper) (name string) {
 	t.Helper()
 	name = filepath.Join(t.TempDir(), "file")

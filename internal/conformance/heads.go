@@ -26,7 +26,8 @@ func heads(t *testing.T, p Protocol) {
 	t.Run("as many interim responses as anybody needs [249 F30]", func(t *testing.T) { mostInterimResponses(t, p) })
 }
 
-// A responseCase is a response, and what a client makes of it. A status of 0 means that RoundTrip fails.
+// A responseCase is a response, and what a client makes of it. A status of 0 means that RoundTrip
+// fails.
 type responseCase struct {
 	id, response string
 	status       int

@@ -4,7 +4,8 @@
 // It stops them by their process group.
 //
 // A test of a peer that is not installed is skipped and names the Debian package. With
-// GATEHOUSE_PEERS=require it fails, and with GATEHOUSE_PEERS=skip the tests of all peers are skipped.
+// GATEHOUSE_PEERS=require it fails, and with GATEHOUSE_PEERS=skip the tests of all peers are
+// skipped.
 package integration
 
 import (

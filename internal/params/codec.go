@@ -76,7 +76,8 @@ func Consume(protocol string, b []byte, l *pairs.List, mark Marker) (n int, err 
 	return n, nil
 }
 
-// MarkAll makes pairs of the bytes of a whole head. One that ends inside a pair is malformed. protocol is for errors.
+// MarkAll makes pairs of the bytes of a whole head. One that ends inside a pair is malformed.
+// protocol is for errors.
 func MarkAll(protocol string, l *pairs.List, mark Marker) error {
 	n, err := mark(l, 0)
 	if err == nil && n < l.Size() {

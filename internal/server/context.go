@@ -12,8 +12,8 @@ import (
 // is aborted or its web server disconnects. contextSource, here and in package fastcgi, creates it
 // on the first call of RequestContext.
 //
-// context.Cause finds a cause only in a context of its own package, so inner is one. It is made when
-// something may wait for it, since few handlers do.
+// context.Cause finds a cause only in a context of its own package, so inner is one. It is made
+// when something may wait for it, since few handlers do.
 type Context struct {
 	parent context.Context
 
@@ -85,8 +85,8 @@ func (c *Context) make() context.Context {
 	return c.inner
 }
 
-// Cancel makes the context done. Only the first call counts. A nil Context is that of a request that
-// never asked for one.
+// Cancel makes the context done. Only the first call counts. A nil Context is that of a request
+// that never asked for one.
 func (c *Context) Cancel(cause error) {
 	if c == nil {
 		return

@@ -2,7 +2,10 @@
 
 package sockets
 
-import "io/fs"
+import (
+	"io/fs"
+	"net"
+)
 
 // restrict does nothing: sockets have no mode.
 func restrict(fd uintptr, mode fs.FileMode) {}
@@ -11,7 +14,7 @@ func restrict(fd uintptr, mode fs.FileMode) {}
 type Peeker struct{}
 
 // NewPeeker returns nil: the system does not support it.
-func NewPeeker(c any) *Peeker { return nil }
+func NewPeeker(c net.Conn) *Peeker { return nil }
 
 // Stale returns false.
 func (p *Peeker) Stale() bool { return false }
@@ -21,7 +24,7 @@ func (p *Peeker) Stale() bool { return false }
 type Waiter struct{}
 
 // NewWaiter returns nil: the system does not support it.
-func NewWaiter(c any, space func() []byte, idle func()) *Waiter { return nil }
+func NewWaiter(c net.Conn, space func() []byte, idle func()) *Waiter { return nil }
 
 // Read is never called.
 func (w *Waiter) Read() (int, error) { panic("unreachable") }

@@ -15,7 +15,7 @@ func restrict(fd uintptr, mode fs.FileMode) { syscall.Fchmod(int(fd), uint32(mod
 
 // rawConn returns the descriptor of a TCP or Unix connection, or nil for any other type: a type
 // that embeds a connection may have a Read of its own, which must not be bypassed.
-func rawConn(c any) syscall.RawConn {
+func rawConn(c net.Conn) syscall.RawConn {
 	switch c := c.(type) {
 	case *net.TCPConn:
 		raw, _ := c.SyscallConn()
@@ -35,7 +35,7 @@ type Peeker struct {
 }
 
 // NewPeeker returns nil if the type of c does not support it.
-func NewPeeker(c any) *Peeker {
+func NewPeeker(c net.Conn) *Peeker {
 	raw := rawConn(c)
 	if raw == nil {
 		return nil
@@ -71,7 +71,7 @@ type Waiter struct {
 }
 
 // NewWaiter returns nil if the type of c does not support it.
-func NewWaiter(c any, space func() []byte, idle func()) *Waiter {
+func NewWaiter(c net.Conn, space func() []byte, idle func()) *Waiter {
 	raw := rawConn(c)
 	if raw == nil {
 		return nil

@@ -52,7 +52,8 @@ func TestSystemd(t *testing.T) {
 	}
 }
 
-// TestSocketOfAnotherServer checks that a listener leaves the socket alone that has replaced its own.
+// TestSocketOfAnotherServer checks that a listener leaves the socket alone that has replaced its
+// own.
 func TestSocketOfAnotherServer(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.sock")
 	first, err := Listen("unix:"+path, 0)

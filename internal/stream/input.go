@@ -141,9 +141,9 @@ func (b *Input) Return() {
 	b.mem, b.r, b.w = nil, 0, 0
 }
 
-// Drain discards at least most bytes, as they arrive, unless the input ends before.
-func (b *Input) Drain(most int) {
-	for end := b.off + int64(most); b.off < end; {
+// Drain discards bytes as they arrive, until there were enough of them or the input ends.
+func (b *Input) Drain(enough int) {
+	for end := b.off + int64(enough); b.off < end; {
 		b.Discard(b.Len())
 		if b.Fill(1) != nil {
 			return

@@ -16,6 +16,7 @@ type Reader struct {
 	body     Body
 	response Response
 	fault    error // the rest of the input is unusable
+	received responseBody
 }
 
 // Reset makes r read from src. It keeps its memory.
@@ -73,20 +74,20 @@ func (r *Reader) ReadResponse(res *gateway.Response, limit int, protocol string)
 	}
 	// A Reader does not know the method: a response without a body may be one to HEAD.
 	r.response.Bare = true
-	res.Body = (*responseBody)(r)
+	r.received.r = r
+	res.Body = &r.received
 	return nil
 }
 
-// A responseBody is a Reader as the Body of its response.
-type responseBody Reader
+// A responseBody is the Body of a Reader's response.
+type responseBody struct{ r *Reader }
 
-func (b *responseBody) Read(p []byte) (int, error) { return b.response.Read(p) }
+func (b *responseBody) Read(p []byte) (int, error) { return b.r.response.Read(p) }
 
 // Close discards the rest of the response. It does not close the source of the Reader.
 func (b *responseBody) Close() error {
-	err := b.response.Discard()
-	if err == nil {
-		b.response.Fail(ErrClosed)
+	if b.r.response.Discard() == nil {
+		b.r.response.Fail(ErrClosed)
 	}
 	return nil
 }

@@ -9,7 +9,8 @@ type TempFile struct {
 	gone bool
 }
 
-// NewTempFile creates a file in dir, or in os.TempDir if that is empty. Its name begins with prefix.
+// NewTempFile creates a file in dir, or in os.TempDir if that is empty. Its name begins with
+// prefix.
 func NewTempFile(dir, prefix string) (*TempFile, error) {
 	f, err := os.CreateTemp(dir, prefix)
 	if err != nil {

@@ -20,9 +20,9 @@ type Stream interface {
 const Silence = time.Minute
 
 // Join copies between front and back until both directions have ended, and closes both. The end of
-// one direction is passed on with CloseWrite, and an error ends both. After that the other direction
-// goes on as long as it is not silent for longer than Silence: a peer that has left would otherwise
-// hold both connections for good.
+// one direction is passed on with CloseWrite, and an error ends both. After that the other
+// direction goes on as long as it is not silent for longer than Silence: a peer that has left would
+// otherwise hold both connections for good.
 func Join(front, back Stream) { join(front, back, Silence) }
 
 func join(front, back Stream, silence time.Duration) {

@@ -67,8 +67,8 @@ func TestJoin(t *testing.T) {
 	<-over
 }
 
-// TestOneDirectionAlone checks that a direction ends when it is silent after the other has ended, and
-// not while it sends.
+// TestOneDirectionAlone checks that a direction ends when it is silent after the other has ended,
+// and not while it sends.
 func TestOneDirectionAlone(t *testing.T) {
 	const silence = 200 * time.Millisecond
 	for name, ended := range map[string]bool{"the client has ended": true, "the backend has ended": false} {

@@ -49,7 +49,7 @@ func addTo(dst http.Header, h *gateway.Header) {
 }
 
 // Transport is an http.RoundTripper over a gateway.RoundTripper, for httputil.ReverseProxy and
-// http.Client. Its errors wrap *gateway.Error. Interim responses go to the request's
+// http.Client. Interim responses go to the request's
 // httptrace.ClientTrace.
 type Transport struct {
 	// Backend receives the requests.
