@@ -1,6 +1,7 @@
 package cgi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,12 @@ import (
 type Server struct {
 	// Handler responds to requests. Nil means that requests are refused with the status 501.
 	Handler gateway.Handler
+
+	// Observe, if not nil, is called once for each request, after its response has ended or was cut,
+	// including requests that the server refused itself. ctx is the context of the connection, or
+	// the one of Request.SetContext. r and x must not be used after Observe returns. A slow Observe
+	// delays the next request of the connection. If Observe is nil, nothing is measured.
+	Observe func(ctx context.Context, r *gateway.Request, x *gateway.ServerExchange)
 
 	// Logger receives log records. Nil means standard error.
 	Logger *slog.Logger
@@ -49,7 +56,12 @@ func (s *Server) Serve(ctx context.Context) error {
 		return ErrNotStarted
 	}
 	p := newProgram(s.logger)
+	p.observer.Observe = s.Observe
+	p.ctx = ctx
+	p.record = p.observer.Start(false)
+	p.response.Out.Timed = p.record != nil
 	err := readHead(&p.req)
+	p.record.HeadDone()
 	if err == nil && s.Handler == nil {
 		err = server.ErrNoHandler
 	}
@@ -121,10 +133,15 @@ type program struct {
 	common   server.Common
 	writer   responseWriter
 	over     atomic.Bool // the handler has returned
+	observer server.Observer
+	record   *server.Record
+	ctx, own context.Context // of Serve, and that of the request, below it
+	body     *requestBody    // nil if there is none
 }
 
 func newProgram(logger func() *slog.Logger) *program {
 	p := &program{common: server.Common{Logger: logger, AppendHead: gateway.AppendResponse}}
+	p.observer.Logger = logger
 	p.writer.p, p.writer.Owner = p, p
 	p.response.Out.Reset(os.Stdout)
 	p.response.Reset(&p.writer.Head, p, &p.common)
@@ -135,10 +152,12 @@ func newProgram(logger func() *slog.Logger) *program {
 func (p *program) run(ctx context.Context, h gateway.Handler) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	p.own = ctx
 	p.req.SetContext(ctx)
 	p.req.Body = gateway.NoBody
 	if p.req.ContentLength > 0 {
-		p.req.Body = &requestBody{p: p, r: newInput(p.req.ContentLength)}
+		p.body = &requestBody{p: p, r: newInput(p.req.ContentLength)}
+		p.req.Body = p.body
 	}
 	err = server.ErrGoexit
 	defer func() { err = p.finish(err) }()
@@ -150,11 +169,28 @@ func (p *program) finish(err error) error {
 	p.response.Lock()
 	defer p.response.Unlock()
 	p.over.Store(true)
-	if p.response.Complete(&p.req, err) {
-		return fmt.Errorf("response cut: %w", err)
+	cut := p.response.Complete(&p.req, err)
+	out := p.response.Outcome()
+	p.record.Keep(&p.req)
+	if cut {
+		err = fmt.Errorf("response cut: %w", cmp.Or(err, out.Err))
+	} else if _, err = p.Send(nil); err != nil {
+		out.Err = cmp.Or(out.Err, err)
 	}
-	_, err = p.Send(nil)
+	out.First = p.response.Out.First
+	if p.body != nil {
+		out.Received = p.body.taken()
+	}
+	p.observer.End(p.record, p.observed(), out)
 	return err
+}
+
+// observed returns the context for Observe: that of SetContext, or that of Serve.
+func (p *program) observed() context.Context {
+	if ctx := p.req.Context(); ctx != p.own {
+		return ctx
+	}
+	return p.ctx
 }
 
 // refuse responds to a request that breaks a rule. It returns nil if the response was sent.
@@ -165,7 +201,11 @@ func (p *program) refuse(err error) error {
 	}
 	p.common.Logger().Warn("request refused", "status", status, "error", err)
 	b, _ := gateway.AppendResponse(nil, &gateway.Response{Status: status})
-	if _, werr := os.Stdout.Write(b); werr != nil {
+	p.observer.Request()
+	_, werr := os.Stdout.Write(b)
+	p.record.Keep(&p.req)
+	p.observer.End(p.record, p.ctx, server.Outcome{Status: status, First: time.Now(), Err: err, Refused: true})
+	if werr != nil {
 		return err
 	}
 	return nil
@@ -227,6 +267,16 @@ type requestBody struct {
 	p  *program
 	mu sync.Mutex // held while r is read
 	r  *stream.Body
+}
+
+// taken returns the number of bytes that the handler has read. A Read that it left behind is not
+// waited for.
+func (b *requestBody) taken() int64 {
+	if !b.mu.TryLock() {
+		return 0
+	}
+	defer b.mu.Unlock()
+	return b.p.req.ContentLength - b.r.Left
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {

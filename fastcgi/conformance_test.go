@@ -202,3 +202,14 @@ func TestAbortIsTheCause(t *testing.T) {
 		}
 	})
 }
+
+func TestServerObserve(t *testing.T) {
+	conformance.TestObserve(t, conformance.ObserveKit{
+		NewServer: func(h gateway.Handler, maxRequests int, observe conformance.Observe) conformance.ObservedServer {
+			return &fastcgi.Server{Handler: h, MaxRequests: maxRequests, Observe: observe, Logger: quiet}
+		},
+		NewClient: func(addr string) gateway.RoundTripper { return &fastcgi.Client{Addr: addr} },
+		Head:      func(nv ...string) string { return head(1, 1, false, nv...) + stdin(1, "") },
+		Malformed: "GET / HTTP/1.1\r\n",
+	})
+}

@@ -23,6 +23,9 @@ func (s *contextSource) RequestContext() context.Context {
 	if r == nil {
 		return done
 	}
+	if r.observed {
+		return c.ctx
+	}
 	if r.ctx == nil {
 		r.ctx = server.NewContext(c.ctx, s)
 		if r.fault != nil {

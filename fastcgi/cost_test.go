@@ -314,11 +314,16 @@ func TestServerAllocations(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		handler gateway.Handler
+		observe func(context.Context, *gateway.Request, *gateway.ServerExchange)
 		most    uint64
-	}{{"gateway.Handler", hello, 10}, {"gatewayhttp.Handler", helloHTTP, 14 * n}} {
+	}{
+		{"gateway.Handler [470]", hello, nil, 10},
+		{"gateway.Handler with Observe [470]", hello, func(context.Context, *gateway.Request, *gateway.ServerExchange) {}, 10},
+		{"gatewayhttp.Handler", helloHTTP, nil, 14 * n},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := socketDir(t) + "/s"
-			s := &fastcgi.Server{Handler: c.handler, Logger: quiet}
+			s := &fastcgi.Server{Handler: c.handler, Observe: c.observe, Logger: quiet}
 			l, err := new(fastcgi.Server).Listen("unix:" + path)
 			if err != nil {
 				t.Fatal(err)

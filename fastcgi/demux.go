@@ -1,6 +1,7 @@
 package fastcgi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -217,11 +218,15 @@ func (c *serverConn) begin(h RecordHeader) error {
 		c.limit = time.Time{}
 		c.heads++
 		c.requests = append(c.requests, c.s.newRequest(c, h.ID, begin))
+		if len(c.requests) == 1 {
+			c.s.observer.Busy()
+		}
 	}
+	carried := c.carried
 	c.mu.Unlock()
 	if status != 0 {
 		c.s.logger().Warn("request refused", "status", status)
-		return c.refuse(h.ID, begin, status, end)
+		return c.refuse(refusal{c.s.observer.Start(carried), h.ID, begin, status, end, fmt.Errorf("fastcgi: %w", gateway.ErrRefused)})
 	}
 	return nil
 }
@@ -239,20 +244,34 @@ func (c *serverConn) mayBegin(b Begin) (status int, end ProtocolStatus) {
 	return 0, StatusComplete
 }
 
+// A refusal is the response to a request that is not accepted.
+type refusal struct {
+	record *server.Record
+	id     uint16
+	begin  Begin
+	status int
+	end    ProtocolStatus
+	err    error
+}
+
 // refuse responds to a request that is not accepted. Apache makes an empty 200 of a bare
 // END_REQUEST with a protocolStatus, and HAProxy waits forever, so the default is a complete
 // response.
-func (c *serverConn) refuse(id uint16, begin Begin, status int, end ProtocolStatus) error {
+func (c *serverConn) refuse(r refusal) error {
 	var b []byte
 	if c.s.BareEnd {
-		b, _ = AppendEnd(nil, id, End{Status: end})
+		b, _ = AppendEnd(nil, r.id, End{Status: r.end})
 	} else {
-		b = appendBareResponse(nil, id, status)
+		b = appendBareResponse(nil, r.id, r.status)
 	}
-	if err := c.control(b); err != nil {
+	o := &c.s.observer
+	o.Request()
+	err := c.control(b)
+	o.End(r.record, c.ctx, server.Outcome{Status: r.status, First: time.Now(), Err: cmp.Or(err, r.err), Refused: true})
+	if err != nil {
 		return err
 	}
-	c.afterResponse(begin.KeepConn)
+	c.afterResponse(r.begin.KeepConn)
 	return nil
 }
 
@@ -291,6 +310,8 @@ func (c *serverConn) params(r *request, h RecordHeader) (ready *request, err err
 	}
 	c.s.logger().Warn("request refused", "status", status, "error", err)
 	begin := r.begin
+	record := r.record
+	record.Keep(r.req)
 	c.mu.Lock()
 	c.remove(r)
 	if !errors.Is(err, errBusy) { // the rest of its input is not worth reading
@@ -298,7 +319,7 @@ func (c *serverConn) params(r *request, h RecordHeader) (ready *request, err err
 		begin = Begin{}
 	}
 	c.mu.Unlock()
-	return nil, c.refuse(r.id, begin, status, StatusOverloaded)
+	return nil, c.refuse(refusal{record, r.id, begin, status, StatusOverloaded, err})
 }
 
 // errBusy means that MaxRequests requests run.
@@ -340,6 +361,8 @@ func (c *serverConn) finishHead(r *request) error {
 		return errBusy
 	}
 	r.ready, r.counted = true, true
+	r.record.HeadDone()
+	c.s.observer.Request()
 	c.release(r)
 	c.heads--
 	r.start(peeked && h.Type == TypeStdin && h.ID == r.id && h.Length == 0)
@@ -372,9 +395,10 @@ func (c *serverConn) input(r *request, h RecordHeader) error {
 func (c *serverConn) abort(r *request) {
 	c.mu.Lock()
 	if !r.ready { // no handler runs that could end it
+		record := r.record
 		c.remove(r)
 		c.mu.Unlock() // the refusal is a write, which may block
-		c.refuse(r.id, r.begin, 500, StatusComplete)
+		c.refuse(refusal{record, r.id, r.begin, 500, StatusComplete, fmt.Errorf("fastcgi: %w", gateway.ErrAborted)})
 		return
 	}
 	ctx := r.abort(gateway.ErrAborted)
@@ -387,6 +411,10 @@ func (c *serverConn) abort(r *request) {
 func (c *serverConn) remove(r *request) {
 	if i := slices.Index(c.requests, r); i >= 0 {
 		c.requests = slices.Delete(c.requests, i, i+1)
+		c.carried = true
+		if len(c.requests) == 0 {
+			c.s.observer.Free()
+		}
 		if r.counted && !r.over {
 			c.s.active.Add(-1)
 		}

@@ -1,8 +1,10 @@
 package fastcgi
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +30,8 @@ type request struct {
 	// Guarded by c.mu.
 	ready         bool // the params are complete
 	counted       bool // among the Server's active requests
+	observed      bool // the context of the connection stands in for that of the request
+	record        *server.Record
 	headBytes     int  // that have arrived, while the params are incomplete
 	over          bool // END_REQUEST is being written
 	headLimit     time.Time
@@ -59,12 +63,14 @@ func (s *Server) newRequest(c *serverConn, id uint16, begin Begin) *request {
 	w.c.Store(c)
 	w.r.Store(r)
 	r.c, r.id, r.begin = c, id, begin
+	r.record = s.observer.Start(c.carried)
 	r.w, r.req = w, &w.req
 	r.response.Reset(&w.Head, r, &s.common)
 	(*pairs.List)(&w.req.Params).Take(&r.params)
 	(*pairs.List)(&w.Head.Header).Take(&r.fields)
 	r.req.Role, r.req.Peer, r.req.Local = begin.Role, c.peer, c.local
 	r.response.Out.Reset(c.c)
+	r.response.Out.Timed = r.record != nil
 	r.req.SetContextSource(&w.source)
 	return r
 }
@@ -145,11 +151,15 @@ func (r *request) finish(err error) {
 	c.mu.Lock()
 	r.over = true
 	c.s.active.Add(-1)
-	ctx := r.ctx
+	ctx, reason := r.ctx, r.reason()
+	out := r.outcome()
 	r.w.r.Store(nil)                   // rule F36
 	left := c.reading && c.inline == r // a goroutine of the handler still reads
 	c.changed.Broadcast()
 	c.mu.Unlock()
+	seen := r.observedContext()
+	r.record.Keep(r.req)
+	record := r.record
 	r.dismiss()
 	if cut {
 		c.c.Close()
@@ -158,7 +168,9 @@ func (r *request) finish(err error) {
 		err = r.response.Out.Flush()
 		c.wrote(err)
 		cut = err != nil
+		out.Err = cmp.Or(out.Err, err)
 	}
+	out.First, out.Err = r.response.Out.First, server.Cause(out.Err, reason)
 	c.wmu.Unlock()
 	r.response.Unlock()
 	c.mu.Lock()
@@ -167,11 +179,39 @@ func (r *request) finish(err error) {
 	c.changed.Broadcast()
 	c.mu.Unlock()
 	ctx.Cancel(context.Canceled)
+	c.s.observer.End(record, seen, out)
 	keep := r.begin.KeepConn && !cut
 	if !left {
 		r.recycle()
 	}
 	c.afterResponse(keep)
+}
+
+// outcome returns how the response ended, so far. The response and c.mu are locked.
+func (r *request) outcome() server.Outcome {
+	out := r.response.Outcome()
+	out.Received = r.body.taken + int64(r.pending[0].Len())
+	return out
+}
+
+// reason returns why the input of r has failed, or nil. c.mu is held.
+func (r *request) reason() error {
+	if r.fault == nil || r.fault == errLost && r.c.lost == io.EOF {
+		return nil // a web server that ends its input still receives the response
+	}
+	return causeOf(r.fault)
+}
+
+// observedContext returns the context for Observe: that of SetContext, or that of the connection. It
+// does not create that of the request.
+func (r *request) observedContext() context.Context {
+	if r.record == nil {
+		return r.c.ctx
+	}
+	r.c.mu.Lock()
+	r.observed = true
+	r.c.mu.Unlock()
+	return r.req.Context()
 }
 
 // dismiss separates r from its responseWriter, which is empty and dead from now on, and takes its
@@ -201,6 +241,7 @@ func (r *request) recycle() {
 	}
 	// The locks and c stay as they are: a dead responseWriter may be about to find out that it is
 	// dead.
+	r.record, r.observed = nil, false
 	r.ready, r.counted, r.over, r.skipBody, r.fault, r.ctx = false, false, false, false, nil, nil
 	r.headLimit, r.readDeadline, r.writeDeadline = time.Time{}, time.Time{}, time.Time{}
 	for i := range r.pending {

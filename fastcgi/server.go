@@ -98,6 +98,12 @@ type Server struct {
 	// ConnContext, if not nil, returns the context of a connection, derived from ctx.
 	ConnContext func(ctx context.Context, c net.Conn) context.Context
 
+	// Observe, if not nil, is called once for each request, after its response has ended or was cut,
+	// including requests that the server refused itself. ctx is the context of the connection, or
+	// the one of Request.SetContext. r and x must not be used after Observe returns. A slow Observe
+	// delays the next request of the connection. If Observe is nil, nothing is measured.
+	Observe func(ctx context.Context, r *gateway.Request, x *gateway.ServerExchange)
+
 	// Logger receives log records. Nil means slog.Default.
 	Logger *slog.Logger
 
@@ -107,7 +113,8 @@ type Server struct {
 	requests sync.Pool // of *request
 	writers  slab.Pool[responseWriter]
 	common   server.Common
-	once     sync.Once // sets common
+	observer server.Observer
+	once     sync.Once // sets common and observer
 }
 
 // maxPerConn is the number of requests at once on one connection (F35).
@@ -142,6 +149,7 @@ func (s *Server) ListenAndServe(addr string) error { return server.ListenAndServ
 // closed otherwise. After any other error of Accept it tries again, after 5 milliseconds to 1
 // second.
 func (s *Server) Serve(l net.Listener) error {
+	s.setUp()
 	peers, strict, err := s.peers()
 	if err != nil {
 		l.Close()
@@ -156,6 +164,7 @@ func (s *Server) Serve(l net.Listener) error {
 		Peers:    peers,
 		Strict:   strict,
 		Logger:   s.logger(),
+		Observer: &s.observer,
 		Serve:    func(c net.Conn, ended func(error)) { s.serveConn(ctx, c, ended, s.group.AddAccepted) },
 	})
 }
@@ -187,16 +196,23 @@ func (s *Server) peers() (peers []netip.Prefix, strict bool, err error) {
 // two requests or the server was shut down. The contexts of the requests are derived from ctx.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	over := make(chan error, 1)
+	s.setUp()
+	s.observer.Accepted()
 	s.serveConn(ctx, c, func(err error) { over <- err }, s.group.Add)
 	return <-over
+}
+
+func (s *Server) setUp() {
+	s.once.Do(func() {
+		s.common.SendInterim, s.common.Logger, s.common.AppendHead = s.SendInterim, s.logger, appendHead
+		s.observer.Observe, s.observer.Logger = s.Observe, s.logger
+	})
 }
 
 // serveConn serves c in this goroutine and in others, and calls ended when the last of them is done
 // with it.
 func (s *Server) serveConn(ctx context.Context, c net.Conn, ended func(error), add func(server.Conn) bool) {
-	s.once.Do(func() {
-		s.common.SendInterim, s.common.Logger, s.common.AppendHead = s.SendInterim, s.logger, appendHead
-	})
+	s.setUp()
 	sc := newServerConn(s, ctx, c, ended)
 	if !add(sc) {
 		c.Close()
@@ -217,6 +233,9 @@ func (s *Server) Shutdown(ctx context.Context) error { return s.group.Shutdown(c
 // Close closes the listeners and all connections, and cancels the contexts of the requests. It does
 // not wait for their handlers. It returns nil. The Server cannot be used again.
 func (s *Server) Close() error { return s.group.Close() }
+
+// Stats returns the counters since the first use, and the current gauges.
+func (s *Server) Stats() gateway.ServerStats { return s.observer.Stats(s.group.Len()) }
 
 func (s *Server) logger() *slog.Logger { return cmp.Or(s.Logger, slog.Default()) }
 

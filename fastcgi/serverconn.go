@@ -70,6 +70,7 @@ type serverConn struct {
 	writeLimit time.Time  // the write deadline that is set
 	orphan     uint16     // the id of a request that ended before its STDIN did
 	drained    int        // the bytes of such STDIN since
+	carried    bool       // a request has begun before
 	closing    bool       // no further request is accepted
 	stopping   bool       // the server stops: the next request is the last
 	stopAt     time.Time  // the deadline for that to begin
@@ -263,6 +264,9 @@ func (c *serverConn) promote() {
 // lose notes why nothing more can be read. The end of the input does not end the responses: a peer
 // that has closed its sending side still receives them.
 func (c *serverConn) lose(err error) {
+	if err != io.EOF {
+		c.s.observer.Malformed(err)
+	}
 	c.mu.Lock()
 	if c.lost == nil {
 		c.lost = err

@@ -49,6 +49,9 @@ var (
 	// ErrAborted means that the web server aborted the request.
 	ErrAborted = errors.New("request aborted by the web server")
 
+	// ErrPanic means that a handler panicked with a value other than http.ErrAbortHandler.
+	ErrPanic = errors.New("handler panicked")
+
 	// ErrDisconnected is the cause of a request's context if the web server closed or lost the
 	// connection before the response had ended.
 	ErrDisconnected = errors.New("connection closed by the web server")

@@ -69,3 +69,14 @@ func TestResponseTimeouts(t *testing.T) {
 		return &scgi.Client{Dial: dial, HeadTimeout: timeout, BodyTimeout: timeout}
 	}, func(w io.Writer) { io.WriteString(w, "Status: 200 OK\r\nContent-Length: 5\r\n\r\nea") })
 }
+
+func TestServerObserve(t *testing.T) {
+	conformance.TestObserve(t, conformance.ObserveKit{
+		NewServer: func(h gateway.Handler, maxRequests int, observe conformance.Observe) conformance.ObservedServer {
+			return &scgi.Server{Handler: h, MaxRequests: maxRequests, Observe: observe, Logger: quiet}
+		},
+		NewClient: func(addr string) gateway.RoundTripper { return &scgi.Client{Addr: addr} },
+		Head:      head,
+		Malformed: "x",
+	})
+}

@@ -70,3 +70,14 @@ func TestResponseTimeouts(t *testing.T) {
 		return &uwsgi.Client{Dial: dial, HeadTimeout: timeout, BodyTimeout: timeout}
 	}, func(w io.Writer) { io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nea") })
 }
+
+func TestServerObserve(t *testing.T) {
+	conformance.TestObserve(t, conformance.ObserveKit{
+		NewServer: func(h gateway.Handler, maxRequests int, observe conformance.Observe) conformance.ObservedServer {
+			return &uwsgi.Server{Handler: h, MaxRequests: maxRequests, Observe: observe, Logger: quiet}
+		},
+		NewClient: func(addr string) gateway.RoundTripper { return &uwsgi.Client{Addr: addr} },
+		Head:      head,
+		Malformed: "G\x00\x00\x00",
+	})
+}

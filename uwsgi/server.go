@@ -90,6 +90,12 @@ type Server struct {
 	// Ping makes the server respond to pings (modifier1 100). Without it they close the connection.
 	Ping bool
 
+	// Observe, if not nil, is called once for each request, after its response has ended or was cut,
+	// including requests that the server refused itself. ctx is the context of the connection, or
+	// the one of Request.SetContext. r and x must not be used after Observe returns. A slow Observe
+	// delays the next request of the connection. If Observe is nil, nothing is measured.
+	Observe func(ctx context.Context, r *gateway.Request, x *gateway.ServerExchange)
+
 	// Logger receives log records, and the lines that handlers write to Stderr. Nil means
 	// slog.Default.
 	Logger *slog.Logger
@@ -143,6 +149,9 @@ func (s *Server) Shutdown(ctx context.Context) error { return s.server().Shutdow
 // not wait for their handlers. It returns nil. The Server cannot be used again.
 func (s *Server) Close() error { return s.server().Close() }
 
+// Stats returns the counters since the first use, and the current gauges.
+func (s *Server) Stats() gateway.ServerStats { return s.server().Stats() }
+
 func (s *Server) logger() *slog.Logger { return cmp.Or(s.Logger, slog.Default()) }
 
 // server returns the core of s. It is made of the fields on first use.
@@ -151,7 +160,7 @@ func (s *Server) server() *server.Server {
 		s.core = server.New(
 			server.Settings{
 				s.Handler, s.MaxOpenHeadBytes, s.MaxConns, s.MaxRequests, s.SendInterim, s.Peers, s.ReadHeadTimeout, s.IdleTimeout,
-				s.WriteTimeout, s.BaseContext, s.ConnContext, s.logger,
+				s.WriteTimeout, s.BaseContext, s.ConnContext, s.Observe, s.logger,
 			},
 			server.Protocol{ReadHead: s.readHead, AppendHead: gateway.AppendHTTPResponse, Special: s.pong},
 		)

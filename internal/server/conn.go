@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,7 @@ type conn struct {
 
 	response Response
 	hijacked bool // guarded by the response's lock
+	record   *Record
 	lines    stream.Lines
 
 	listed atomic.Bool // the Group's
@@ -69,6 +71,7 @@ type conn struct {
 	readDeadline  time.Time
 	writeDeadline time.Time
 	cancelable    *Context
+	observed      bool // the context of the connection stands in for that of the request
 }
 
 func newConn(s *Server, ctx context.Context, c net.Conn) *conn {
@@ -95,6 +98,7 @@ func (c *conn) serve() error {
 	err := c.readHead()
 	switch {
 	case err == io.EOF:
+		c.s.observer.Drop(c.record)
 		c.c.Close()
 		return nil // nothing was sent
 	case err != nil:
@@ -102,6 +106,7 @@ func (c *conn) serve() error {
 	}
 	if c.s.Special != nil {
 		if response, taken := c.s.Special(&c.req); taken {
+			c.s.observer.Drop(c.record)
 			c.write(response)
 			c.hangUp(false)
 			c.c.Close()
@@ -123,6 +128,9 @@ func (c *conn) readHead() error {
 	if err := c.first(); err != nil {
 		return err
 	}
+	c.s.observer.Busy()
+	c.record = c.s.observer.Start(false)
+	c.response.Out.Timed = c.record != nil
 	c.equip()
 	c.c.SetReadDeadline(stream.Deadline(c.s.ReadHeadTimeout, DefaultReadHeadTimeout)) // rule F33
 	taken := 0
@@ -137,6 +145,7 @@ func (c *conn) readHead() error {
 	c.in.Reserve = nil
 	c.s.heads.Give(taken)
 	if err == nil {
+		c.record.HeadDone()
 		c.c.SetReadDeadline(time.Time{})
 	}
 	return err
@@ -200,6 +209,9 @@ func (c *conn) dismiss() {
 
 // release returns the memory of the connection.
 func (c *conn) release() {
+	if c.begun {
+		c.s.observer.Free()
+	}
 	c.response.Lock()
 	defer c.response.Unlock()
 	c.mu.Lock()
@@ -223,24 +235,35 @@ func (c *conn) release() {
 
 // refuse ends a connection whose request has no handler.
 func (c *conn) refuse(err error) error {
-	if status := Refusal(err); status > 0 {
-		c.s.Logger().Warn("request refused", "status", status, "error", err)
-		b, _ := c.s.AppendHead(nil, &gateway.Response{Status: status})
-		c.write(b)
-		c.hangUp(true)
+	status := Refusal(err)
+	if status == 0 {
+		c.s.observer.Malformed(err)
+		c.s.observer.Drop(c.record)
+		c.c.Close()
+		return err
 	}
+	c.s.observer.Request()
+	c.s.Logger().Warn("request refused", "status", status, "error", err)
+	b, _ := c.s.AppendHead(nil, &gateway.Response{Status: status})
+	first := c.write(b)
+	c.record.Keep(&c.req)
+	c.s.observer.End(c.record, c.ctx, Outcome{Status: status, First: first, Err: err, Refused: true})
+	c.hangUp(true)
 	c.c.Close()
 	return err
 }
 
-func (c *conn) write(b []byte) {
+// write writes a whole response, and returns when it did.
+func (c *conn) write(b []byte) time.Time {
 	c.c.SetWriteDeadline(c.s.writeDeadline())
 	c.c.Write(b)
+	return time.Now()
 }
 
 // run runs the handler and ends the response.
 func (c *conn) run() (err error) {
 	c.start()
+	c.s.observer.Request()
 	err = ErrGoexit
 	defer func() { err = c.finish(err) }()
 	c.s.group.Busy(c)
@@ -271,16 +294,23 @@ func (c *conn) finish(err error) error {
 	cut := !hijacked && c.response.Complete(&c.req, err)
 	c.mu.Lock()
 	c.over, c.running = true, false
-	ctx := c.cancelable
+	ctx, reason := c.cancelable, c.reason()
+	received := max(c.req.ContentLength, 0) - c.left + min(c.left, int64(c.mem.queue.Len()))
 	c.changed.Broadcast()
 	c.mu.Unlock()
+	out := c.outcome(hijacked, received, err)
+	seen := c.observedContext()
+	c.record.Keep(&c.req)
 	c.dismiss()
 	if !cut && !hijacked {
 		_, err = c.Send(nil)
+		out.Err = cmp.Or(out.Err, err)
 	}
+	out.First, out.Err = c.response.Out.First, Cause(out.Err, reason)
 	c.lines.Flush(c.logLine)
 	c.response.Unlock()
 	ctx.Cancel(context.Canceled)
+	c.s.observer.End(c.record, seen, out)
 	if hijacked {
 		return nil
 	}

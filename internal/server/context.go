@@ -112,6 +112,9 @@ func (s *contextSource) RequestContext() context.Context {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.observed {
+		return c.ctx
+	}
 	if c.cancelable == nil {
 		c.cancelable = NewContext(c.ctx, s)
 		switch {

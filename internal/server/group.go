@@ -79,6 +79,7 @@ type Options struct {
 	Peers    []netip.Prefix
 	Strict   bool // refuse peers without an IP address
 	Logger   *slog.Logger
+	Observer *Observer
 	Serve    func(c net.Conn, ended func(error))
 }
 
@@ -114,6 +115,7 @@ func (g *Group) Serve(l net.Listener, o Options) error {
 			continue
 		}
 		delay = 0
+		o.Observer.Accepted()
 		if !allowed(c, o) || !take(slots, over) {
 			c.Close()
 			continue
@@ -148,6 +150,7 @@ func allowed(c net.Conn, o Options) bool {
 	_, ip := addr.(*net.TCPAddr)
 	ok := (ip || !o.Strict) && sockets.Allowed(o.Peers, addr)
 	if !ok {
+		o.Observer.RefusedPeer()
 		o.Logger.Warn("peer refused", "peer", addr)
 	}
 	return ok
@@ -217,6 +220,13 @@ func (g *Group) add(c Conn) bool {
 		go g.sweep()
 	}
 	return true
+}
+
+// Len returns the number of connections.
+func (g *Group) Len() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.conns)
 }
 
 // Remove removes c.

@@ -23,7 +23,7 @@ func TestRefusedPeers(t *testing.T) {
 	over := make(chan error, 1)
 	go func() {
 		over <- g.Serve(l, Options{
-			MaxConns: 2, Logger: slog.New(slog.DiscardHandler), Peers: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+			MaxConns: 2, Logger: slog.New(slog.DiscardHandler), Observer: new(Observer), Peers: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
 			Serve: func(c net.Conn, ended func(error)) { ended(c.Close()) },
 		})
 	}()

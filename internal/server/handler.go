@@ -14,7 +14,7 @@ import (
 var (
 	ErrOver      = errors.New("gateway: used after the handler returned")
 	ErrGoexit    = errors.New("gateway: handler called runtime.Goexit")
-	ErrPanic     = errors.New("gateway: handler panicked")
+	ErrPanic     = fmt.Errorf("gateway: %w", gateway.ErrPanic)
 	ErrNoHandler = errors.New("gateway: the server has no Handler")
 	ErrLongBody  = errors.New("gateway: body longer than Content-Length")
 	ErrShortBody = fmt.Errorf("gateway: body shorter than Content-Length: %w", io.ErrUnexpectedEOF)

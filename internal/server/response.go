@@ -30,6 +30,7 @@ type Response struct {
 	committed bool  // the head is settled
 	written   int64 // bytes of the body
 	failed    error // why the response cannot go on
+	reason    error // why it is not what the handler made; set by Complete
 }
 
 // A Framer encodes a response for its protocol. Its methods are called with the response locked.
@@ -74,7 +75,7 @@ type Common struct {
 // Reset makes r the response whose head is head. Out is not changed.
 func (r *Response) Reset(head *gateway.Response, framer Framer, common *Common) {
 	r.head, r.framer, r.common = head, framer, common
-	r.committed, r.written, r.failed, r.AppStatus = false, 0, nil, 0
+	r.committed, r.written, r.failed, r.reason, r.AppStatus = false, 0, nil, nil, 0
 }
 
 // Fail makes err the reason why the response cannot go on.
@@ -202,6 +203,7 @@ func (r *Response) Complete(req *gateway.Request, err error) (cut bool) {
 	if err == nil && r.short(req) {
 		err = ErrShortBody
 	}
+	r.reason = err
 	switch sent := r.Out.Sent.Load(); {
 	case err == nil:
 	case r.Out.Failed != nil, sent && r.framer.Check() == nil:
@@ -212,6 +214,15 @@ func (r *Response) Complete(req *gateway.Request, err error) (cut bool) {
 	}
 	r.framer.AppendEnd()
 	return false
+}
+
+// Outcome returns how the response ended. It is called after Complete, before the head is reset.
+func (r *Response) Outcome() Outcome {
+	out := Outcome{AppStatus: r.AppStatus, Sent: r.written, First: r.Out.First, Err: r.reason}
+	if r.committed {
+		out.Status = r.head.Status
+	}
+	return out
 }
 
 // short reports whether the body lacks bytes that the head promised.

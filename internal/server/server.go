@@ -51,6 +51,7 @@ type Settings = struct {
 	WriteTimeout     time.Duration
 	BaseContext      func(net.Listener) context.Context
 	ConnContext      func(ctx context.Context, c net.Conn) context.Context
+	Observe          func(ctx context.Context, r *gateway.Request, x *gateway.ServerExchange)
 	Logger           func() *slog.Logger
 }
 
@@ -68,19 +69,22 @@ type Server struct {
 	Settings
 	Protocol
 
-	common Common
-	group  Group
-	heads  HeadBudget
-	active atomic.Int64
-	memory sync.Pool // of *memory
+	common   Common
+	observer Observer
+	group    Group
+	heads    HeadBudget
+	active   atomic.Int64
+	memory   sync.Pool // of *memory
 }
 
 // New returns a Server.
 func New(settings Settings, protocol Protocol) *Server {
-	return &Server{
+	s := &Server{
 		Settings: settings, Protocol: protocol,
 		common: Common{SendInterim: settings.SendInterim, Logger: settings.Logger, AppendHead: protocol.AppendHead},
 	}
+	s.observer.Observe, s.observer.Logger = settings.Observe, settings.Logger
+	return s
 }
 
 // A memory is reused by one request after another.
@@ -114,6 +118,7 @@ func (s *Server) Serve(l net.Listener) error {
 		MaxConns: stream.Limit(s.MaxConns, DefaultMaxConns),
 		Peers:    s.Peers,
 		Logger:   s.Logger(),
+		Observer: &s.observer,
 		Serve: func(c net.Conn, ended func(error)) {
 			err := ErrGoexit // unless ServeConn returns
 			defer func() { ended(err) }()
@@ -124,6 +129,7 @@ func (s *Server) Serve(l net.Listener) error {
 
 // ServeConn serves one connection and closes it, unless the handler took it over.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
+	s.observer.Accepted()
 	return s.serveConn(ctx, c, s.group.Add)
 }
 
@@ -139,6 +145,9 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn, add func(Conn) bool)
 
 // Shutdown stops the listeners and waits for the requests.
 func (s *Server) Shutdown(ctx context.Context) error { return s.group.Shutdown(ctx) }
+
+// Stats returns the counters since the first use, and the current gauges.
+func (s *Server) Stats() gateway.ServerStats { return s.observer.Stats(s.group.Len()) }
 
 // Close closes everything at once.
 func (s *Server) Close() error { return s.group.Close() }

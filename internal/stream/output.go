@@ -37,6 +37,9 @@ type Output struct {
 	Failed  error        // the error of a write, not of what was to be written
 	Stopped atomic.Bool  // the rest of a body is not read
 
+	Timed bool      // First is set
+	First time.Time // when the first byte of the message was written
+
 	// Timeout limits the time in which the destination takes no byte; zero means no limit.
 	Timeout time.Duration
 
@@ -69,7 +72,7 @@ func (o *Output) Begin() {
 	o.Final.Store(false)
 	o.Stopped.Store(false)
 	o.Content.Store(0)
-	o.counts, o.head = false, 0
+	o.counts, o.head, o.First = false, 0, time.Time{}
 }
 
 // Count makes what is written from now on count as content, after what is buffered.
@@ -159,6 +162,9 @@ func (o *Output) arm() {
 // wrote notes the result of a write. before says whether a byte had been sent before it.
 func (o *Output) wrote(before bool, n int64, err error) {
 	o.Sent.Store(before || n > 0)
+	if o.Timed && n > 0 && o.First.IsZero() {
+		o.First = time.Now()
+	}
 	if o.counts {
 		ahead := min(n, o.head)
 		o.head -= ahead
