@@ -199,7 +199,7 @@ func (p *program) refuse(err error) error {
 	if status == 0 {
 		return err
 	}
-	p.common.Logger().Warn("request refused", "status", status, "error", err)
+	server.LogRequest(p.common.Logger(), server.LevelOf(status), "request refused", &p.req, slog.Int("status", status), slog.Any("error", err))
 	b, _ := gateway.AppendResponse(nil, &gateway.Response{Status: status})
 	p.observer.Request()
 	_, werr := os.Stdout.Write(b)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -211,5 +212,11 @@ func TestServerObserve(t *testing.T) {
 		NewClient: func(addr string) gateway.RoundTripper { return &fastcgi.Client{Addr: addr} },
 		Head:      func(nv ...string) string { return head(1, 1, false, nv...) + stdin(1, "") },
 		Malformed: "GET / HTTP/1.1\r\n",
+	})
+}
+
+func TestLogs(t *testing.T) {
+	conformance.TestLogs(t, conformance.ObserveKit{Head: func(nv ...string) string { return head(1, 1, false, nv...) + stdin(1, "") }}, func(h gateway.Handler, l *slog.Logger) conformance.Server {
+		return &fastcgi.Server{Handler: h, Logger: l}
 	})
 }

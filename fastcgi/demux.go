@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"time"
@@ -225,7 +226,7 @@ func (c *serverConn) begin(h RecordHeader) error {
 	carried := c.carried
 	c.mu.Unlock()
 	if status != 0 {
-		c.s.logger().Warn("request refused", "status", status)
+		c.s.logger().LogAttrs(c.ctx, server.LevelOf(status), "request refused", slog.Int("status", status), slog.Any("role", begin.Role), slog.Any("peer", c.c.RemoteAddr()))
 		return c.refuse(refusal{c.s.observer.Start(carried), h.ID, begin, status, end, fmt.Errorf("fastcgi: %w", gateway.ErrRefused)})
 	}
 	return nil
@@ -308,7 +309,8 @@ func (c *serverConn) params(r *request, h RecordHeader) (ready *request, err err
 	if status == 0 {
 		return nil, err
 	}
-	c.s.logger().Warn("request refused", "status", status, "error", err)
+	r.req.SetContext(c.ctx)
+	server.LogRequest(c.s.logger(), server.LevelOf(status), "request refused", r.req, slog.Int("status", status), slog.Any("error", err))
 	begin := r.begin
 	record := r.record
 	record.Keep(r.req)

@@ -266,6 +266,12 @@ func (c *serverConn) promote() {
 func (c *serverConn) lose(err error) {
 	if err != io.EOF {
 		c.s.observer.Malformed(err)
+		c.mu.Lock()
+		first := !c.carried && len(c.requests) == 0
+		c.mu.Unlock()
+		if first {
+			server.WarnOfHTTP(c.s.logger(), "FastCGI", "fastcgi_pass", c.rec.in.Buffered())
+		}
 	}
 	c.mu.Lock()
 	if c.lost == nil {

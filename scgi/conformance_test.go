@@ -3,6 +3,7 @@ package scgi_test
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -78,5 +79,11 @@ func TestServerObserve(t *testing.T) {
 		NewClient: func(addr string) gateway.RoundTripper { return &scgi.Client{Addr: addr} },
 		Head:      head,
 		Malformed: "x",
+	})
+}
+
+func TestLogs(t *testing.T) {
+	conformance.TestLogs(t, conformance.ObserveKit{Head: head}, func(h gateway.Handler, l *slog.Logger) conformance.Server {
+		return &scgi.Server{Handler: h, Logger: l}
 	})
 }

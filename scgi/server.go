@@ -150,7 +150,7 @@ func (s *Server) server() *server.Server {
 				s.Handler, s.MaxOpenHeadBytes, s.MaxConns, s.MaxRequests, s.SendInterim, s.Peers, s.ReadHeadTimeout, s.IdleTimeout,
 				s.WriteTimeout, s.BaseContext, s.ConnContext, s.Observe, s.logger,
 			},
-			server.Protocol{ReadHead: s.readHead, AppendHead: gateway.AppendResponse},
+			server.Protocol{Name: "SCGI", Directive: "scgi_pass", ReadHead: s.readHead, AppendHead: gateway.AppendResponse},
 		)
 	})
 	return s.core

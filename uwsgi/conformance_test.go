@@ -3,6 +3,7 @@ package uwsgi_test
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -79,5 +80,11 @@ func TestServerObserve(t *testing.T) {
 		NewClient: func(addr string) gateway.RoundTripper { return &uwsgi.Client{Addr: addr} },
 		Head:      head,
 		Malformed: "G\x00\x00\x00",
+	})
+}
+
+func TestLogs(t *testing.T) {
+	conformance.TestLogs(t, conformance.ObserveKit{Head: head}, func(h gateway.Handler, l *slog.Logger) conformance.Server {
+		return &uwsgi.Server{Handler: h, Logger: l}
 	})
 }

@@ -162,7 +162,7 @@ func (s *Server) server() *server.Server {
 				s.Handler, s.MaxOpenHeadBytes, s.MaxConns, s.MaxRequests, s.SendInterim, s.Peers, s.ReadHeadTimeout, s.IdleTimeout,
 				s.WriteTimeout, s.BaseContext, s.ConnContext, s.Observe, s.logger,
 			},
-			server.Protocol{ReadHead: s.readHead, AppendHead: gateway.AppendHTTPResponse, Special: s.pong},
+			server.Protocol{Name: "uwsgi", Directive: "uwsgi_pass", ReadHead: s.readHead, AppendHead: gateway.AppendHTTPResponse, Special: s.pong},
 		)
 	})
 	return s.core

@@ -46,8 +46,9 @@ type Proxy struct {
 	ModifyResponse func(*gateway.Response) error
 
 	// ErrorHandler, if not nil, responds to a request for which there is no response. Nil means a
-	// response with the status of gateway.ErrorStatus. A status of 500 or above is then logged,
-	// unless the client has disconnected.
+	// response with the status of gateway.ErrorStatus and a log record, which names the request: at
+	// the level ERROR for a status of 500 or above, and INFO for one below, or DEBUG if the client
+	// has disconnected.
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 
 	// LocalRedirect, if not nil, serves local redirects, RFC 3875 section 6.2.2: responses without
@@ -75,7 +76,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Without it net/http reads the rest of the body before it sends the first byte of a response.
 	http.NewResponseController(w).EnableFullDuplex()
 	if err := p.roundTrip(x, w, r); err != nil {
-		p.handleError(w, r, err)
+		p.handleError(x, w, r, err)
 		return
 	}
 	if p.redirected(x, w, r) {
@@ -88,7 +89,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !cuttable(w, r, &x.res) {
 		if err := p.gather(x); err != nil {
-			p.handleError(w, r, err)
+			p.handleError(x, w, r, err)
 			return
 		}
 	}
@@ -107,7 +108,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := tunnel.CopyBody(w, flusher(w), x.res.Body, x.buf); err != nil {
 		if r.Context().Err() == nil {
-			p.logger().Warn("response cut", "error", err)
+			p.log(x, r, slog.LevelWarn, "response cut", slog.Any("error", err))
 		}
 		x.endBody(w, r)
 		cut(w, r)
@@ -181,12 +182,12 @@ type gathered struct {
 func (p *Proxy) join(x *crossing, w http.ResponseWriter, r *http.Request) {
 	back, ok := x.res.Body.(gateway.Stream)
 	if !ok {
-		p.handleError(w, r, fmt.Errorf("gatewayhttp: 101 without a stream: %w", gateway.ErrMalformed))
+		p.handleError(x, w, r, fmt.Errorf("gatewayhttp: 101 without a stream: %w", gateway.ErrMalformed))
 		return
 	}
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		p.handleError(w, r, fmt.Errorf("gatewayhttp: 101 that cannot be passed on: %w", gateway.ErrMalformed))
+		p.handleError(x, w, r, fmt.Errorf("gatewayhttp: 101 that cannot be passed on: %w", gateway.ErrMalformed))
 		return
 	}
 	header := make(http.Header)
@@ -300,16 +301,31 @@ func (p *Proxy) roundTrip(x *crossing, w http.ResponseWriter, r *http.Request) e
 	return tunnel.Modify(&x.res, p.ModifyResponse, func() error { return x.res.Body.Close() })
 }
 
-func (p *Proxy) handleError(w http.ResponseWriter, r *http.Request, err error) {
+func (p *Proxy) handleError(x *crossing, w http.ResponseWriter, r *http.Request, err error) {
 	if p.ErrorHandler != nil {
 		p.ErrorHandler(w, r, err)
 		return
 	}
 	status := gateway.ErrorStatus(err)
-	if !errors.Is(err, context.Canceled) && status >= 500 {
-		p.logger().Warn("no response", "status", status, "error", err)
+	level := slog.LevelInfo // a scanner must not fill the log
+	switch {
+	case r.Context().Err() != nil: // the client has left
+		level = slog.LevelDebug
+	case status >= 500:
+		level = slog.LevelError
 	}
+	p.log(x, r, level, "no response", slog.Int("status", status), slog.Any("error", err))
 	http.Error(w, http.StatusText(status), status)
+}
+
+// log logs a record about r: the request as the client sent it, and the script and the backend that
+// were to respond.
+func (p *Proxy) log(x *crossing, r *http.Request, level slog.Level, message string, attrs ...slog.Attr) {
+	attrs = append(attrs, slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("remote", r.RemoteAddr))
+	if script := x.req.ScriptFilename(); script != "" {
+		attrs = append(attrs, slog.String("script", script))
+	}
+	p.logger().LogAttrs(r.Context(), level, message, attrs...)
 }
 
 func (p *Proxy) logger() *slog.Logger { return cmp.Or(p.Logger, slog.Default()) }

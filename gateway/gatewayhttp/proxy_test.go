@@ -935,3 +935,23 @@ func TestTruncatedForHTTP10(t *testing.T) {
 		}
 	})
 }
+
+// TestLogsNameTheRequest checks the records of responses that the Proxy makes itself.
+func TestLogsNameTheRequest(t *testing.T) {
+	for _, c := range []struct {
+		path string
+		err  error
+		want string
+	}{
+		{"/x.php?secret=1", &gateway.Error{Phase: gateway.PhaseDial, Addr: "unix:/run/php.sock", Err: errors.New("refused")}, "level=ERROR msg=\"no response\" status=502 error=\"gateway: dial unix:/run/php.sock: refused\" method=GET path=/x.php remote=192.0.2.1:1234 script=/srv/www/x.php"},
+		{"/none", nil, "level=INFO msg=\"no response\" status=404 error=\"gateway: request: gatewayhttp: no script in the path: file does not exist\" method=GET path=/none remote=192.0.2.1:1234"},
+	} {
+		var log bytes.Buffer
+		p := &gatewayhttp.Proxy{Mapping: &gatewayhttp.Mapping{Root: "/srv/www"}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		p.Backend = gateway.RoundTripperFunc(func(context.Context, *gateway.Request, *gateway.Response) error { return c.err })
+		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", c.path, nil))
+		if _, got, _ := strings.Cut(log.String(), " "); got != c.want+"\n" {
+			t.Errorf("%s:\n%s\nwant %s", c.path, got, c.want)
+		}
+	}
+}

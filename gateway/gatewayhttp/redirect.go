@@ -41,7 +41,7 @@ func (p *Proxy) redirected(x *crossing, w http.ResponseWriter, r *http.Request) 
 	x.res.Body.Close()
 	next, err := localRequest(r, location)
 	if err != nil {
-		p.handleError(w, r, err)
+		p.handleError(x, w, r, err)
 		return true
 	}
 	p.LocalRedirect.ServeHTTP(w, next)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -247,6 +248,46 @@ func panicInObserve(t *testing.T, k ObserveKit) {
 		}
 		<-calls
 	}
+}
+
+// TestLogs checks what a server logs. newServer returns one with that logger.
+func TestLogs(t *testing.T, k ObserveKit, newServer func(h gateway.Handler, l *slog.Logger) Server) {
+	for name, c := range map[string]struct{ input, want string }{
+		"a handler's error":  {k.Head("REQUEST_METHOD", "GET", "SCRIPT_NAME", "/error", "QUERY_STRING", "secret", "REMOTE_ADDR", "192.0.2.1"), `level=ERROR msg="handler failed" status=500 error=broken method=GET path=/error remote=192.0.2.1`},
+		"a panic":            {k.Head("REQUEST_METHOD", "GET", "SCRIPT_NAME", "/panic"), `level=ERROR msg="handler panicked" panic="of the handler" stack=`},
+		"what breaks a rule": {k.Head("REQUEST_METHOD", "GET", "SCRIPT_NAME", "/a", "HTTP_X", "a\rb"), `level=INFO msg="request refused" status=400`},
+		"HTTP on the port":   {"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + strings.Repeat("x", 30_000), `level=WARN msg="HTTP on a port of `},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := new(logBuffer)
+			s := newServer(gateway.HandlerFunc(observable), slog.New(slog.NewTextHandler(log, nil)))
+			l := listen(t)
+			go s.Serve(l)
+			PlayReset(t, Dial(t, l.Addr().String()), c.input)
+			s.Shutdown(t.Context())
+			if got := log.String(); !strings.Contains(got, c.want) || strings.Contains(got, "secret") {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// A logBuffer is written by several goroutines.
+type logBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // counters sends requests from several clients at once, and compares the sums.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -133,6 +134,8 @@ func (c *conn) readHead() error {
 	c.response.Out.Timed = c.record != nil
 	c.equip()
 	c.c.SetReadDeadline(stream.Deadline(c.s.ReadHeadTimeout, DefaultReadHeadTimeout)) // rule F33
+	var start [16]byte
+	n := copy(start[:], c.in.Buffered())
 	taken := 0
 	c.in.Reserve = func(n int) error {
 		err := c.s.heads.Take(n, c.s.MaxOpenHeadBytes)
@@ -144,11 +147,13 @@ func (c *conn) readHead() error {
 	err := c.s.ReadHead(&c.in, &c.req)
 	c.in.Reserve = nil
 	c.s.heads.Give(taken)
-	if err == nil {
-		c.record.HeadDone()
-		c.c.SetReadDeadline(time.Time{})
+	if err != nil {
+		WarnOfHTTP(c.s.Logger(), c.s.Name, c.s.Directive, start[:n])
+		return err
 	}
-	return err
+	c.record.HeadDone()
+	c.c.SetReadDeadline(time.Time{})
+	return nil
 }
 
 // first waits for the first bytes of a request. It returns io.EOF if none will come, or if the
@@ -243,7 +248,8 @@ func (c *conn) refuse(err error) error {
 		return err
 	}
 	c.s.observer.Request()
-	c.s.Logger().Warn("request refused", "status", status, "error", err)
+	c.req.SetContext(c.ctx)
+	LogRequest(c.s.Logger(), LevelOf(status), "request refused", &c.req, slog.Int("status", status), slog.Any("error", err))
 	b, _ := c.s.AppendHead(nil, &gateway.Response{Status: status})
 	first := c.write(b)
 	c.record.Keep(&c.req)
@@ -426,24 +432,4 @@ func (c *conn) Acquire() (*Response, error) {
 		return nil, errHijacked
 	}
 	return &c.response, nil
-}
-
-// Send writes what was buffered, and p behind it.
-func (c *conn) Send(p []byte) (int, error) {
-	c.armWrite()
-	return c.response.Out.Write(p)
-}
-
-func (c *conn) armWrite() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.armWriteLocked()
-}
-
-func (c *conn) armWriteLocked() {
-	t := c.writeDeadline
-	if t.IsZero() {
-		t = c.s.writeDeadline()
-	}
-	c.c.SetWriteDeadline(t)
 }

@@ -120,3 +120,23 @@ func (w *connWriter) SetWriteDeadline(t time.Time) error {
 	c.armWriteLocked()
 	return nil
 }
+
+// Send writes what was buffered, and p behind it.
+func (c *conn) Send(p []byte) (int, error) {
+	c.armWrite()
+	return c.response.Out.Write(p)
+}
+
+func (c *conn) armWrite() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.armWriteLocked()
+}
+
+func (c *conn) armWriteLocked() {
+	t := c.writeDeadline
+	if t.IsZero() {
+		t = c.s.writeDeadline()
+	}
+	c.c.SetWriteDeadline(t)
+}

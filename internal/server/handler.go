@@ -24,7 +24,7 @@ var (
 func CallHandler(h gateway.Handler, w gateway.ResponseWriter, r *gateway.Request, logger func() *slog.Logger) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			logger().Error("handler panicked", "panic", v, "stack", string(debug.Stack()))
+			LogRequest(logger(), slog.LevelError, "handler panicked", r, slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 			err = ErrPanic
 		}
 	}()

@@ -15,7 +15,7 @@ import (
 func TestCallHandler(t *testing.T) {
 	var log bytes.Buffer
 	logger := func() *slog.Logger { return slog.New(slog.NewTextHandler(&log, nil)) }
-	call := func(f gateway.HandlerFunc) error { return CallHandler(f, nil, nil, logger) }
+	call := func(f gateway.HandlerFunc) error { return CallHandler(f, nil, new(gateway.Request), logger) }
 
 	if err := call(func(gateway.ResponseWriter, *gateway.Request) error { return io.EOF }); err != io.EOF || log.Len() > 0 {
 		t.Errorf("an error became %v, and %q was logged", err, &log)

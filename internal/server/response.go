@@ -207,10 +207,10 @@ func (r *Response) Complete(req *gateway.Request, err error) (cut bool) {
 	switch sent := r.Out.Sent.Load(); {
 	case err == nil:
 	case r.Out.Failed != nil, sent && r.framer.Check() == nil:
-		r.common.Logger().Debug("response cut", "error", err)
+		LogRequest(r.common.Logger(), slog.LevelDebug, "response cut", req, slog.Any("error", err))
 		return true
 	case !sent:
-		r.replace(err)
+		r.replace(req, err)
 	}
 	r.framer.AppendEnd()
 	return false
@@ -236,10 +236,10 @@ func (r *Response) short(req *gateway.Request) bool {
 
 // replace discards the response, of which nothing has been sent, and starts one with the status for
 // err.
-func (r *Response) replace(err error) {
+func (r *Response) replace(req *gateway.Request, err error) {
 	status := gateway.ErrorStatus(err)
-	if !errors.Is(err, gateway.ErrAborted) {
-		r.common.Logger().Warn("handler failed", "status", status, "error", err)
+	if !errors.Is(err, gateway.ErrAborted) && !errors.Is(err, ErrPanic) { // a panic has its own record
+		LogRequest(r.common.Logger(), LevelOf(status), "handler failed", req, slog.Int("status", status), slog.Any("error", err))
 	}
 	r.Out.B = r.Out.B[:0]
 	r.framer.Restart(err)

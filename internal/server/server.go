@@ -57,6 +57,9 @@ type Settings = struct {
 
 // A Protocol is what differs between protocols.
 type Protocol struct {
+	Name      string // for the log
+	Directive string // how nginx passes requests on in it
+
 	ReadHead   func(in *stream.Input, r *gateway.Request) error // returns io.EOF before the first byte of a head
 	AppendHead func(dst []byte, head *gateway.Response) ([]byte, error)
 
