@@ -84,7 +84,7 @@ case '/duplex':
 
 // startPHP starts php-fpm with extra lines in its pool's configuration and returns the socket's
 // path and the root.
-func startPHP(t *testing.T, children int, extra string) (socket, root string) {
+func startPHP(t testing.TB, children int, extra string) (socket, root string) {
 	t.Helper()
 	fpm := integration.Need(t, "php-fpm8.2", "php8.2-fpm")
 	dir := integration.Dir(t)
