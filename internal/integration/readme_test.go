@@ -82,7 +82,7 @@ func TestReadmePHP(t *testing.T) {
 	socket, root := startPHP(t, 2, "")
 	dir := integration.Dir(t)
 	web := loopback(integration.Port(t))
-	integration.Start(t, dir, web, program(t, dir, 1, "/srv/www", root, "/run/php/php8.2-fpm.sock", socket, "127.0.0.1:8080", web))
+	integration.Start(t, dir, web, program(t, dir, 2, "/srv/www", root, "/run/php/php8.2-fpm.sock", socket, "127.0.0.1:8080", web))
 	if err := os.WriteFile(filepath.Join(root, "hello.php"), []byte("<?php echo 'hello, ', $_GET['name'];"), 0o644); err != nil {
 		t.Fatal(err)
 	}
