@@ -41,9 +41,10 @@ const (
 	// carries none: the web server may have sent it already.
 	BeginGrace = 100 * time.Millisecond
 
-	// acceptGrace is how long Shutdown accepts the connections that wait in the listener's queue.
-	// They would be reset with the listener.
+	// acceptGrace is how long Shutdown waits for one more connection in the listener's queue, which
+	// would be reset with the listener. acceptLimit is how long it goes on in all.
 	acceptGrace = 20 * time.Millisecond
+	acceptLimit = 500 * time.Millisecond
 
 	// closeGrace limits how long Close waits for the connections to close: one whose peer does not
 	// read may take its time, as TLS does.
@@ -104,6 +105,7 @@ func (g *Group) Serve(l net.Listener, o Options) error {
 		c, err := l.Accept()
 		if err != nil {
 			if g.isStopping() {
+				g.acceptWaiting(l, func(c net.Conn) { g.start(c, o, slots, over) })
 				return gateway.ErrServerClosed
 			}
 			if errors.Is(err, net.ErrClosed) {
@@ -115,17 +117,37 @@ func (g *Group) Serve(l net.Listener, o Options) error {
 			continue
 		}
 		delay = 0
-		o.Observer.Accepted()
-		if !allowed(c, o) || !take(slots, over) {
-			c.Close()
-			continue
+		g.start(c, o, slots, over)
+	}
+}
+
+// start serves a connection that was accepted, unless it is refused.
+func (g *Group) start(c net.Conn, o Options, slots chan struct{}, over <-chan struct{}) {
+	o.Observer.Accepted()
+	if !allowed(c, o) || !take(slots, over) {
+		c.Close()
+		return
+	}
+	go o.Serve(c, func(err error) {
+		<-slots
+		if err != nil {
+			o.Logger.Debug("connection ended", "peer", c.RemoteAddr(), "error", err)
 		}
-		go o.Serve(c, func(err error) {
-			<-slots
-			if err != nil {
-				o.Logger.Debug("connection ended", "peer", c.RemoteAddr(), "error", err)
-			}
-		})
+	})
+}
+
+// acceptWaiting accepts what waits in the queue of l after Shutdown.
+func (g *Group) acceptWaiting(l net.Listener, start func(c net.Conn)) {
+	d, ok := l.(interface{ SetDeadline(t time.Time) error })
+	for end := time.Now().Add(acceptLimit); ok && time.Now().Before(end) && !g.isClosed(); {
+		if d.SetDeadline(time.Now().Add(acceptGrace)) != nil {
+			return
+		}
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		start(c)
 	}
 }
 
@@ -178,6 +200,12 @@ func (g *Group) removeListener(l net.Listener) {
 	defer g.mu.Unlock()
 	delete(g.listeners, l)
 	g.checkEmpty()
+}
+
+func (g *Group) isClosed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
 }
 
 func (g *Group) isStopping() bool {
@@ -324,7 +352,7 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	listeners, conns := g.stop(false)
 	for _, l := range listeners {
 		d, ok := l.(interface{ SetDeadline(t time.Time) error })
-		if !ok || d.SetDeadline(time.Now().Add(acceptGrace)) != nil {
+		if !ok || d.SetDeadline(time.Unix(1, 0)) != nil { // ends Accept; Serve goes on with acceptWaiting
 			l.Close()
 		}
 	}
