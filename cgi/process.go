@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -102,6 +103,9 @@ func (j *job) start(ctx context.Context, _ *client.Socket) (client.Conn, error) 
 	}
 	if started = err == nil; started {
 		return p, nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w (the program, or the interpreter that its first line names)", err)
 	}
 	return nil, err
 }

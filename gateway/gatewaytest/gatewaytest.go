@@ -5,12 +5,14 @@ package gatewaytest
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"testing"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/upgrade"
 )
 
 // Server is implemented by the servers of packages fastcgi, scgi and uwsgi.
@@ -52,8 +54,8 @@ func NewRequest(method, target string, body []byte) *gateway.Request {
 
 // Recorder is a gateway.ResponseWriter that records the response. The zero value is ready to use.
 // Unlike a server's ResponseWriter it does not check the response, and its Header shows changes
-// that are made after WriteHeader. It does not support interim responses and Hijack. Several
-// goroutines must not use it at once.
+// that are made after WriteHeader. Several goroutines must not use it at once, except that a
+// hijacked stream is used by its handler and by the test.
 type Recorder struct {
 	gateway.WriterBase
 
@@ -68,6 +70,13 @@ type Recorder struct {
 
 	// AppStatus is that of the last SetAppStatus.
 	AppStatus uint32
+
+	// Interim holds the interim responses, in order.
+	Interim []gateway.Response
+
+	// Stream is the peer's end of the connection after Hijack, whose Status is 101. It is nil if
+	// the handler has not called Hijack.
+	Stream gateway.Stream
 }
 
 var _ gateway.ResponseWriter = (*Recorder)(nil)
@@ -77,6 +86,29 @@ func (r *Recorder) WriteHeader(status int) {
 	if r.Status == 0 && status >= 200 {
 		r.Status = status
 	}
+}
+
+// WriteInterim records an interim response.
+func (r *Recorder) WriteInterim(status int, h *gateway.Header) error {
+	if status < 100 || status > 199 || status == 101 || r.Status != 0 {
+		return fmt.Errorf("gatewaytest: interim status %d: %w", status, gateway.ErrMalformed)
+	}
+	r.Interim = append(r.Interim, gateway.Response{Status: status, ContentLength: -1})
+	if h != nil {
+		r.Interim[len(r.Interim)-1].Header.CopyFrom(h)
+	}
+	return nil
+}
+
+// Hijack gives the handler one end of a connection in memory, and sets Stream to the other. It is an
+// error after WriteHeader.
+func (r *Recorder) Hijack() (gateway.Stream, error) {
+	if r.Status != 0 {
+		return nil, errors.New("gatewaytest: Hijack after the head was settled")
+	}
+	ours, theirs := net.Pipe()
+	r.Status, r.Stream = 101, &upgrade.Stream{Conn: ours}
+	return &upgrade.Stream{Conn: theirs}, nil
 }
 
 func (r *Recorder) Write(p []byte) (int, error) {

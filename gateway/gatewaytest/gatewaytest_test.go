@@ -53,3 +53,40 @@ func TestNewRequestPanics(t *testing.T) {
 	}()
 	gatewaytest.NewRequest("G T", "/", nil)
 }
+
+func TestRecorderInterim(t *testing.T) {
+	w := new(gatewaytest.Recorder)
+	var h gateway.Header
+	h.Set("Link", "</style.css>")
+	if err := w.WriteInterim(103, &h); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.WriteInterim(200, nil); err == nil {
+		t.Error("200 is no interim status")
+	}
+	w.WriteHeader(204)
+	if err := w.WriteInterim(103, nil); err == nil {
+		t.Error("an interim response after the head")
+	}
+	if len(w.Interim) != 1 || w.Interim[0].Status != 103 || w.Interim[0].Header.Get("Link") != "</style.css>" || w.Status != 204 {
+		t.Errorf("%+v", w.Interim)
+	}
+}
+
+func TestRecorderHijack(t *testing.T) {
+	w := new(gatewaytest.Recorder)
+	s, err := w.Hijack()
+	if err != nil || w.Status != 101 || w.Stream == nil {
+		t.Fatalf("%v, status %d", err, w.Status)
+	}
+	go func() {
+		io.WriteString(s, "hello")
+		s.Close()
+	}()
+	if b, err := io.ReadAll(w.Stream); string(b) != "hello" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := w.Hijack(); err == nil {
+		t.Error("a second Hijack")
+	}
+}
