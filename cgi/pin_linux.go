@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 )
 
 // pin makes cmd run the file that was checked, whatever stands at its path by the time it is run. A
@@ -16,7 +17,7 @@ import (
 // child changes into the folder that was opened, and runs the script there. Whoever may write into
 // that very folder can still replace the script. The returned files must stay open until cmd has
 // been started.
-func (c *Client) pin(cmd *exec.Cmd, s script) (open []io.Closer, err error) {
+func (c *Client) pin(cmd *exec.Cmd, s script) (opened []io.Closer, err error) {
 	if c.root == "" || c.Path != "" || c.FollowLinks || cmd.Path != s.file || !hasProc() {
 		return nil, nil
 	}
@@ -42,8 +43,7 @@ func (c *Client) pin(cmd *exec.Cmd, s script) (open []io.Closer, err error) {
 	}
 	var magic [2]byte
 	if _, err := io.ReadFull(f, magic[:]); err != nil || string(magic[:]) != "#!" {
-		cmd.Path = descriptor(f)
-		return []io.Closer{f}, nil
+		return open(cmd, f)
 	}
 	f.Close()
 	if cmd.Dir != filepath.Dir(s.file) {
@@ -56,6 +56,29 @@ func (c *Client) pin(cmd *exec.Cmd, s script) (open []io.Closer, err error) {
 	cmd.Dir, cmd.Path = descriptor(dir), "."+string(filepath.Separator)+filepath.Base(rel)
 	cmd.Args[0] = cmd.Path
 	return []io.Closer{dir}, nil
+}
+
+// open makes cmd run the program f by a descriptor that the child does not replace when it arranges
+// its own: these are numbered from 0 on, and behind the highest of those that it inherits.
+func open(cmd *exec.Cmd, f *os.File) ([]io.Closer, error) {
+	defer f.Close()
+	highest := f.Fd()
+	for _, std := range []any{cmd.Stdin, cmd.Stdout, cmd.Stderr} {
+		if file, ok := std.(*os.File); ok {
+			highest = max(highest, file.Fd())
+		}
+	}
+	for _, file := range cmd.ExtraFiles {
+		highest = max(highest, file.Fd())
+	}
+	above := highest + uintptr(2*len(cmd.ExtraFiles)) + 16
+	fd, _, errno := syscall.Syscall(syscall.SYS_FCNTL, f.Fd(), syscall.F_DUPFD_CLOEXEC, above)
+	if errno != 0 {
+		return nil, fmt.Errorf("cgi: script: %w", errno)
+	}
+	program := os.NewFile(fd, f.Name())
+	cmd.Path = descriptor(program)
+	return []io.Closer{program}, nil
 }
 
 // descriptor returns a path that names f in the child, until that has run the program.

@@ -93,7 +93,7 @@ func (cc *clientConn) startDrain(b *clientBody) {
 	b.end.Store(&errClosed)
 	b.cc.Store(nil) // from here on the drain owns the connection
 	cc.stderr, cc.response.res = nil, nil
-	cc.client.drains.Start(cc, drain{cc}, func(err error) {
+	cc.client.drains.Start(drain{cc}, drain{cc}, func(err error) {
 		cc.rmu.Lock()
 		defer cc.rmu.Unlock()
 		if err != io.EOF {
@@ -108,6 +108,12 @@ type drain struct{ cc *clientConn }
 
 func (d drain) Read(p []byte) (int, error) { return d.cc.response.read(&d.cc.rec, p) }
 
+// Close closes the connection, which is not kept then.
+func (d drain) Close() error {
+	d.cc.cancel()
+	return nil
+}
+
 // Ready reports whether Read can return without waiting. gateway.Proxy and gatewayhttp.Proxy flush
 // before a Read that has to wait.
 func (b *clientBody) Ready() bool {
@@ -115,6 +121,6 @@ func (b *clientBody) Ready() bool {
 	if cc == nil {
 		return true
 	}
-	defer cc.rmu.Unlock()
+	defer b.leave(cc)
 	return cc.response.ready(&cc.rec)
 }

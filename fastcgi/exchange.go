@@ -31,8 +31,8 @@ func (cc *clientConn) exchange(x *roundTrip) error {
 		phase = gateway.PhaseHead
 		err = cc.readHead(x)
 	}
-	returned = true
 	if err == nil {
+		returned = true
 		cc.attach(x)
 		return nil
 	}
@@ -42,6 +42,7 @@ func (cc *clientConn) exchange(x *roundTrip) error {
 	err = x.fail(phase, cc, err) // before drop, which ends the sender that it asks
 	cc.endWatch()
 	cc.drop()
+	returned = true
 	return err
 }
 
@@ -174,7 +175,6 @@ func (cc *clientConn) attach(x *roundTrip) {
 
 // finish ends the exchange. err is what Read returns from now on.
 func (cc *clientConn) finish(err error) error {
-	cc.lines.Flush(cc.stderrLine)
 	// A context that is done has closed the connection, or is about to.
 	watched := cc.endWatch()
 	good := err == io.EOF && cc.reusable() && watched
@@ -189,8 +189,19 @@ func (cc *clientConn) finish(err error) error {
 	// The Body is over before the connection carries another exchange, so that a Read or a Close
 	// that comes late does not reach it. It is over before Observe, which may close it.
 	cc.body.cc.Store(nil)
-	defer cc.giveBack(good) // also if Observe panics
-	cc.report(err)
+	gave := false
+	defer func() {
+		if !gave { // Stderr has panicked
+			cc.giveBack(good)
+		}
+	}()
+	cc.lines.Flush(cc.stderrLine)
+	gave = true
+	if cc.client.Observe == nil {
+		cc.giveBack(good)
+		return err
+	}
+	cc.report(err, good)
 	return err
 }
 
@@ -221,9 +232,9 @@ func (cc *clientConn) endWatch() bool {
 
 // drop closes a connection on which no response began.
 func (cc *clientConn) drop() {
-	cc.lines.Flush(cc.stderrLine)
 	cc.c.Close()
 	cc.up.Settle()
+	cc.lines.Flush(cc.stderrLine)
 }
 
 // reusable reports whether the exchange left the connection clean (F2).
@@ -252,16 +263,15 @@ func (cc *clientConn) bodyError(err error) error {
 	return e
 }
 
-// report calls Observe.
-func (cc *clientConn) report(err error) {
-	if cc.client.Observe == nil {
-		return
-	}
-	cc.x.Total = time.Since(cc.started)
-	cc.x.Sent = cc.out.Content.Load()
-	cc.x.AppStatus = cc.response.end.AppStatus
+// report gives the connection back and calls Observe, which may send another request over it.
+func (cc *clientConn) report(err error, good bool) {
+	x, c, ctx := cc.x, cc.client, cc.ctx
+	x.Total = time.Since(cc.started)
+	x.Sent = cc.out.Content.Load()
+	x.AppStatus = cc.response.end.AppStatus
 	if err != io.EOF && err != errClosed {
-		cc.x.Err = err
+		x.Err = err
 	}
-	cc.client.Observe(cc.ctx, &cc.x)
+	cc.giveBack(good)
+	c.Observe(ctx, &x)
 }

@@ -145,6 +145,7 @@ func (r *request) run() {
 // handler's.
 func (r *request) finish(err error) {
 	c := r.c
+	seen := r.observedContext() // while the request can still tell
 	r.response.Lock()
 	cut := r.response.Complete(r.req, err)
 	c.wmu.Lock()
@@ -157,7 +158,6 @@ func (r *request) finish(err error) {
 	left := c.reading && c.inline == r // a goroutine of the handler still reads
 	c.changed.Broadcast()
 	c.mu.Unlock()
-	seen := r.observedContext()
 	r.record.Keep(r.req)
 	record := r.record
 	r.dismiss()
@@ -208,10 +208,15 @@ func (r *request) observedContext() context.Context {
 	if r.record == nil {
 		return r.c.ctx
 	}
-	r.c.mu.Lock()
-	r.observed = true
-	r.c.mu.Unlock()
+	r.observe(true)
+	defer r.observe(false)
 	return r.req.Context()
+}
+
+func (r *request) observe(observed bool) {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	r.observed = observed
 }
 
 // dismiss separates r from its responseWriter, which is empty and dead from now on, and takes its

@@ -265,10 +265,12 @@ func (c *serverConn) promote() {
 // that has closed its sending side still receives them.
 func (c *serverConn) lose(err error) {
 	if err != io.EOF {
-		c.s.observer.Malformed(err)
 		c.mu.Lock()
-		first := !c.carried && len(c.requests) == 0
+		known, first := c.lost != nil, !c.carried && len(c.requests) == 0
 		c.mu.Unlock()
+		if !known {
+			c.s.observer.Malformed(err)
+		}
 		if first {
 			server.WarnOfHTTP(c.s.logger(), "FastCGI", "fastcgi_pass", c.rec.in.Buffered())
 		}
@@ -333,7 +335,7 @@ func (c *serverConn) Sweep() (again bool) {
 		}
 		c.swept = true
 	}
-	return c.inline != nil
+	return c.inline != nil && c.lost == nil
 }
 
 // Listed is the group's mark.

@@ -77,12 +77,12 @@ func TestBodyPolicies(t *testing.T) {
 		if r := <-a.called; r.ContentLength != 6 {
 			t.Errorf("length %d", r.ContentLength)
 		}
-		var all string
+		var all strings.Builder
 		for piece := range got {
-			all += piece
+			all.WriteString(piece)
 		}
-		if w := <-a.over; all != "onetwo" || w.Code != 200 {
-			t.Errorf("%q, %d", all, w.Code)
+		if w := <-a.over; all.String() != "onetwo" || w.Code != 200 {
+			t.Errorf("%q, %d", all.String(), w.Code)
 		}
 	}
 	pieces := func(t *testing.T, policy gatewayhttp.BodyPolicy, length int64) {

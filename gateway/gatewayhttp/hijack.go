@@ -176,13 +176,18 @@ func (c *hijacked) upgrade(h *gateway.Header) error {
 		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		stream.Close()
-		return c.err
+	failed := c.err
+	if failed == nil {
+		if s, ok := stream.(interface{ SetReadDeadline(time.Time) error }); ok && !c.readDeadline.IsZero() {
+			s.SetReadDeadline(c.readDeadline)
+		}
+		c.settle(func() { c.stream = stream })
 	}
-	c.settle(func() { c.stream = stream })
-	return nil
+	c.mu.Unlock()
+	if failed != nil {
+		stream.Close() // without mu, since it may block
+	}
+	return failed
 }
 
 // respond sends the head of a response other than 101.

@@ -1,6 +1,7 @@
 package gatewayhttp
 
 import (
+	"fmt"
 	"io"
 	"sync"
 
@@ -43,6 +44,11 @@ func newReadAhead(body io.ReadCloser, most int64, dir string) *readAhead {
 // fill reads the body to its end, and closes it.
 func (a *readAhead) fill() {
 	defer close(a.done)
+	defer func() {
+		if v := recover(); v != nil { // a function of the backend's caller
+			a.end(fmt.Errorf("gatewayhttp: panic while the response was read: %v", v))
+		}
+	}()
 	buf := make([]byte, 32<<10)
 	for {
 		room := a.await()

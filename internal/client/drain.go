@@ -2,6 +2,8 @@ package client
 
 import (
 	"io"
+	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -39,6 +41,11 @@ func (d *Drains) Start(conn io.Closer, body io.Reader, over func(err error)) {
 		d.mu.Lock()
 		delete(d.conns, conn)
 		d.mu.Unlock()
+		defer func() {
+			if v := recover(); v != nil { // Observe or Stderr; no goroutine of the caller is left for it
+				slog.Error("function of a client panicked", "panic", v, "stack", string(debug.Stack()))
+			}
+		}()
 		over(err)
 	}()
 }

@@ -44,7 +44,7 @@ type exchange struct {
 	response stream.Response
 	bodyless bool // the response is to HEAD, or a 204 or 304
 	done     bool
-	draining bool        // the drain owns the response
+	draining atomic.Bool // the drain owns the response; set with rmu held
 	closed   atomic.Bool // Close was called; a Read in progress closes the Body when it leaves
 
 	out stream.Output
@@ -255,12 +255,10 @@ func (x *exchange) Read(p []byte) (int, error) {
 		return 0, stream.ErrClosed
 	}
 	x.rmu.Lock()
-	defer func() {
-		x.rmu.Unlock()
-		if x.closed.Load() {
-			x.Close()
-		}
-	}()
+	defer x.leave()
+	if x.draining.Load() {
+		return 0, stream.ErrClosed
+	}
 	x.up.BeginRead()
 	n, err := x.response.Read(p)
 	if x.done {
@@ -284,23 +282,34 @@ func (x *exchange) Ready() bool {
 		return true
 	}
 	x.rmu.Lock()
-	defer x.rmu.Unlock()
-	return x.done || x.response.Ready()
+	defer x.leave()
+	return x.done || x.draining.Load() || x.response.Ready()
+}
+
+// leave unlocks the response, and closes the Body if that was asked for in between.
+func (x *exchange) leave() {
+	x.rmu.Unlock()
+	if x.closed.Load() {
+		x.Close()
+	}
 }
 
 // Close ends the exchange. The rest of the response is discarded: that of one without a body in the
 // background, so that the application can finish.
 func (x *exchange) Close() error {
 	x.closed.Store(true)
+	if x.draining.Load() {
+		return nil
+	}
 	if !x.rmu.TryLock() {
 		x.c.Close() // interrupts a Read, so that Close need not wait for it
 		return nil
 	}
 	defer x.rmu.Unlock()
 	switch {
-	case x.done || x.draining:
+	case x.done || x.draining.Load():
 	case x.bodyless && x.unwatch():
-		x.draining = true
+		x.draining.Store(true)
 		x.res = nil // it is the caller's
 		x.c.Detach()
 		x.client.drains.Start(x.c, &x.response, x.drained)
@@ -314,6 +323,9 @@ func (x *exchange) Close() error {
 func (x *exchange) drained(err error) {
 	x.rmu.Lock()
 	defer x.rmu.Unlock()
+	if x.done {
+		return
+	}
 	if err != io.EOF {
 		err = stream.ErrClosed // the caller is no longer interested in an error
 	}

@@ -34,7 +34,8 @@ type ObservedServer interface {
 type seen struct {
 	gateway.ServerExchange
 	path  string
-	value any // of the context
+	value any   // of the context
+	done  error // its Err
 }
 
 // An observed is a server and what its Observe was told.
@@ -53,7 +54,7 @@ func observe(t *testing.T, k ObserveKit, h gateway.Handler, maxRequests int) *ob
 	o.ObservedServer = k.NewServer(h, maxRequests, func(ctx context.Context, r *gateway.Request, x *gateway.ServerExchange) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.all = append(o.all, seen{*x, r.Path(), ctx.Value(contextKey("conn"))})
+		o.all = append(o.all, seen{*x, r.Path(), ctx.Value(contextKey("conn")), ctx.Err()})
 	})
 	l := listen(t)
 	o.addr = l.Addr().String()
@@ -148,8 +149,8 @@ func outcomes(t *testing.T, k ObserveKit) {
 		if x.Start.IsZero() || x.Head < 0 || x.FirstByte < x.Head || x.Total < x.FirstByte {
 			t.Errorf("%s: head %v, first byte %v, total %v", e.path, x.Head, x.FirstByte, x.Total)
 		}
-		if (e.path == "/context") != (x.value == "set") {
-			t.Errorf("%s: the context has %v", e.path, x.value)
+		if (e.path == "/context") != (x.value == "set") || e.path != "/context" && x.done != nil {
+			t.Errorf("%s: the context has %v, %v", e.path, x.value, x.done)
 		}
 	}
 	conn := Dial(t, o.addr)

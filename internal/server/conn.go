@@ -214,11 +214,11 @@ func (c *conn) dismiss() {
 
 // release returns the memory of the connection.
 func (c *conn) release() {
-	if c.begun {
-		c.s.observer.Free()
-	}
 	c.response.Lock()
 	defer c.response.Unlock()
+	if c.begun && !c.hijacked {
+		c.s.observer.Free()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reading || c.watching {

@@ -62,6 +62,7 @@ type Group struct {
 	mu        sync.Mutex
 	conns     map[Conn]struct{}
 	listeners map[net.Listener]struct{}
+	pending   int           // connections that were accepted and are not among conns yet
 	slots     chan struct{} // one for each connection of all listeners
 	stopping  bool          // only connections that were accepted before are served
 	closed    bool
@@ -128,12 +129,20 @@ func (g *Group) start(c net.Conn, o Options, slots chan struct{}, over <-chan st
 		c.Close()
 		return
 	}
+	g.expect(1)
 	go o.Serve(c, func(err error) {
 		<-slots
 		if err != nil {
 			o.Logger.Debug("connection ended", "peer", c.RemoteAddr(), "error", err)
 		}
 	})
+}
+
+// expect counts connections that AddAccepted will add.
+func (g *Group) expect(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pending += n
 }
 
 // acceptWaiting accepts what waits in the queue of l after Shutdown.
@@ -226,6 +235,8 @@ func (g *Group) Add(c Conn) bool {
 func (g *Group) AddAccepted(c Conn) bool {
 	g.mu.Lock()
 	stopping, added := g.stopping, g.add(c)
+	g.pending--
+	g.checkEmpty()
 	g.mu.Unlock()
 	if added && stopping {
 		c.Stop()
@@ -270,7 +281,7 @@ func (g *Group) Remove(c Conn) {
 
 // checkEmpty tells the callers of Shutdown when all has ended. mu is held.
 func (g *Group) checkEmpty() {
-	if g.empty != nil && len(g.conns) == 0 && len(g.listeners) == 0 {
+	if g.empty != nil && len(g.conns) == 0 && len(g.listeners) == 0 && g.pending == 0 {
 		close(g.empty)
 		g.empty = nil
 	}

@@ -41,10 +41,12 @@ func (w *connWriter) Hijack() (gateway.Stream, error) {
 	}
 	s, err := w.c.takeOver()
 	if err != nil {
+		w.c.s.group.Busy(w.c) // the watcher that it had is to start again
 		return nil, err
 	}
 	w.c.hijacked = true
 	w.c.s.group.Remove(w.c) // the server neither waits for it nor closes it
+	w.c.s.observer.Free()
 	return s, nil
 }
 

@@ -34,8 +34,13 @@ func (c *conn) observedContext() context.Context {
 	if c.record == nil {
 		return c.ctx
 	}
-	c.mu.Lock()
-	c.observed = true
-	c.mu.Unlock()
+	c.observe(true)
+	defer c.observe(false)
 	return c.req.Context()
+}
+
+func (c *conn) observe(observed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.observed = observed
 }

@@ -34,7 +34,7 @@ func (c *conn) Sweep() (again bool) {
 		c.startWatcher()
 	}
 	c.swept = c.running
-	return c.running && !c.watching // the watcher needs no sweep
+	return c.running && !c.watching && !c.stopped && c.lost == nil // or else no watcher is to start
 }
 
 // watch reads what arrives while the handler runs, until the end of the input.

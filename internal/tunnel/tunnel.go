@@ -55,15 +55,29 @@ func (d *direction) pass(other *direction) {
 	}
 	d.dst.CloseWrite()
 	other.alone.Store(true)
-	other.src.SetDeadline(time.Unix(1, 0)) // interrupts its Read; nothing more is written to it
+	other.dst.SetDeadline(time.Now().Add(d.silence)) // a Write may be waiting
+	other.src.SetDeadline(time.Unix(1, 0))           // interrupts its Read; nothing more is written to it
 }
 
 func (d *direction) copy() error {
-	_, err := io.Copy(d.dst, d.src)
-	if d.alone.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+	src := source{r: d.src}
+	_, err := io.Copy(d.dst, &src)
+	if d.alone.Load() && errors.Is(src.err, os.ErrDeadlineExceeded) {
 		return d.copyAlone()
 	}
 	return err
+}
+
+// A source notes the error of its reader, to tell it from that of the writer: after a Write that was
+// cut short nothing can follow.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (n int, err error) {
+	n, s.err = s.r.Read(p)
+	return n, s.err
 }
 
 // copyAlone copies while neither end makes the other wait for longer than silence.
