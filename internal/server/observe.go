@@ -16,7 +16,7 @@ import (
 
 // An Observer counts what a server does, and calls its Observe.
 type Observer struct {
-	Observe func(ctx context.Context, r *gateway.Request, x *gateway.ServerExchange) // nil if no one observes
+	Observe func(ctx context.Context, r *gateway.Request, x *gateway.ServerExchange) // nil if nothing is observed
 	Logger  func() *slog.Logger
 
 	accepted, requests, refused, malformed, aborted, panics, received, sent atomic.Uint64
