@@ -22,7 +22,7 @@ func (b *clientBody) live() *clientConn {
 	}
 	cc.rmu.Lock()
 	if b.cc.Load() != cc {
-		cc.rmu.Unlock()
+		cc.leave()
 		return nil
 	}
 	return cc
@@ -36,7 +36,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 		}
 		return 0, io.EOF
 	}
-	defer b.leave(cc)
+	defer cc.leave()
 	returned := false
 	defer func() {
 		if !returned { // Stderr has panicked inside a record
@@ -53,10 +53,14 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// leave unlocks the connection after a Read, and closes the Body if that was asked for in between.
-func (b *clientBody) leave(cc *clientConn) {
+// leave unlocks the connection, and closes its Body if that was asked for in between: Close does not
+// wait for the lock. By then the Body may be that of the next exchange.
+func (cc *clientConn) leave() {
 	cc.rmu.Unlock()
-	if b.closing.Load() {
+	cc.bmu.Lock()
+	b := cc.body
+	cc.bmu.Unlock()
+	if b != nil && b.closing.Load() {
 		b.Close()
 	}
 }
@@ -74,7 +78,7 @@ func (b *clientBody) Close() error {
 		cc.interrupt(b) // Close does not wait for the Read, which may be what calls it through Stderr
 		return nil
 	}
-	defer cc.rmu.Unlock()
+	defer cc.leave()
 	if b.cc.Load() != cc {
 		return nil
 	}
@@ -95,7 +99,7 @@ func (cc *clientConn) startDrain(b *clientBody) {
 	cc.stderr, cc.response.res = nil, nil
 	cc.client.drains.Start(drain{cc}, drain{cc}, func(err error) {
 		cc.rmu.Lock()
-		defer cc.rmu.Unlock()
+		defer cc.leave()
 		if err != io.EOF {
 			err = errClosed // the caller is no longer interested in an error
 		}
@@ -121,6 +125,6 @@ func (b *clientBody) Ready() bool {
 	if cc == nil {
 		return true
 	}
-	defer b.leave(cc)
+	defer cc.leave()
 	return cc.response.ready(&cc.rec)
 }
