@@ -95,7 +95,8 @@ func (c *Client) passed(name string) bool {
 	case !variable(name):
 		return false
 	}
-	return slices.Contains(metaVariables, name) || slices.ContainsFunc(metaPrefixes, func(p string) bool { return strings.HasPrefix(name, p) }) // rule F56
+	known := slices.Contains(metaVariables, name) // rule F56
+	return known || slices.ContainsFunc(metaPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
 // variable reports whether name is one that shells accept.

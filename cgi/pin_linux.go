@@ -14,7 +14,7 @@ import (
 
 // pin makes cmd run the file that was checked, whatever stands at its path by the time it is run. A
 // program is run by its descriptor. A script cannot be, since its interpreter opens it by name: the
-// child changes into the folder that was opened, and runs the script there. Whoever may write into
+// child changes into the folder that was opened, and runs the script there. A user who may write into
 // that very folder can still replace the script. The returned files must stay open until cmd has
 // been started.
 func (c *Client) pin(cmd *exec.Cmd, s script) (opened []io.Closer, err error) {

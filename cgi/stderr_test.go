@@ -31,7 +31,7 @@ func TestCloseWhileStderrBlocks(t *testing.T) {
 	c.Close()
 }
 
-// Of STDERR a request's writer gets as much as anybody.
+// Of STDERR a request's writer gets as much as Client.Stderr.
 func TestStderrIsCapped(t *testing.T) {
 	c := shell(t, "head -c 200000 /dev/zero >&2; printf 'X: 1\\n\\nbody'\n")
 	r := request("/")

@@ -369,7 +369,7 @@ func TestExcessIsDrained(t *testing.T) {
 	})
 	c := dial(t, gatewaytest.Start(t, s))
 	io.WriteString(c, head("CONTENT_LENGTH", "100000")+strings.Repeat("b", 100000)+"\r\n")
-	time.Sleep(20 * time.Millisecond) // the response fills the way before anybody reads
+	time.Sleep(20 * time.Millisecond) // the response fills the way before the peer reads
 	if b, err := io.ReadAll(c); len(b) < size || err != nil {
 		t.Errorf("183 186 210: %d bytes, %v", len(b), err)
 	}

@@ -23,7 +23,7 @@ func heads(t *testing.T, p Protocol) {
 	t.Run("fields [247 256 262]", func(t *testing.T) { fieldsInOrder(t, p) })
 	t.Run("lengths of bodies that do not come [118 119 261]", func(t *testing.T) { lengthsOfNoBodies(t, p) })
 	t.Run("interim responses that are wanted [249]", func(t *testing.T) { interimResponses(t, p) })
-	t.Run("as many interim responses as anybody needs [249 F30]", func(t *testing.T) { mostInterimResponses(t, p) })
+	t.Run("as many interim responses as are accepted [249 F30]", func(t *testing.T) { mostInterimResponses(t, p) })
 }
 
 // A responseCase is a response, and what a client makes of it. A status of 0 means that RoundTrip

@@ -106,18 +106,16 @@ func serveProxies(t *testing.T, dir string, h gateway.Handler) {
 	t.Cleanup(func() { f.Close(); s.Close(); u.Close() })
 }
 
-// stockNginx starts nginx in front of these sockets, with the params that it is shipped with, and
-// returns the URLs.
-func stockNginx(t *testing.T, dir string) map[string]string {
+// startNginx starts nginx with these servers, of which one listens on addr.
+func startNginx(t *testing.T, dir, addr, servers string) {
 	t.Helper()
 	nginx := integration.Need(t, "nginx", "nginx-light")
-	ports := []int{integration.Port(t), integration.Port(t), integration.Port(t)}
-	conf := integration.Write(t, dir, "nginx.conf", fmt.Sprintf(`
+	conf := integration.Write(t, dir, "nginx.conf", `
 daemon off;
 pid ${DIR}/nginx.pid;
 error_log ${DIR}/error.log;
 worker_processes 1;
-events { worker_connections 64; }
+events { worker_connections 512; }
 http {
 	access_log off;
 	client_body_temp_path ${DIR}/t1;
@@ -125,12 +123,20 @@ http {
 	proxy_temp_path ${DIR}/t3;
 	uwsgi_temp_path ${DIR}/t4;
 	scgi_temp_path ${DIR}/t5;
+`+servers+"}\n")
+	integration.Start(t, dir, addr, nginx, "-c", conf, "-e", dir+"/error.log")
+}
+
+// stockNginx starts nginx in front of these sockets, with the params that it is shipped with, and
+// returns the URLs.
+func stockNginx(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	ports := []int{integration.Port(t), integration.Port(t), integration.Port(t)}
+	startNginx(t, dir, loopback(ports[2]), fmt.Sprintf(`
 	server { listen 127.0.0.1:%d; location / { include /etc/nginx/fastcgi_params; fastcgi_pass unix:${DIR}/front-f.sock; } }
 	server { listen 127.0.0.1:%d; location / { include /etc/nginx/scgi_params; scgi_pass unix:${DIR}/front-s.sock; } }
 	server { listen 127.0.0.1:%d; location / { include /etc/nginx/uwsgi_params; uwsgi_pass unix:${DIR}/front-u.sock; } }
-}
 `, ports[0], ports[1], ports[2]))
-	integration.Start(t, dir, loopback(ports[2]), nginx, "-c", conf, "-e", dir+"/error.log")
 	return map[string]string{"fastcgi": "http://" + loopback(ports[0]), "scgi": "http://" + loopback(ports[1]), "uwsgi": "http://" + loopback(ports[2])}
 }
 

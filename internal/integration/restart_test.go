@@ -37,7 +37,6 @@ type restarting struct {
 // connection that was opened for a request loses none; a kept one loses a request that crosses its
 // close.
 func TestRestarts(t *testing.T) {
-	nginx := integration.Need(t, "nginx", "nginx-light")
 	for _, r := range []restarting{
 		{"fastcgi", "fastcgi_pass", false, func(h http.Handler) server.Stoppable {
 			return &fastcgi.Server{Handler: gatewayhttp.Handler(h), Logger: quiet}
@@ -55,7 +54,7 @@ func TestRestarts(t *testing.T) {
 		{"net/http, kept", `proxy_http_version 1.1; proxy_set_header Connection ""; proxy_pass http://`, true, func(h http.Handler) server.Stoppable { return &http.Server{Handler: h} }, false},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			sent, lost := r.run(t, nginx)
+			sent, lost := r.run(t)
 			t.Logf("%d restarts: %d requests, %d lost", *restarts, sent, lost)
 			if r.clean && lost > 0 {
 				t.Errorf("%d requests were lost", lost)
@@ -65,7 +64,7 @@ func TestRestarts(t *testing.T) {
 }
 
 // run returns how many requests were sent, and how many got no response of the application.
-func (r restarting) run(t *testing.T, nginx string) (sent, lost int64) {
+func (r restarting) run(t *testing.T) (sent, lost int64) {
 	dir := integration.Dir(t)
 	first, err := net.Listen("unix", dir+"/app.sock")
 	if err != nil {
@@ -82,27 +81,13 @@ func (r restarting) run(t *testing.T, nginx string) (sent, lost int64) {
 	if r.keep {
 		keep = "keepalive 32;"
 	}
-	conf := integration.Write(t, dir, "nginx.conf", fmt.Sprintf(`
-daemon off;
-pid ${DIR}/nginx.pid;
-error_log ${DIR}/error.log;
-worker_processes 1;
-events { worker_connections 512; }
-http {
-	access_log off;
-	client_body_temp_path ${DIR}/t1;
-	fastcgi_temp_path ${DIR}/t2;
-	proxy_temp_path ${DIR}/t3;
-	uwsgi_temp_path ${DIR}/t4;
-	scgi_temp_path ${DIR}/t5;
+	startNginx(t, dir, loopback(port), fmt.Sprintf(`
 	include /etc/nginx/fastcgi_params;
 	include /etc/nginx/scgi_params;
 	include /etc/nginx/uwsgi_params;
 	upstream app { server unix:${DIR}/app.sock max_fails=0; %s }
 	server { listen 127.0.0.1:%d; location / { %sapp; } }
-}
 `, keep, port, spaced(r.pass)))
-	integration.Start(t, dir, loopback(port), nginx, "-c", conf, "-e", dir+"/error.log")
 	var n, failed atomic.Int64
 	done := make(chan struct{})
 	var clients sync.WaitGroup

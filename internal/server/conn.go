@@ -51,6 +51,7 @@ type conn struct {
 	response Response
 	hijacked bool // guarded by the response's lock
 	record   *Record
+	reserved int // bytes of the head that HeadBudget counts; owned by the serving goroutine
 	lines    stream.Lines
 
 	listed atomic.Bool // the Group's
@@ -136,17 +137,10 @@ func (c *conn) readHead() error {
 	c.c.SetReadDeadline(stream.Deadline(c.s.ReadHeadTimeout, DefaultReadHeadTimeout)) // rule F33
 	var start [16]byte
 	n := copy(start[:], c.in.Buffered())
-	taken := 0
-	c.in.Reserve = func(n int) error {
-		err := c.s.heads.Take(n, c.s.MaxOpenHeadBytes)
-		if err == nil {
-			taken += n
-		}
-		return err
-	}
+	c.in.Budget = c
 	err := c.s.ReadHead(&c.in, &c.req)
-	c.in.Reserve = nil
-	c.s.heads.Give(taken)
+	c.in.Budget = nil
+	c.s.heads.Give(c.reserved)
 	if err != nil {
 		WarnOfHTTP(c.s.Logger(), c.s.Name, c.s.Directive, start[:n])
 		return err
@@ -154,6 +148,15 @@ func (c *conn) readHead() error {
 	c.record.HeadDone()
 	c.c.SetReadDeadline(time.Time{})
 	return nil
+}
+
+// Reserve counts n bytes of the head, which is incomplete.
+func (c *conn) Reserve(n int) error {
+	err := c.s.heads.Take(n, c.s.MaxOpenHeadBytes)
+	if err == nil {
+		c.reserved += n
+	}
+	return err
 }
 
 // first waits for the first bytes of a request. It returns io.EOF if none will come, or if the

@@ -21,8 +21,14 @@ type Input struct {
 	off  int64 // the offset of mem[r], in bytes since Reset
 	err  error // what src returned along with bytes that are not all used yet
 
-	// Reserve, if not nil, is asked before TakeBlock copies n bytes.
-	Reserve func(n int) error
+	// Budget, if not nil, is asked before TakeBlock copies bytes.
+	Budget Budget
+}
+
+// A Budget limits the bytes of heads.
+type Budget interface {
+	// Reserve counts n more bytes, or returns an error.
+	Reserve(n int) error
 }
 
 // Reset makes b read from src. It keeps its memory.

@@ -99,8 +99,8 @@ func TakeBlock(in *Input, p *gateway.Params, n int) error {
 	for n > 0 {
 		b := in.Buffered()
 		b = b[:min(len(b), n)]
-		if in.Reserve != nil {
-			if err := in.Reserve(len(b)); err != nil {
+		if in.Budget != nil {
+			if err := in.Budget.Reserve(len(b)); err != nil {
 				return err
 			}
 		}
