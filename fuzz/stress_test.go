@@ -5,18 +5,21 @@ package fuzz_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/gatehouse-go/gatehouse/cgi"
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
@@ -43,11 +46,6 @@ func TestStress(t *testing.T) {
 		Shutdown(ctx context.Context) error
 		Stats() gateway.ServerStats
 	}
-	type client interface {
-		gateway.RoundTripper
-		Stats() gateway.Stats
-		Close() error
-	}
 	var observed atomic.Uint64
 	observe := func(_ context.Context, r *gateway.Request, x *gateway.ServerExchange) {
 		if r.Method() == "" && !x.Refused {
@@ -58,48 +56,42 @@ func TestStress(t *testing.T) {
 	h := gateway.HandlerFunc(naughty)
 	for name, c := range map[string]struct {
 		server server
-		client func(addr string) client
+		client func(addr string) stressed
+		raw    func(rnd *rand.Rand) []byte // requests of one connection
 	}{
-		"fastcgi": {&fastcgi.Server{Handler: h, Observe: observe, Logger: quiet}, func(addr string) client {
+		"fastcgi": {&fastcgi.Server{Handler: h, Observe: observe, Logger: quiet}, func(addr string) stressed {
 			return &fastcgi.Client{Addr: addr, MaxIdleConns: 4, MaxConns: 8, Logger: quiet, Observe: func(context.Context, *gateway.Exchange) {}}
-		}},
-		"scgi": {&scgi.Server{Handler: h, Observe: observe, Logger: quiet}, func(addr string) client {
+		}, multiplexed},
+		"scgi": {&scgi.Server{Handler: h, Observe: observe, Logger: quiet}, func(addr string) stressed {
 			return &scgi.Client{Addr: addr, MaxConns: 8}
-		}},
-		"uwsgi": {&uwsgi.Server{Handler: h, Observe: observe, Logger: quiet}, func(addr string) client {
+		}, func(rnd *rand.Rand) []byte { return must(scgi.AppendRequest(nil, naughtyRequest(rnd))) }},
+		"uwsgi": {&uwsgi.Server{Handler: h, Observe: observe, Logger: quiet}, func(addr string) stressed {
 			return &uwsgi.Client{Addr: addr, MaxConns: 8}
-		}},
+		}, func(rnd *rand.Rand) []byte { return must(uwsgi.AppendRequest(nil, naughtyRequest(rnd))) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			observed.Store(0)
-			before := leftovers(t)
+			temp := t.TempDir()
+			before := balanceNow(temp)
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}
 			go c.server.Serve(l)
 			client := c.client(l.Addr().String())
-			var callers sync.WaitGroup
-			end := time.Now().Add(stressTime())
-			for i := range 16 {
-				callers.Go(func() {
-					rnd := rand.New(rand.NewPCG(uint64(i), 1))
-					for time.Now().Before(end) {
-						callNaughtily(t, client, rnd)
-						if rnd.IntN(50) == 0 {
-							client.Close()
-						}
-					}
-				})
-			}
-			callers.Wait()
-			client.Close()
+			stress(t, client, func(rnd *rand.Rand) {
+				if rnd.IntN(4) == 0 {
+					sendCut(t, l.Addr().String(), c.raw(rnd), rnd)
+				} else {
+					callNaughtily(t, client, rnd, naughtyPaths[rnd.IntN(len(naughtyPaths))])
+				}
+			})
 			ctx, cancel := context.WithTimeout(t.Context(), conformance.Limit)
 			defer cancel()
 			if err := c.server.Shutdown(ctx); err != nil {
 				t.Errorf("Shutdown: %v", err)
 			}
-			nothingLeft(t, before)
+			settled(t, before, temp)
 			s, cs := c.server.Stats(), client.Stats()
 			if s.InFlight != 0 || s.Open != 0 || s.Idle != 0 || s.Requests != observed.Load() || cs.InFlight != 0 || cs.Waiting != 0 {
 				t.Errorf("server %+v, observed %d, client %+v", s, observed.Load(), cs)
@@ -107,6 +99,139 @@ func TestStress(t *testing.T) {
 			t.Logf("%d requests", s.Requests)
 		})
 	}
+}
+
+// A stressed client is one that TestStress uses.
+type stressed interface {
+	gateway.RoundTripper
+	Stats() gateway.Stats
+	Close() error
+}
+
+// stress has 16 goroutines use the client, by call, for stressTime, and closes it now and then.
+func stress(t *testing.T, c stressed, call func(rnd *rand.Rand)) {
+	t.Helper()
+	var callers sync.WaitGroup
+	end := time.Now().Add(stressTime())
+	for i := range 16 {
+		callers.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(i), 1))
+			for time.Now().Before(end) {
+				call(rnd)
+				if rnd.IntN(50) == 0 {
+					c.Close()
+				}
+			}
+		})
+	}
+	callers.Wait()
+	c.Close()
+}
+
+// naughtyPaths are what naughty knows.
+var naughtyPaths = []string{"/echo", "/leave", "/panic", "/exit", "/wait", "/large", "/short", "/hijack"}
+
+// naughtyRequest is one whose body, of ten bytes, the caller sends or does not.
+func naughtyRequest(rnd *rand.Rand) *gateway.Request {
+	r := &gateway.Request{Body: io.NopCloser(strings.NewReader("0123456789")), ContentLength: 10}
+	if err := r.SetTarget("POST", naughtyPaths[rnd.IntN(len(naughtyPaths))]); err != nil {
+		panic(err)
+	}
+	return r
+}
+
+// multiplexed returns the records of several requests on one connection: interleaved, without an
+// end, aborted, and with an id that is taken.
+func multiplexed(rnd *rand.Rand) (b []byte) {
+	for range 20 {
+		id := uint16(1 + rnd.IntN(6))
+		switch rnd.IntN(4) {
+		case 0:
+			b = must(fastcgi.AppendRequest(b, id, true, naughtyRequest(rnd)))
+		case 1:
+			b = must(fastcgi.AppendRecord(b, fastcgi.TypeStdin, id, make([]byte, rnd.IntN(10))))
+		case 2:
+			b = must(fastcgi.AppendRecord(b, fastcgi.TypeStdin, id, nil))
+		case 3:
+			b = must(fastcgi.AppendRecord(b, fastcgi.TypeAbort, id, nil))
+		}
+	}
+	return b
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// sendCut sends b, or a part of it, in two pieces, reads a little of the response, and leaves: with a
+// FIN, or with a reset.
+func sendCut(t *testing.T, addr string, b []byte, rnd *rand.Rand) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Millisecond))
+	b = b[:rnd.IntN(len(b)+1)]
+	first := rnd.IntN(len(b) + 1)
+	c.Write(b[:first]) // the server may have closed the connection
+	c.Write(b[first:])
+	if rnd.IntN(2) == 0 {
+		io.CopyN(io.Discard, c, int64(rnd.IntN(1000)))
+	}
+	if rnd.IntN(2) == 0 {
+		c.(*net.TCPConn).SetLinger(0)
+	}
+}
+
+// naughtyScripts are programs that do what programs should not do.
+const naughtyScripts = `#!/bin/sh
+head() { printf 'Content-Type: text/plain\n\n'; }
+case $PATH_INFO in
+/echo) head; cat;;
+/hold) head; sleep 20 & ;; # a child that keeps the output open
+/deaf) trap '' TERM; head; sleep 0.2; sleep 0.2;;
+/closes) head; exec >&- 2>&-; sleep 0.2;;
+/killed) head; kill -9 $$;;
+/stops) head; kill -STOP $$;;
+/large) head; head -c 300000 /dev/zero;;
+/short) printf 'Content-Length: 100\n\nshort';;
+/silent) exit 3;;
+/halfhead) printf 'Content-Type: text';;
+/nohead) echo 'no such table: users';;
+/stderr) head; head -c 200000 /dev/zero >&2;;
+/drips) head; for i in 1 2 3 4 5; do echo $i; sleep 0.01; done;;
+/unread) exec <&-; head; echo unread;;
+esac
+`
+
+// TestStressCGI lets naughty programs respond to naughty callers, and looks at what is left over.
+func TestStressCGI(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "naughty.sh")
+	if err := os.WriteFile(path, []byte(naughtyScripts), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	temp := t.TempDir()
+	before := balanceNow(temp)
+	c := &cgi.Client{
+		Path: path, MaxProcs: 8, Env: []string{ofTest + strconv.Itoa(os.Getpid())}, Logger: quiet,
+		Grace: 20 * time.Millisecond, BodyTimeout: 300 * time.Millisecond, HeadTimeout: 300 * time.Millisecond,
+	}
+	var runs, observed atomic.Int64
+	c.Prepare = func(context.Context, *exec.Cmd, *gateway.Request) error { runs.Add(1); return nil }
+	c.Observe = func(context.Context, *gateway.Exchange) { observed.Add(1) }
+	kinds := []string{"/echo", "/hold", "/deaf", "/closes", "/killed", "/stops", "/large", "/short", "/silent", "/halfhead", "/nohead", "/stderr", "/drips", "/unread"}
+	stress(t, c, func(rnd *rand.Rand) { callNaughtily(t, c, rnd, kinds[rnd.IntN(len(kinds))]) })
+	settled(t, before, temp)
+	if s := c.Stats(); s.InFlight != 0 || s.Waiting != 0 || observed.Load() < runs.Load() || runs.Load() == 0 {
+		t.Errorf("%+v, %d runs, observed %d", s, runs.Load(), observed.Load())
+	}
+	t.Logf("%d runs", runs.Load())
 }
 
 // naughty is a handler that does what handlers should not do.
@@ -164,10 +289,9 @@ func naughty(w gateway.ResponseWriter, r *gateway.Request) error {
 }
 
 // callNaughtily sends a request, and does with the response what callers should not do.
-func callNaughtily(t *testing.T, c gateway.RoundTripper, rnd *rand.Rand) {
+func callNaughtily(t *testing.T, c gateway.RoundTripper, rnd *rand.Rand, path string) {
 	ctx, cancel := context.WithTimeout(t.Context(), conformance.Limit)
 	defer cancel()
-	path := []string{"/echo", "/leave", "/panic", "/exit", "/wait", "/large", "/short", "/hijack"}[rnd.IntN(8)]
 	r := new(gateway.Request)
 	if err := r.SetTarget([]string{"GET", "POST", "HEAD"}[rnd.IntN(3)], path); err != nil {
 		t.Error(err)
@@ -218,29 +342,3 @@ func callNaughtily(t *testing.T, c gateway.RoundTripper, rnd *rand.Rand) {
 type zeroes struct{}
 
 func (zeroes) Read(p []byte) (int, error) { clear(p); return len(p), nil }
-
-// leftovers counts goroutines and descriptors.
-func leftovers(t *testing.T) [2]int {
-	t.Helper()
-	files, err := os.ReadDir("/proc/self/fd")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		t.Fatal(err)
-	}
-	return [2]int{runtime.NumGoroutine(), len(files)}
-}
-
-// nothingLeft waits until nothing is left over beyond before.
-func nothingLeft(t *testing.T, before [2]int) {
-	t.Helper()
-	var now [2]int
-	for range 1000 {
-		runtime.GC() // a connection that was dropped is closed by its finalizer at the latest
-		if now = leftovers(t); now[0] <= before[0] && now[1] <= before[1] {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	stack := make([]byte, 1<<20)
-	stack = stack[:runtime.Stack(stack, true)]
-	t.Errorf("goroutines and descriptors: %v, before %v\n%s", now, before, strings.TrimSpace(fmt.Sprintf("%.8000s", stack)))
-}
