@@ -91,6 +91,7 @@ func startPHP(t testing.TB, children int, extra string) (socket, root string) {
 	integration.Write(t, dir, "index.php", phpScript)
 	conf := integration.Write(t, dir, "fpm.conf", fmt.Sprintf(`[global]
 error_log = ${DIR}/fpm.log
+pid = ${DIR}/fpm.pid
 daemonize = no
 [www]
 listen = ${DIR}/fpm.sock
