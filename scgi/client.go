@@ -98,7 +98,7 @@ func (c *Client) client() *client.Client {
 			client.Settings{
 				"scgi", c.Addr, c.MaxConns, c.MaxHeadBytes, c.SendTimeout, c.HeadTimeout, c.BodyTimeout, c.Observe,
 			},
-			client.Sockets{c.Dial, c.DialTimeout, c.Env, appendRequest, nil},
+			client.Sockets{c.Dial, c.DialTimeout, c.Env, appendRequest, false, nil},
 		)
 	})
 	return c.core

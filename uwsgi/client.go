@@ -19,6 +19,10 @@ import (
 // once. Use one Client for each address.
 //
 // Each request has its own connection, which the response ends. Nothing is sent twice.
+//
+// The chunks of a response with Transfer-Encoding: chunked are decoded, RFC 9112 section 7.1, if
+// its head begins with a status line of HTTP/1.1 and has no Content-Length, as gunicorn's responses
+// do. Any other Transfer-Encoding is gateway.ErrMalformed.
 type Client struct {
 	// Addr is the address of the application: "host:port", "unix:/path" or "unix:@name" (an
 	// abstract socket of Linux). It also identifies the backend in errors.
@@ -103,7 +107,7 @@ func (c *Client) client() *client.Client {
 			client.Settings{
 				"uwsgi", c.Addr, c.MaxConns, c.MaxHeadBytes, c.SendTimeout, c.HeadTimeout, c.BodyTimeout, c.Observe,
 			},
-			client.Sockets{c.Dial, c.DialTimeout, c.Env, appendRequest, silence},
+			client.Sockets{c.Dial, c.DialTimeout, c.Env, appendRequest, true, silence},
 		)
 	})
 	return c.core

@@ -71,6 +71,8 @@ func TestClient(t *testing.T) {
 		{"HTTPS [170 F20]", "HTTPS/1 200 OK\r\nX: 1\r\n\r\nb", 0, ""},
 		{"a field that begins so [170 F20]", "HT: v\r\nX: 1\r\n\r\nb", 200, "b"},
 		{"HTTP and the end [170 F20]", "HTTP", 0, ""},
+		{"chunks [173 253]", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nb\r\n2;x=y\r\nod\r\n1\r\ny\r\n0\r\nA: 1\r\n\r\nmore", 200, "body"},
+		{"chunks of HTTP/1.0 [173 253 F19]", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nb\r\n0\r\n\r\n", 0, ""},
 		{"chunks and a length [173 F19]", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\nb", 0, ""},
 	} {
 		t.Run(c.id, func(t *testing.T) {

@@ -39,6 +39,7 @@ type Client struct {
 	Dialer Dialer // of NewOverSockets
 
 	prepare Prepare
+	chunks  bool  // of Sockets
 	fault   error // of the configuration
 	pool    Pool[*exchange]
 	heads   Heads
@@ -60,6 +61,9 @@ type Sockets = struct {
 	Env         []string
 	AppendHead  func(dst []byte, r *gateway.Request, env *pairs.List) ([]byte, error)
 
+	// Chunks says that a response with a status line of HTTP/1.1 may have chunks.
+	Chunks bool
+
 	// Hint, if not nil, returns a text to add to ErrNoResponse, given the size of the request's
 	// head.
 	Hint func(head int) string
@@ -77,7 +81,7 @@ func NewOverSockets(settings Settings, s Sockets) *Client {
 		head, err := s.AppendHead(dst, r, env)
 		return head, open, err
 	}, err)
-	c.Dialer = dialer
+	c.Dialer, c.chunks = dialer, s.Chunks
 	return c
 }
 

@@ -189,7 +189,7 @@ func (x *exchange) sentAll(err error) (failed bool) {
 // readHead reads the head of the response and sets its Body.
 func (x *exchange) readHead(r *gateway.Request, res *gateway.Response) error {
 	x.response.Interim, x.response.Upgrade = r.Interim, r.Upgrade
-	x.response.Line = x.c.StatusLine()
+	x.response.Line, x.response.Chunks = x.c.StatusLine(), x.client.chunks
 	err := x.response.ReadHead(res, x.client.MaxHeadBytes)
 	x.up.HeadDone()
 	if err != nil {

@@ -30,11 +30,13 @@ type Response struct {
 	Upgrade string                                    // the token of the request; "" makes a 101 an error
 	Line    StatusLine                                // whether the head may, must or must not begin with a status line
 	Bare    bool                                      // the body may be shorter than its length, as to HEAD
+	Chunks  bool                                      // the body of a response of HTTP/1.1 may have chunks
 
-	in   *Input
-	seen bool  // a head, possibly an interim one, has arrived
-	left int64 // of the body; -1 means to the end of the input
-	err  error // what Read returns from now on
+	in      *Input
+	seen    bool  // a head, possibly an interim one, has arrived
+	chunked bool  // the body has chunks
+	left    int64 // of the body, or of the chunk; -1 means to the end of the input, or that no chunk was read
+	err     error // what Read returns from now on
 }
 
 // StatusLine says how a head begins.
@@ -98,6 +100,9 @@ func (a *Response) oneHead(res *gateway.Response, limit int) error {
 		}
 		if n > 0 {
 			a.seen = true
+			if a.Chunks {
+				n = a.unchunk(n)
+			}
 			_, err := gateway.ConsumeResponse(a.in.Buffered()[:n], res)
 			a.in.Discard(n)
 			return err
@@ -130,14 +135,17 @@ func broken(err error) error {
 
 // Read reads the body. Bytes after a promised length are not read.
 func (a *Response) Read(p []byte) (int, error) {
+	if len(p) > 0 {
+		a.nextChunk()
+	}
 	switch {
 	case a.err != nil:
 		return 0, a.err
+	case len(p) == 0 && (a.chunked || a.left != 0):
+		return 0, nil
 	case a.left == 0:
 		a.err = io.EOF
 		return 0, io.EOF
-	case len(p) == 0:
-		return 0, nil
 	case a.left > 0:
 		p = p[:min(int64(len(p)), a.left)]
 	}
@@ -149,7 +157,7 @@ func (a *Response) Read(p []byte) (int, error) {
 	if err != nil {
 		a.fail(err)
 		err = a.err
-	} else if a.left == 0 {
+	} else if a.left == 0 && !a.chunked {
 		a.err, err = io.EOF, io.EOF // with the last bytes, so that the caller can send both together
 	}
 	return n, err
@@ -158,6 +166,8 @@ func (a *Response) Read(p []byte) (int, error) {
 // fail settles what Read returns from now on.
 func (a *Response) fail(err error) {
 	switch {
+	case err == io.EOF && a.chunked:
+		a.err = broken(err)
 	case err == io.EOF && (a.left < 0 || a.Bare):
 		a.err = io.EOF
 	case err == io.EOF:
@@ -168,11 +178,19 @@ func (a *Response) fail(err error) {
 }
 
 // Ready reports whether Read can return without waiting.
-func (a *Response) Ready() bool { return a.err != nil || a.left == 0 || a.in.Len() > 0 }
+func (a *Response) Ready() bool {
+	switch {
+	case a.err != nil:
+		return true
+	case a.chunked && !a.Bare && a.left <= 0:
+		return a.chunkReady()
+	}
+	return a.left == 0 || a.in.Len() > 0
+}
 
 // Discard reads to the end of the response.
 func (a *Response) Discard() error {
-	for a.err == nil {
+	for a.nextChunk(); a.err == nil; a.nextChunk() {
 		n := a.in.Len()
 		if a.left >= 0 {
 			n = int(min(int64(n), a.left))
@@ -181,7 +199,9 @@ func (a *Response) Discard() error {
 		a.in.Discard(n)
 		a.Bare = a.Bare && n == 0
 		if a.left == 0 {
-			a.err = io.EOF
+			if !a.chunked {
+				a.err = io.EOF
+			}
 		} else if err := a.in.Fill(1); err != nil {
 			a.fail(err)
 		}
