@@ -148,7 +148,8 @@ const (
 // gateway.Spool), fs.ErrNotExist for a script that does not exist, and fs.ErrPermission for one
 // that must not be run. After that they are gateway.ErrNoResponse if the program ends without a
 // byte of output, gateway.ErrTruncated if it is killed or ends inside the head, and
-// gateway.ErrMalformed and gateway.ErrTooLarge as of gateway.ConsumeResponse.
+// gateway.ErrMalformed and gateway.ErrTooLarge as of gateway.ConsumeResponse; such an error has the
+// first line that the program printed in place of a head, escaped, 200 bytes at most.
 //
 // A program that does not read its input, or exits with a status other than 0, has responded all
 // the same. The status is res.AppStatus when Body has returned io.EOF, which it does when the

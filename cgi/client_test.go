@@ -345,3 +345,23 @@ func TestSendTimeout(t *testing.T) {
 		t.Errorf("472: %v", o.Err)
 	}
 }
+
+// TestPrinted checks that an error shows what a program printed in place of a head, and no more than
+// its first line.
+func TestPrinted(t *testing.T) {
+	for _, c := range []struct{ name, script, want string }{
+		{"a message", `echo 'no such table: users'; echo 'second line'`, `; the program printed "no such table: users"`},
+		{"a message, and an empty line", `printf 'no such table\r\n\r\n'`, `; the program printed "no such table"`},
+		{"control bytes", `printf 'a\033[31m\n\n'`, `; the program printed "a\x1b[31m"`},
+		{"a long line", `head -c 100000 /dev/zero | tr '\0' x`, `; the program printed "` + strings.Repeat("x", 200) + `"`},
+		{"behind an interim response", `printf 'Status: 103\n\noops\n\n'`, `; the program printed "oops"`},
+		{"nothing", `exit 3`, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := conformance.Ask(t, shell(t, c.script), get("/"))
+			if o.Err == nil || !strings.Contains(o.Err.Error(), c.want) || strings.Contains(o.Err.Error(), "printed") != (c.want != "") || strings.Contains(o.Err.Error(), "second") {
+				t.Errorf("%v", o.Err)
+			}
+		})
+	}
+}

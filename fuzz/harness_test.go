@@ -348,6 +348,26 @@ func TestServerFinds(t *testing.T) {
 		s.Play(t, []byte("24:CONTENT_LENGTH\x000\x00SCGI\x001\x00,"))
 		expect(t, "bytes of another request", func(t testing.TB) { s.Play(t, []byte("24:CONTENT_LENGTH\x000\x00SCGI\x001\x00,")) })
 	})
+	t.Run("several requests", func(t *testing.T) {
+		second := fcgi(fastcgi.TypeBegin, 2, keep, fastcgi.TypeParams, 2, "", fastcgi.TypeStdin, 2, "")
+		values := map[bool]string{true: fcgi(fastcgi.TypeGetValuesResult, 0, "\x0f\x01FCGI_MPXS_CONNS1"), false: fcgi(fastcgi.TypeUnknown, 0, "\x09\x00\x00\x00\x00\x00\x00\x00")}
+		for claims, result := range values {
+			s := &fuzz.Server{Protocol: fuzz.FastCGI, Wait: 300 * time.Millisecond, Dial: faultyRead(t, func(c net.Conn, in string) {
+				if in[1] == byte(fastcgi.TypeGetValues) {
+					io.WriteString(c, result)
+					return
+				}
+				io.WriteString(c, fine)
+				io.Copy(io.Discard, c) // the second request, among others
+			})}
+			play := func(t testing.TB) { s.Play(t, []byte(whole+second)) }
+			if claims {
+				expect(t, "neither a response nor an end in time", play)
+			} else if said := failures(t, play); said != "" {
+				t.Error(said)
+			}
+		}
+	})
 	t.Run("what cannot be played", func(t *testing.T) {
 		expect(t, "no connection carries", func(t testing.TB) { (&fuzz.Server{Protocol: fuzz.CGI}).Play(t, nil) })
 		expect(t, "dial: refused", func(t testing.TB) {

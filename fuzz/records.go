@@ -1,8 +1,10 @@
 package fuzz
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -13,6 +15,8 @@ type records struct {
 	b         []byte
 	begun     map[uint16]int      // BEGIN_REQUESTs, complete or not
 	requests  map[uint16]*request // those that follow the rules
+	first     uint16              // the id of the first
+	alone     bool                // the server does not multiplex: the first alone must get a response
 	responses responses
 }
 
@@ -68,6 +72,9 @@ func (r *records) record(rec fastcgi.Record) bool {
 		if n <= 0 || q != nil {
 			return false
 		}
+		if len(r.requests) == 0 {
+			r.first = rec.ID
+		}
 		r.requests[rec.ID] = &request{begin: begin}
 		return true
 	}
@@ -104,11 +111,12 @@ func (q *request) addParams(content []byte) {
 
 func (r *records) bytes() []byte { return r.b }
 
-// responded returns true when every complete request has its END.
+// responded returns true when every complete request has its END, as far as the server has to read
+// it.
 func (r *records) responded(response []byte) bool {
 	r.responses.read(response)
 	for id, q := range r.requests {
-		if q.done && r.responses.ends[id] == 0 {
+		if q.done && r.responses.ends[id] == 0 && (id == r.first || !r.alone) {
 			return false
 		}
 	}
@@ -203,4 +211,36 @@ func (a *responses) status(id uint16) int {
 		return 0
 	}
 	return res.Status
+}
+
+// multiplexes asks a FastCGI server whether it accepts a request while another is not over, section
+// 4.1. A server that does not say so does not.
+func (s *Server) multiplexes(ctx context.Context) bool {
+	conn, err := s.Dial(ctx)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(s.wait()))
+	const name = "FCGI_MPXS_CONNS"
+	content, err := fastcgi.AppendParam(nil, name, "")
+	if err != nil {
+		panic(err) // it is always the same
+	}
+	b, err := fastcgi.AppendRecord(nil, fastcgi.TypeGetValues, 0, content)
+	if err != nil {
+		panic(err)
+	}
+	conn.Write(b) // an error is one of reading as well
+	result := make([]byte, 0, 4<<10)
+	for {
+		if rec, n := fastcgi.ConsumeRecord(result); n != 0 || len(result) == cap(result) {
+			got, value, m := fastcgi.ConsumeParam(rec.Content)
+			return n > 0 && rec.Type == fastcgi.TypeGetValuesResult && m > 0 && string(got) == name && string(value) == "1"
+		}
+		n, err := conn.Read(result[len(result):cap(result)])
+		if result = result[:len(result)+n]; n == 0 && err != nil {
+			return false
+		}
+	}
 }

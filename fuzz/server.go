@@ -31,7 +31,8 @@ const (
 // Server plays bytes to a running server and fails a test if an invariant is violated:
 //
 //   - after b was sent, the server responds or closes within Wait, and closes after the end of the
-//     input;
+//     input; if b has several FastCGI requests, a server that does not set FCGI_MPXS_CONNS to 1 in
+//     its response to GET_VALUES need not respond to more than the first;
 //   - a FastCGI response consists of records of version 1, of requests that were begun, with at
 //     most one END for each and nothing after it; a response that is cut is accepted, since a
 //     server shows in that way that a handler failed;
@@ -55,7 +56,9 @@ type Server struct {
 	// Wait limits the time of a response. Zero or a negative value means 2 seconds.
 	Wait time.Duration
 
-	secret string // the last GET's, which no response may contain; guarded by playing
+	secret string    // the last GET's, which no response may contain; guarded by playing
+	asked  sync.Once // sets plexed
+	plexed bool      // it accepts several FastCGI requests at a time
 }
 
 // playing is held during a Play, which counts the allocations of the process.
@@ -116,7 +119,7 @@ type exchange struct {
 // exchange plays b: first until every response has arrived, then to the end of the connection.
 func (s *Server) exchange(t testing.TB, b []byte) *exchange {
 	t.Helper()
-	x := &exchange{protocol: s.Protocol, sent: newSession(s.Protocol, b)}
+	x := &exchange{protocol: s.Protocol, sent: s.session(t, b)}
 	ctx, cancel := context.WithTimeout(t.Context(), s.wait())
 	defer cancel()
 	conn, err := s.Dial(ctx)
@@ -217,11 +220,18 @@ func pieces(b []byte, secret string) bool {
 	return false
 }
 
-func newSession(p Protocol, b []byte) session {
-	if p == FastCGI {
-		return newRecords(b)
+// session returns what b is. Before the first b with several FastCGI requests it asks the server
+// whether it multiplexes.
+func (s *Server) session(t testing.TB, b []byte) session {
+	if s.Protocol != FastCGI {
+		return newSingle(s.Protocol, b)
 	}
-	return newSingle(p, b)
+	r := newRecords(b)
+	if len(r.requests) > 1 {
+		s.asked.Do(func() { s.plexed = s.multiplexes(t.Context()) })
+		r.alone = !s.plexed
+	}
+	return r
 }
 
 // A single is the one request of an SCGI or uwsgi connection.

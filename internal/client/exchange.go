@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -235,7 +236,19 @@ func (x *exchange) cause(err error) error {
 	if !x.received() && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
 		return x.silence(err)
 	}
-	return fmt.Errorf("%s: %w", x.client.Protocol, err)
+	return fmt.Errorf("%s: %w%s", x.client.Protocol, err, x.printed())
+}
+
+// maxPrinted limits in bytes what an error has of a program's output.
+const maxPrinted = 200
+
+// printed returns the first line that a program printed in place of a head, for an error, or "".
+func (x *exchange) printed() string {
+	line, _, _ := bytes.Cut(x.in.Buffered(), []byte("\n"))
+	if !x.c.Started() || len(line) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; the program printed %q", bytes.TrimSuffix(line[:min(len(line), maxPrinted)], []byte("\r")))
 }
 
 // silence returns the error for a connection that was closed without one byte of a response.

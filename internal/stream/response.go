@@ -103,9 +103,11 @@ func (a *Response) oneHead(res *gateway.Response, limit int) error {
 			if a.Chunks {
 				n = a.unchunk(n)
 			}
-			_, err := gateway.ConsumeResponse(a.in.Buffered()[:n], res)
+			if _, err := gateway.ConsumeResponse(a.in.Buffered()[:n], res); err != nil {
+				return err // what arrived stays, for the error of the caller
+			}
 			a.in.Discard(n)
-			return err
+			return nil
 		}
 		if err := a.in.Fill(a.in.Len() + 1); err != nil {
 			if err == io.EOF && a.in.Len() == 0 && !a.seen {
