@@ -83,6 +83,10 @@ func (w *Writer) WriteRequest(r *gateway.Request) error {
 // END_REQUEST with res.AppStatus. The body must have res.ContentLength bytes unless that is -1, as
 // for WriteRequest. A nil Body means that there is none, whatever the length, as in the response to
 // HEAD or a 304. WriteResponse does not close res.Body.
+//
+// A response may be written before the body of its request has been read. The body must then be
+// read before the connection is closed: a close with unread bytes is a reset, by which the web
+// server may lose the response. Server reads on, within limits.
 func (w *Writer) WriteResponse(res *gateway.Response) error {
 	b := appendHeader(w.out.B[:0], RecordHeader{Type: TypeStdout, ID: w.id()})
 	b, err := gateway.AppendResponse(b, res)

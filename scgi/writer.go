@@ -35,6 +35,10 @@ func (w *Writer) WriteRequest(r *gateway.Request) error {
 // for WriteRequest, unless that is -1; then closing the connection ends it. A nil Body means that
 // there is none, whatever the length, as in the response to HEAD or a 304. WriteResponse does not
 // close res.Body.
+//
+// A response may be written before the body of its request has been read. The body must then be
+// read before the connection is closed: a close with unread bytes is a reset, by which the web
+// server may lose the response. Server reads on, within limits.
 func (w *Writer) WriteResponse(res *gateway.Response) error {
 	return stream.WriteResponse(&w.out, res, gateway.AppendResponse)
 }
