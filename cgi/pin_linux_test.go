@@ -1,9 +1,11 @@
 package cgi_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -86,6 +88,21 @@ func TestPinned(t *testing.T) {
 	c = &cgi.Client{Root: root, Env: append(conformance.Environ(t), "GATEHOUSE_TEST_HANDLER=environ")}
 	if o := conformance.Ask(t, c, get("/program")); o.Err != nil || o.Res.Status != 200 {
 		t.Errorf("%q, %v", o.Body, o.Err)
+	}
+	// The child arranges the files that Prepare adds. None of them takes the place of the program.
+	c.Prepare = func(_ context.Context, cmd *exec.Cmd, _ *gateway.Request) error {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { null.Close() })
+		for range 40 {
+			cmd.ExtraFiles = append(cmd.ExtraFiles, null)
+		}
+		return nil
+	}
+	if o := conformance.Ask(t, c, get("/program")); o.Err != nil || o.Res.Status != 200 {
+		t.Errorf("with ExtraFiles: %q, %v", o.Body, o.Err)
 	}
 	// A link inside the root is followed, one that leads out is not.
 	if err := errors.Join(os.Symlink("d/x.cgi", filepath.Join(root, "in.cgi")), os.Symlink("../../bin/sh", filepath.Join(root, "out.cgi"))); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 )
 
 // The tests here hold single lines of the client and the codec: each was written because the line
@@ -224,6 +225,40 @@ func TestClientBody(t *testing.T) {
 			t.Errorf("%q, %v", o.body, o.err)
 		}
 	})
+}
+
+// TestCloseInObserve closes a response whose connection is still held by the reader of the last
+// one: that has given it back, and calls Observe, in which the next request is sent over it.
+func TestCloseInObserve(t *testing.T) {
+	addr := gatewaytest.Start(t, &fastcgi.Server{Logger: quiet, Handler: echo})
+	c := &fastcgi.Client{Addr: addr, MaxConns: 1, MaxIdleConns: 1, Logger: quiet}
+	nested := false
+	c.Observe = func(_ context.Context, x *gateway.Exchange) {
+		if nested || x.Err != nil {
+			return
+		}
+		nested = true
+		var res gateway.Response
+		if err := c.RoundTrip(t.Context(), request(t, "GET", ""), &res); err != nil {
+			t.Error(err)
+			return
+		}
+		res.Body.Close()
+	}
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		var res gateway.Response
+		if err := c.RoundTrip(ctx, request(t, "GET", ""), &res); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(res.Body); err != nil {
+			t.Error(err)
+		}
+	}
+	if s := c.Stats(); s.InFlight != 0 {
+		t.Errorf("%+v", s)
+	}
 }
 
 // A small body that arrives slowly is not read after its exchange is over.

@@ -581,3 +581,23 @@ func TestSlowCloseWrite(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	response(connect("/other"))
 }
+
+// TestMalformedIsCountedOnce sends no records where a handler reads the body. Both the handler's Read
+// and the end of the connection meet them.
+func TestMalformedIsCountedOnce(t *testing.T) {
+	read := make(chan error, 1)
+	srv := &fastcgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		_, err := io.ReadAll(r.Body)
+		read <- err
+		return err
+	})}
+	s := serve(t, srv)
+	s.send(head(1, 1, true, "CONTENT_LENGTH", "5") + stdin(1, "ab") + "GET / HTTP/1.1\r\n\r\n")
+	if err := <-read; err == nil {
+		t.Error("the body is whole")
+	}
+	io.Copy(io.Discard, s.c)
+	if stats := srv.Stats(); stats.Malformed != 1 {
+		t.Errorf("%+v", stats)
+	}
+}

@@ -232,3 +232,22 @@ func TestDirect(t *testing.T) {
 }
 
 var timeZero time.Time
+
+// TestInProcessPassesOnTheCause checks that the handler's context is done for the reason for which
+// that of RoundTrip is.
+func TestInProcessPassesOnTheCause(t *testing.T) {
+	t.Run("a cause [480]", func(t *testing.T) {
+		reason := errors.New("the reason")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		got := make(chan error, 1)
+		err := gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+			cancel(reason)
+			<-r.Context().Done()
+			got <- context.Cause(r.Context())
+			return context.Cause(r.Context())
+		})).RoundTrip(ctx, gatewaytest.NewRequest("GET", "/", nil), new(gateway.Response))
+		if cause := <-got; cause != reason || !errors.Is(err, reason) {
+			t.Errorf("cause %v, error %v", cause, err)
+		}
+	})
+}

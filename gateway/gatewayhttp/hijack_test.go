@@ -20,6 +20,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
+	"github.com/gatehouse-go/gatehouse/internal/conformance"
 	"github.com/gatehouse-go/gatehouse/scgi"
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
@@ -433,5 +434,40 @@ func TestHijackedReadBeforeHead(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// TestHijackedDeadlineBeforeHead checks that a read deadline that is set before the 101 holds after
+// it.
+func TestHijackedDeadlineBeforeHead(t *testing.T) {
+	got := make(chan error, 1)
+	addr := gatewaytest.Start(t, &scgi.Server{Logger: quiet, Handler: gatewayhttp.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+		}
+		if err == nil {
+			_, err = conn.Read(make([]byte, 1))
+		}
+		got <- err
+		conn.Close()
+	}))})
+	r := gatewaytest.NewRequest("GET", "/", nil)
+	r.Upgrade = "websocket"
+	r.Params.Set("HTTP_UPGRADE", "websocket")
+	r.Params.Set("HTTP_CONNECTION", "Upgrade")
+	var res gateway.Response
+	if err := (&scgi.Client{Addr: addr}).RoundTrip(t.Context(), r, &res); err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	select {
+	case err := <-got:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(conformance.Limit):
+		t.Error("the Read waits on")
 	}
 }

@@ -175,3 +175,19 @@ func TestReadAhead(t *testing.T) {
 type closer func() error
 
 func (c closer) Close() error { return c() }
+
+// TestReadAheadPanics checks that a panic of the backend, in the goroutine that reads ahead, cuts the
+// response and does not end the process.
+func TestReadAheadPanics(t *testing.T) {
+	p := &gatewayhttp.Proxy{Logger: quiet, ReadAhead: 1 << 20, Backend: responding(io.NopCloser(readerFunc(func([]byte) (int, error) { panic("of the backend") })), -1)}
+	defer func() {
+		if v := recover(); v != http.ErrAbortHandler {
+			t.Errorf("recovered %v", v)
+		}
+	}()
+	p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -111,90 +111,117 @@ func Allocations(t *testing.T, c Codec) {
 	if race.Enabled {
 		t.Skip("builds with the race detector give out memory once")
 	}
-	check := func(name string, f func() error) {
-		t.Run(name, func(t *testing.T) {
-			run := func() {
-				if err := f(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			run()
-			if n := testing.AllocsPerRun(200, run); n != 0 {
-				t.Errorf("%v allocations", n)
-			}
-		})
+	paramAllocations(t, c)
+	if c.Reader == nil {
+		return
 	}
-	body := make([]byte, 64<<10)
-	req := Typical(body)
+	requestAllocations(t, c)
+	readerAllocations(t, c)
+	writerAllocations(t, c)
+	t.Run("one write for a head and a small body", func(t *testing.T) { oneWrite(t, c) })
+}
+
+// noAllocations checks that f, from its second call on, allocates nothing.
+func noAllocations(t *testing.T, name string, f func() error) {
+	t.Run(name, func(t *testing.T) {
+		run := func() {
+			if err := f(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run()
+		if n := testing.AllocsPerRun(200, run); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+	})
+}
+
+// costBody is the body of the requests and responses here.
+var costBody = make([]byte, 64<<10)
+
+func paramAllocations(t *testing.T, c Codec) {
+	req := Typical(costBody)
 	dst := make([]byte, 0, 1<<20)
 	content, err := c.AppendParams(nil, &req.Params)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var params gateway.Params
-	check("AppendParam", func() error { _, err := c.AppendParam(dst, "NAME", "value"); return err })
-	check("ConsumeParam", func() error {
+	noAllocations(t, "AppendParam", func() error { _, err := c.AppendParam(dst, "NAME", "value"); return err })
+	noAllocations(t, "ConsumeParam", func() error {
 		for b := content; len(b) > 0; {
 			_, _, n := c.ConsumeParam(b)
 			b = b[n:]
 		}
 		return nil
 	})
-	check("AppendParams", func() error { _, err := c.AppendParams(dst, &req.Params); return err })
-	check("ConsumeParams", func() error {
+	noAllocations(t, "AppendParams", func() error { _, err := c.AppendParams(dst, &req.Params); return err })
+	noAllocations(t, "ConsumeParams", func() error {
 		params.Reset()
 		_, err := c.ConsumeParams(content, &params)
 		return err
 	})
-	if c.Reader == nil {
-		return
-	}
+}
+
+func requestAllocations(t *testing.T, c Codec) {
+	req := Typical(costBody)
 	head, err := c.AppendRequest(nil, req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	check("AppendRequest", func() error { _, err := c.AppendRequest(dst, req); return err })
-	check("ConsumeRequest", func() error { return c.ConsumeRequest(head, &params) })
+	dst := make([]byte, 0, 1<<20)
+	var params gateway.Params
+	noAllocations(t, "AppendRequest", func() error { _, err := c.AppendRequest(dst, req); return err })
+	noAllocations(t, "ConsumeRequest", func() error { return c.ConsumeRequest(head, &params) })
+}
+
+func readerAllocations(t *testing.T, c Codec) {
 	scrap := make([]byte, 32<<10)
-	r := c.Reader(&loop{b: wire(t, c, func(w Writer) error { return w.WriteRequest(Typical(body)) })})
-	var got gateway.Request
-	check("Reader.ReadRequest", func() error {
-		err := r.ReadRequest(&got)
+	r := c.Reader(&loop{b: wire(t, c, func(w Writer) error { return w.WriteRequest(Typical(costBody)) })})
+	var req gateway.Request
+	noAllocations(t, "Reader.ReadRequest", func() error {
+		err := r.ReadRequest(&req)
 		if err == nil {
-			drain(t, got.Body, scrap)
+			drain(t, req.Body, scrap)
 		}
 		return err
 	})
-	resBody := bytes.NewReader(body)
-	r = c.Reader(&loop{b: wire(t, c, func(w Writer) error { return w.WriteResponse(response(bytes.NewReader(body))) })})
-	var gotRes gateway.Response
-	check("Reader.ReadResponse", func() error {
-		err := r.ReadResponse(&gotRes)
+	r = c.Reader(&loop{b: wire(t, c, func(w Writer) error { return w.WriteResponse(response(bytes.NewReader(costBody))) })})
+	var res gateway.Response
+	noAllocations(t, "Reader.ReadResponse", func() error {
+		err := r.ReadResponse(&res)
 		if err == nil {
-			drain(t, gotRes.Body, scrap)
+			drain(t, res.Body, scrap)
 		}
 		return err
 	})
+}
+
+func writerAllocations(t *testing.T, c Codec) {
 	w := c.Writer(io.Discard)
-	check("Writer.WriteRequest", func() error {
-		req.SetBody(body)
+	req := Typical(costBody)
+	noAllocations(t, "Writer.WriteRequest", func() error {
+		req.SetBody(costBody)
 		return w.WriteRequest(req)
 	})
-	res := response(resBody)
-	check("Writer.WriteResponse", func() error {
-		resBody.Reset(body)
+	body := bytes.NewReader(costBody)
+	res := response(body)
+	noAllocations(t, "Writer.WriteResponse", func() error {
+		body.Reset(costBody)
 		return w.WriteResponse(res)
 	})
-	t.Run("one write for a head and a small body", func(t *testing.T) {
-		var count counter
-		w := c.Writer(&count)
-		if err := w.WriteRequest(Typical(body[:16<<10])); err != nil || count.writes != 1 {
-			t.Errorf("%d writes, %v", count.writes, err)
-		}
-		if err := w.WriteResponse(response(bytes.NewReader(body[:16<<10]))); err != nil || count.writes != 2 {
-			t.Errorf("%d writes, %v", count.writes, err)
-		}
-	})
+}
+
+func oneWrite(t *testing.T, c Codec) {
+	small := costBody[:16<<10]
+	var count counter
+	w := c.Writer(&count)
+	if err := w.WriteRequest(Typical(small)); err != nil || count.writes != 1 {
+		t.Errorf("%d writes, %v", count.writes, err)
+	}
+	if err := w.WriteResponse(response(bytes.NewReader(small))); err != nil || count.writes != 2 {
+		t.Errorf("%d writes, %v", count.writes, err)
+	}
 }
 
 // bench runs f as a benchmark named after the protocol.

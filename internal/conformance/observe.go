@@ -91,6 +91,7 @@ func TestObserve(t *testing.T, k ObserveKit) {
 	t.Run("refusals [466 468]", func(t *testing.T) { refusals(t, k) })
 	t.Run("a panic in Observe [469]", func(t *testing.T) { panicInObserve(t, k) })
 	t.Run("counters [466 467]", func(t *testing.T) { counters(t, k) })
+	t.Run("a connection that was taken over [466]", func(t *testing.T) { takenOver(t, k) })
 }
 
 // observable is the handler of these tests.
@@ -248,6 +249,42 @@ func panicInObserve(t *testing.T, k ObserveKit) {
 			t.Errorf("%q, %v", o.Body, o.Err)
 		}
 		<-calls
+	}
+}
+
+// takenOver checks that a connection that Hijack took is neither open nor idle, and that another is
+// still both.
+func takenOver(t *testing.T, k ObserveKit) {
+	held, release := make(chan bool, 1), make(chan struct{})
+	o := observe(t, k, gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		s, err := w.Hijack()
+		held <- err == nil
+		<-release
+		if err == nil {
+			s.Close()
+		}
+		return err
+	}), 0)
+	defer Dial(t, o.addr).Close()
+	conn := Dial(t, o.addr)
+	defer conn.Close()
+	io.WriteString(conn, k.Head("SCRIPT_NAME", "/", "HTTP_UPGRADE", "websocket", "HTTP_CONNECTION", "Upgrade"))
+	hijacked := <-held
+	for i := 0; o.Stats().Idle != 1; i++ {
+		if time.Sleep(time.Millisecond); i == 1000 {
+			t.Errorf("%+v", o.Stats())
+			break
+		}
+	}
+	if s := o.Stats(); hijacked && (s.Open != 1 || s.InFlight != 1) {
+		t.Errorf("%+v", s)
+	}
+	close(release)
+	if x := o.wait(t, 1); x.Hijacked != hijacked {
+		t.Errorf("%+v", x)
+	}
+	if s := o.Stats(); s.Idle > s.Open {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -15,120 +15,116 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
+// A TimedClient makes a client over dial with a time-out, which may be zero or negative.
+type TimedClient func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper
+
+// over makes a client of app, an application that is given its end of a connection.
+func (newClient TimedClient) over(timeout time.Duration, app func(c net.Conn)) gateway.RoundTripper {
+	return newClient(func(context.Context) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go app(theirs)
+		return ours, nil
+	}, timeout)
+}
+
+const sentSize = 256 << 10
+
+// sentBodies are bodies that a client sends in different ways.
+var sentBodies = map[string]func() io.Reader{
+	"no body":                  func() io.Reader { return nil },
+	"a body in memory":         func() io.Reader { return bytes.NewReader(make([]byte, sentSize)) },
+	"a body from a reader":     func() io.Reader { return io.MultiReader(bytes.NewReader(make([]byte, sentSize))) },
+	"a small body":             func() io.Reader { return bytes.NewReader(make([]byte, 10)) },
+	"a small body of a reader": func() io.Reader { return io.MultiReader(bytes.NewReader(make([]byte, 10))) },
+}
+
+// post returns a POST with a body of sentBodies.
+func post(t *testing.T, name string) *gateway.Request {
+	t.Helper()
+	r := new(gateway.Request)
+	if err := r.SetTarget("POST", "/"); err != nil {
+		t.Fatal(err)
+	}
+	if r.Body = sentBodies[name](); r.Body != nil {
+		r.ContentLength, _ = io.Copy(io.Discard, sentBodies[name]())
+	}
+	return r
+}
+
 // SendTimeout tests a client whose SendTimeout is zero or negative. respond writes a response of
 // the protocol with the body "early".
-func SendTimeout(t *testing.T, newClient func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper, respond func(w io.Writer)) {
-	const size = 256 << 10
-	bodies := map[string]func() io.Reader{
-		"no body":                  func() io.Reader { return nil },
-		"a body in memory":         func() io.Reader { return bytes.NewReader(make([]byte, size)) },
-		"a body from a reader":     func() io.Reader { return io.MultiReader(bytes.NewReader(make([]byte, size))) },
-		"a small body":             func() io.Reader { return bytes.NewReader(make([]byte, 10)) },
-		"a small body of a reader": func() io.Reader { return io.MultiReader(bytes.NewReader(make([]byte, 10))) },
+func SendTimeout(t *testing.T, newClient TimedClient, respond func(w io.Writer)) {
+	run := func(name string, f func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 	}
-	request := func(body io.Reader) *gateway.Request {
-		r := new(gateway.Request)
-		if err := r.SetTarget("POST", "/"); err != nil {
-			t.Fatal(err)
-		}
-		if r.Body = body; body != nil {
-			n, _ := io.Copy(io.Discard, body)
-			r.ContentLength = n
-		}
-		return r
+	for name := range sentBodies {
+		run("an application that reads nothing:  [472]"+name, func(t *testing.T) { readsNothing(t, newClient, name) })
+		run("no SendTimeout:  [472]"+name, func(t *testing.T) { noSendTimeout(t, newClient, name) })
 	}
-	over := func(timeout time.Duration, app func(c net.Conn)) gateway.RoundTripper {
-		return newClient(func(context.Context) (net.Conn, error) {
-			ours, theirs := net.Pipe()
-			go app(theirs)
-			return ours, nil
-		}, timeout)
-	}
-	for name, body := range bodies {
-		t.Run("an application that reads nothing:  [472]"+name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				begun := time.Now()
-				c := over(0, func(c net.Conn) {
-					<-t.Context().Done()
-					c.Close()
-				})
-				r := request(body())
-				r.Body = body()
-				err := c.RoundTrip(t.Context(), r, new(gateway.Response))
-				e, ok := errors.AsType[*gateway.Error](err)
-				if !ok || e.Phase != gateway.PhaseSend || !e.Timeout() || gateway.ErrorStatus(err) != http.StatusGatewayTimeout {
-					t.Errorf("got %v", err)
-				}
-				if took := time.Since(begun); took != time.Minute {
-					t.Errorf("after %v", took)
-				}
-			})
-		})
-		t.Run("no SendTimeout:  [472]"+name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-				defer cancel()
-				c := over(-1, func(c net.Conn) {
-					<-t.Context().Done()
-					c.Close()
-				})
-				r := request(body())
-				r.Body = body()
-				if err := c.RoundTrip(ctx, r, new(gateway.Response)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Errorf("got %v", err)
-				}
-			})
-		})
-	}
-	t.Run("an application that reads slowly", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c := over(0, func(c net.Conn) {
-				defer c.Close()
-				for total := 0; total < size; total += 8 << 10 {
-					io.ReadFull(c, make([]byte, 8<<10))
-					time.Sleep(50 * time.Second)
-				}
-				respond(c)
-				io.Copy(io.Discard, c)
-			})
-			r := request(bodies["a body in memory"]())
-			r.Body = bodies["a body in memory"]()
-			o := new(Outcome)
-			if o.Err = c.RoundTrip(t.Context(), r, &o.Res); o.Err != nil {
-				t.Fatal(o.Err)
+	run("an application that reads slowly", func(t *testing.T) {
+		early(t, "a body in memory", newClient.over(0, func(c net.Conn) {
+			defer c.Close()
+			for total := 0; total < sentSize; total += 8 << 10 {
+				io.ReadFull(c, make([]byte, 8<<10))
+				time.Sleep(50 * time.Second)
 			}
-			b, err := io.ReadAll(o.Res.Body)
-			if string(b) != "early" || err != nil {
-				t.Errorf("got %q, %v", b, err)
-			}
-			o.Res.Body.Close()
-		})
+			respond(c)
+			io.Copy(io.Discard, c)
+		}))
 	})
-	t.Run("a response to a body that is not read", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c := over(0, func(c net.Conn) {
-				defer c.Close()
-				respond(c)
-			})
-			r := request(bodies["a body from a reader"]())
-			r.Body = bodies["a body from a reader"]()
-			var res gateway.Response
-			if err := c.RoundTrip(t.Context(), r, &res); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(2 * time.Minute)
-			b, err := io.ReadAll(res.Body)
-			if string(b) != "early" || err != nil {
-				t.Errorf("got %q, %v", b, err)
-			}
-			res.Body.Close()
-		})
+	run("a response to a body that is not read", func(t *testing.T) {
+		early(t, "a body from a reader", newClient.over(0, func(c net.Conn) {
+			defer c.Close()
+			respond(c)
+		}))
 	})
+}
+
+// silentUntilEnd is an application that neither reads nor responds.
+func silentUntilEnd(t *testing.T) func(c net.Conn) {
+	return func(c net.Conn) {
+		<-t.Context().Done()
+		c.Close()
+	}
+}
+
+func readsNothing(t *testing.T, newClient TimedClient, name string) {
+	begun := time.Now()
+	err := newClient.over(0, silentUntilEnd(t)).RoundTrip(t.Context(), post(t, name), new(gateway.Response))
+	e, ok := errors.AsType[*gateway.Error](err)
+	if !ok || e.Phase != gateway.PhaseSend || !e.Timeout() || gateway.ErrorStatus(err) != http.StatusGatewayTimeout {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(begun); took != time.Minute {
+		t.Errorf("after %v", took)
+	}
+}
+
+func noSendTimeout(t *testing.T, newClient TimedClient, name string) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	err := newClient.over(-1, silentUntilEnd(t)).RoundTrip(ctx, post(t, name), new(gateway.Response))
+	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// early expects the response "early", and reads it late.
+func early(t *testing.T, body string, c gateway.RoundTripper) {
+	var res gateway.Response
+	if err := c.RoundTrip(t.Context(), post(t, body), &res); err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	time.Sleep(2 * time.Minute)
+	if b, err := io.ReadAll(res.Body); string(b) != "early" || err != nil {
+		t.Errorf("got %q, %v", b, err)
+	}
 }
 
 // ResponseTimeouts tests a client whose HeadTimeout and BodyTimeout are zero or negative. begin
 // writes the head of a response and a part of its body.
-func ResponseTimeouts(t *testing.T, newClient func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper, begin func(w io.Writer)) {
+func ResponseTimeouts(t *testing.T, newClient TimedClient, begin func(w io.Writer)) {
 	for name, c := range map[string]struct {
 		app   func(w io.Writer)
 		phase gateway.Phase
@@ -144,14 +140,11 @@ func ResponseTimeouts(t *testing.T, newClient func(dial func(context.Context) (n
 	}
 }
 
-func silent(t *testing.T, newClient func(dial func(context.Context) (net.Conn, error), timeout time.Duration) gateway.RoundTripper,
-	app func(w io.Writer), phase gateway.Phase, timeout time.Duration) {
-	c := newClient(func(context.Context) (net.Conn, error) {
-		ours, theirs := net.Pipe()
-		go io.Copy(io.Discard, theirs)
-		go app(theirs)
-		return ours, nil
-	}, timeout)
+func silent(t *testing.T, newClient TimedClient, app func(w io.Writer), phase gateway.Phase, timeout time.Duration) {
+	c := newClient.over(timeout, func(c net.Conn) {
+		go io.Copy(io.Discard, c)
+		app(c)
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	var res gateway.Response

@@ -225,32 +225,37 @@ func twoListeners(t *testing.T, k StopKit) {
 	asked.Wait()
 }
 
+// endings are the ways in which a request ends, and the cause that its context then has. A nil end
+// means that the handler returns.
+var endings = map[string]struct {
+	end  func(t *testing.T, s Server, c net.Conn)
+	want error
+}{
+	"the peer resets": {func(_ *testing.T, _ Server, c net.Conn) {
+		c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+	}, gateway.ErrDisconnected},
+	endOfInput: {func(_ *testing.T, _ Server, c net.Conn) { c.(*net.TCPConn).CloseWrite() }, gateway.ErrDisconnected},
+	"Close":    {func(_ *testing.T, s Server, _ net.Conn) { s.Close() }, gateway.ErrServerClosed},
+	"Shutdown that is late": {func(t *testing.T, s Server, _ net.Conn) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		s.Shutdown(ctx)
+	}, gateway.ErrServerClosed},
+	"the handler returns": {nil, context.Canceled},
+}
+
+const endOfInput = "the peer ends its input"
+
 // causes checks why the context of a request is done.
 func causes(t *testing.T, k StopKit) {
-	for name, c := range map[string]struct {
-		end  func(t *testing.T, s Server, c net.Conn) // nil: the handler returns
-		want error
-	}{
-		"the peer resets": {func(_ *testing.T, _ Server, c net.Conn) {
-			c.(*net.TCPConn).SetLinger(0)
-			c.Close()
-		}, gateway.ErrDisconnected},
-		"the peer ends its input": {func(_ *testing.T, _ Server, c net.Conn) { c.(*net.TCPConn).CloseWrite() }, gateway.ErrDisconnected},
-		"Close":                   {func(_ *testing.T, s Server, _ net.Conn) { s.Close() }, gateway.ErrServerClosed},
-		"Shutdown that is late": {func(t *testing.T, s Server, _ net.Conn) {
-			ctx, cancel := context.WithCancel(t.Context())
-			cancel()
-			s.Shutdown(ctx)
-		}, gateway.ErrServerClosed},
-		"the handler returns": {nil, context.Canceled},
-	} {
+	for name, e := range endings {
 		t.Run(name, func(t *testing.T) {
-			begun, got := make(chan struct{}), make(chan context.Context, 1)
+			got := make(chan context.Context, 1)
 			s := k.NewServer(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 				ctx := r.Context()
 				got <- ctx
-				close(begun)
-				if c.end != nil {
+				if e.end != nil {
 					<-ctx.Done()
 					io.WriteString(w, "ok") // may still arrive
 				}
@@ -259,37 +264,40 @@ func causes(t *testing.T, k StopKit) {
 			l := listen(t)
 			go s.Serve(l)
 			defer s.Close()
-			conn, err := net.Dial("tcp", l.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
+			conn := Dial(t, l.Addr().String())
 			defer conn.Close()
 			io.WriteString(conn, k.Request)
-			<-begun
-			ctx := <-got
-			timed, cancel := context.WithTimeout(ctx, time.Hour)
-			defer cancel()
-			valued := context.WithValue(ctx, contextKey("key"), 1)
-			without := context.WithoutCancel(ctx)
-			if c.end != nil {
-				c.end(t, s, conn)
-			}
-			<-ctx.Done()
-			<-timed.Done()
-			for _, ctx := range []context.Context{ctx, timed, valued} {
-				if cause := context.Cause(ctx); cause != c.want || ctx.Err() != context.Canceled {
-					t.Errorf("cause %v, error %v", cause, ctx.Err())
+			causeOf(t, <-got, e.want, func() {
+				if e.end != nil {
+					e.end(t, s, conn)
 				}
+			})
+			if name != endOfInput {
+				return
 			}
-			if context.Cause(without) != nil {
-				t.Errorf("WithoutCancel: %v", context.Cause(without))
-			}
-			if name == "the peer ends its input" {
-				conn.SetDeadline(time.Now().Add(Limit))
-				if b, err := io.ReadAll(conn); !strings.Contains(string(b), "\r\n\r\nok") || err != nil {
-					t.Errorf("the response is lost: %q, %v", b, err)
-				}
+			conn.SetDeadline(time.Now().Add(Limit))
+			if b, err := io.ReadAll(conn); !strings.Contains(string(b), "\r\n\r\nok") || err != nil {
+				t.Errorf("the response is lost: %q, %v", b, err)
 			}
 		})
+	}
+}
+
+// causeOf calls end, and checks the cause of ctx and of contexts that are derived from it.
+func causeOf(t *testing.T, ctx context.Context, want error, end func()) {
+	timed, cancel := context.WithTimeout(ctx, time.Hour)
+	defer cancel()
+	valued := context.WithValue(ctx, contextKey("key"), 1)
+	without := context.WithoutCancel(ctx)
+	end()
+	<-ctx.Done()
+	<-timed.Done()
+	for _, ctx := range []context.Context{ctx, timed, valued} {
+		if cause := context.Cause(ctx); cause != want || ctx.Err() != context.Canceled {
+			t.Errorf("cause %v, error %v", cause, ctx.Err())
+		}
+	}
+	if context.Cause(without) != nil {
+		t.Errorf("WithoutCancel: %v", context.Cause(without))
 	}
 }

@@ -1,14 +1,18 @@
 package integration_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/docs"
 	"github.com/gatehouse-go/gatehouse/internal/integration"
 )
@@ -45,7 +49,6 @@ func swap(t *testing.T, text string, replace ...string) string {
 
 // TestReadmeHandler runs the README's handler behind nginx, configured as the README says.
 func TestReadmeHandler(t *testing.T) {
-	nginx := integration.Need(t, "nginx", "nginx-light")
 	dir := integration.Dir(t)
 	app, web := loopback(integration.Port(t)), integration.Port(t)
 	integration.Start(t, dir, app, program(t, dir, 0, "127.0.0.1:9000", app))
@@ -54,24 +57,7 @@ func TestReadmeHandler(t *testing.T) {
 		t.Fatalf("%d blocks, %v", len(blocks), err)
 	}
 	location := swap(t, blocks[0], "127.0.0.1:9000", app, "include fastcgi_params", "include /etc/nginx/fastcgi_params")
-	conf := integration.Write(t, dir, "nginx.conf", fmt.Sprintf(`
-daemon off;
-pid ${DIR}/nginx.pid;
-error_log ${DIR}/error.log;
-events { }
-http {
-	access_log off;
-	client_body_temp_path ${DIR}/t1;
-	fastcgi_temp_path ${DIR}/t2;
-	proxy_temp_path ${DIR}/t3;
-	uwsgi_temp_path ${DIR}/t4;
-	scgi_temp_path ${DIR}/t5;
-	server {
-		listen 127.0.0.1:%d;
-%s
-	}
-}`, web, location))
-	integration.Start(t, dir, loopback(web), nginx, "-c", conf, "-e", dir+"/error.log")
+	startNginx(t, dir, loopback(web), fmt.Sprintf("server { listen 127.0.0.1:%d;\n%s }", web, location))
 	if res, body, err := do("GET", "http://"+loopback(web)+"/", nil, nil); err != nil || res.StatusCode != 200 || string(body) != "hello, 127.0.0.1\n" {
 		t.Errorf("%v, %q, %v", res, body, err)
 	}
@@ -92,4 +78,49 @@ func TestReadmePHP(t *testing.T) {
 			t.Errorf("%s: %v, %q, %v", path, res, body, err)
 		}
 	}
+}
+
+// TestReadmeAccessLog runs the README's access log behind nginx, with 32 clients at a time: there is
+// one whole line for each request, and the metrics have the same number.
+func TestReadmeAccessLog(t *testing.T) {
+	t.Run("one line for each request [471]", func(t *testing.T) {
+		const clients, each = 32, 50
+		dir := integration.Dir(t)
+		app, web := loopback(integration.Port(t)), integration.Port(t)
+		path := program(t, dir, 1, "127.0.0.1:9000", app)
+		integration.Start(t, dir, app, "/bin/sh", "-c", `exec "$0" 2>`+dir+"/log", path)
+		startNginx(t, dir, loopback(web), fmt.Sprintf(`
+	include /etc/nginx/fastcgi_params;
+	upstream app { server %s; keepalive 8; }
+	server { listen 127.0.0.1:%d; location / { fastcgi_keep_conn on; fastcgi_pass app; } }
+`, app, web))
+		var sending sync.WaitGroup
+		for i := range clients {
+			sending.Go(func() {
+				for j := range each {
+					if res, _, err := do("GET", fmt.Sprintf("http://%s/request/%d/%d", loopback(web), i, j), nil, nil); err != nil || res.StatusCode != 404 {
+						t.Errorf("%v, %v", res, err)
+					}
+				}
+			})
+		}
+		sending.Wait()
+		_, body, err := do("GET", "http://"+loopback(web)+"/metrics", nil, nil)
+		var stats gateway.ServerStats
+		if err != nil || json.Unmarshal(body, &stats) != nil || stats.Requests != clients*each+1 {
+			t.Errorf("%s, %v", body, err)
+		}
+		log, err := os.ReadFile(dir + "/log")
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := regexp.MustCompile(`(?m)^\S+ \S+ INFO request method=GET path=(/request/\d+/\d+) status=404 bytes=19 took=\S+ error=<nil>$`)
+		paths := make(map[string]bool)
+		for _, line := range whole.FindAllStringSubmatch(string(log), -1) {
+			paths[line[1]] = true
+		}
+		if lines := strings.Count(strings.SplitN(string(log), "path=/metrics", 2)[0], "\n"); len(paths) != clients*each || lines != clients*each {
+			t.Errorf("%d requests in %d lines\n%.2000s", len(paths), lines, log)
+		}
+	})
 }

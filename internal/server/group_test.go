@@ -92,3 +92,45 @@ func TestSweepVisitsBusyConns(t *testing.T) {
 	}
 	g.Remove(busy)
 }
+
+// TestShutdownWaitsForAcceptedConns checks that Shutdown waits for a connection that was accepted
+// and is not in the group yet.
+func TestShutdownWaitsForAcceptedConns(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var g Group
+	accepted, proceed := make(chan struct{}), make(chan struct{})
+	go g.Serve(l, Options{
+		MaxConns: 2, Logger: slog.New(slog.DiscardHandler), Observer: new(Observer),
+		Serve: func(c net.Conn, ended func(error)) {
+			close(accepted)
+			<-proceed
+			fake := new(fakeConn)
+			if !g.AddAccepted(fake) {
+				t.Error("the connection is refused")
+			}
+			g.Remove(fake)
+			ended(c.Close())
+		},
+	})
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	<-accepted
+	down := make(chan error, 1)
+	go func() { down <- g.Shutdown(t.Context()) }()
+	select {
+	case <-down:
+		t.Error("Shutdown does not wait")
+		down <- nil
+	case <-time.After(100 * time.Millisecond): // it has closed the listener by now
+	}
+	close(proceed)
+	if err := <-down; err != nil {
+		t.Error(err)
+	}
+}

@@ -33,7 +33,7 @@ func TestChunkedHeads(t *testing.T) {
 		name, head string
 		right      bool
 	}{
-		{"[173]", chunkedHead, true},
+		{"chunks of HTTP/1.1 [173]", chunkedHead, true},
 		{"the first field, in other letters", "HTTP/1.1 200\r\ntransfer-encoding:\tCHUNKED \r\nA: 1\r\nB: 2\r\n\r\n", true},
 		{"the last field, lines that end with LF", "HTTP/1.1 200 OK\nA: 1\nB: 2\nTransfer-Encoding: chunked\n\n", true},
 		{"HTTP/1.0 [173 F19]", strings.Replace(chunkedHead, "1.1", "1.0", 1), false},

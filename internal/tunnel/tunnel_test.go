@@ -102,6 +102,29 @@ func TestOneDirectionAlone(t *testing.T) {
 	}
 }
 
+// TestUnreadDirectionAlone checks that a direction whose peer reads nothing ends as well: it waits
+// in Write when the other ends.
+func TestUnreadDirectionAlone(t *testing.T) {
+	client, front := pair(t)
+	server, back := pair(t)
+	over := make(chan struct{})
+	go func() {
+		join(front, back, 200*time.Millisecond)
+		close(over)
+	}()
+	full := make(chan struct{})
+	go func() {
+		defer close(full)
+		for err := error(nil); err == nil; { // until the tunnel, whose client reads nothing, is full
+			server.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			_, err = server.Write(make([]byte, 64<<10))
+		}
+	}()
+	<-full
+	client.CloseWrite()
+	<-over
+}
+
 // pair returns the two ends of a TCP connection.
 func pair(t *testing.T) (a, b *net.TCPConn) {
 	t.Helper()
