@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -162,7 +163,7 @@ func seed(f *testing.F, side string) {
 func TestCallbacks(t *testing.T) {
 	conformance.TestCallbacks(t, "fastcgi", func(t testing.TB, b conformance.Callbacks) gateway.RoundTripper {
 		addr := gatewaytest.Start(t, &fastcgi.Server{Handler: conformance.Handlers["callbacks"], SendInterim: true, Logger: quiet})
-		return &fastcgi.Client{Addr: addr, MaxConns: 1, Observe: b.Observe, Dial: func(context.Context) (net.Conn, error) {
+		return &fastcgi.Client{Addr: addr, MaxConns: 1, Logger: quiet, Observe: b.Observe, Dial: func(context.Context) (net.Conn, error) {
 			if b.Connect != nil {
 				b.Connect()
 			}
@@ -178,6 +179,11 @@ func TestStops(t *testing.T) {
 		},
 		NewClient: func(addr string) gateway.RoundTripper { return &fastcgi.Client{Addr: addr} },
 		Request:   head(1, 1, false, "REQUEST_METHOD", "GET") + stdin(1, ""),
+		Upload: func(size int) string {
+			const piece = 32 << 10
+			return head(1, 1, false, "REQUEST_METHOD", "POST", "CONTENT_LENGTH", strconv.Itoa(size)) +
+				strings.Repeat(stdin(1, strings.Repeat("x", piece)), size/piece) + stdin(1, "")
+		},
 	})
 }
 

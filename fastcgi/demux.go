@@ -90,14 +90,14 @@ func (c *serverConn) queue(r *request) error {
 // orphaned counts content that will not be read. Too much of it ends the connection: at once, or
 // after the other requests. c.mu is held.
 func (c *serverConn) orphaned(n int) error {
-	if c.drained += n; c.drained <= server.MaxDrain {
+	if c.drained += n; c.drained <= server.MaxUploadDrain {
 		return nil
 	}
 	c.closing = true
 	if len(c.requests) > 0 {
 		return nil
 	}
-	return fmt.Errorf("fastcgi: more than %d bytes for a request that is over: %w", server.MaxDrain, gateway.ErrMalformed)
+	return fmt.Errorf("fastcgi: more than %d bytes for a request that is over: %w", server.MaxUploadDrain, gateway.ErrMalformed)
 }
 
 // management handles a record with id 0, section 4.
@@ -428,9 +428,10 @@ func (c *serverConn) remove(r *request) {
 	}
 }
 
-// orphanOf notes that the rest of r's STDIN may still arrive.
+// orphanOf notes that the rest of r's STDIN may still arrive. On a connection that ends the empty
+// STDIN alone does not matter.
 func (c *serverConn) orphanOf(r *request) {
-	if !r.body.ended && r.begin.KeepConn && c.find(r.id) == nil {
+	if !r.body.ended && (r.begin.KeepConn || r.body.length != 0) && c.find(r.id) == nil {
 		c.orphan, c.drained, c.limit = r.id, 0, time.Time{}
 	}
 }

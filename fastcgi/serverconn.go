@@ -153,13 +153,16 @@ func (c *serverConn) await() error {
 // the input failed.
 func (c *serverConn) isDone() (done bool, err error) {
 	c.mu.Lock()
-	lost, last := c.lost, c.closing && len(c.requests) == 0
+	lost, last, most := c.lost, c.closing && len(c.requests) == 0, server.MaxDrain
+	if c.orphan != 0 {
+		most = server.MaxUploadDrain
+	}
 	c.mu.Unlock()
 	switch {
 	case lost != nil:
 		return true, lost
 	case last:
-		c.rec.in.Drain(server.MaxDrain) // so that the last response is not lost to a reset
+		c.rec.in.Drain(most) // so that the last response is not lost to a reset
 		return true, io.EOF
 	}
 	return false, nil

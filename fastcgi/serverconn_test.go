@@ -416,9 +416,18 @@ func TestServerBounds(t *testing.T) {
 	})
 	t.Run("the drain after a response [143 145]", func(t *testing.T) {
 		srv := &fastcgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error { return nil })}
-		taken := play(t, srv, head(1, 1, false, "CONTENT_LENGTH", "600000")+many(fastcgi.TypeStdin))
+		taken := play(t, srv, get(1, false)+many(fastcgi.TypeStdin))
 		if taken < 128<<10 || taken > 256<<10+64<<10 {
 			t.Errorf("%d bytes taken", taken)
+		}
+	})
+	t.Run("the drain of an upload that is not read [143 145]", func(t *testing.T) {
+		for _, keep := range []bool{false, true} {
+			srv := &fastcgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error { return nil })}
+			upload := head(1, 1, keep, "CONTENT_LENGTH", "18000000") + strings.Repeat(many(fastcgi.TypeStdin), 30)
+			if taken := play(t, srv, upload); taken < 16<<20 || taken > 16<<20+64<<10 {
+				t.Errorf("keep %v: %d bytes taken", keep, taken)
+			}
 		}
 	})
 }

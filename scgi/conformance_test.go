@@ -5,6 +5,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +64,9 @@ func TestStops(t *testing.T) {
 		},
 		NewClient: func(addr string) gateway.RoundTripper { return &scgi.Client{Addr: addr} },
 		Request:   head("REQUEST_METHOD", "GET"),
+		Upload: func(size int) string {
+			return head("REQUEST_METHOD", "POST", "CONTENT_LENGTH", strconv.Itoa(size)) + strings.Repeat("x", size)
+		},
 	})
 }
 

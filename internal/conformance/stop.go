@@ -25,7 +25,8 @@ type Server interface {
 type StopKit struct {
 	NewServer func(h gateway.Handler, maxConns int) Server
 	NewClient func(addr string) gateway.RoundTripper
-	Request   string // a GET without a body, on a connection of its own
+	Request   string                // a GET without a body, on a connection of its own
+	Upload    func(size int) string // a POST with a body of size bytes, the same
 }
 
 // TestStops checks how a server stops, and that no connection can stop the others.
@@ -36,6 +37,7 @@ func TestStops(t *testing.T, k StopKit) {
 	t.Run("connections that wait to be accepted", func(t *testing.T) { lateConns(t, k) })
 	t.Run("causes [479 480]", func(t *testing.T) { causes(t, k) })
 	t.Run("MaxConns of two listeners", func(t *testing.T) { twoListeners(t, k) })
+	t.Run("an upload that is refused early", func(t *testing.T) { earlyRefusal(t, k) })
 }
 
 var ok = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
@@ -193,6 +195,28 @@ func lateConns(t *testing.T, k StopKit) {
 	}
 	if err := <-down; err != nil {
 		t.Error(err)
+	}
+}
+
+// earlyRefusal refuses an upload that its client sends to the end before it reads. The response is not
+// lost to a reset.
+func earlyRefusal(t *testing.T, k StopKit) {
+	s := k.NewServer(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		w.WriteHeader(413)
+		_, err := io.WriteString(w, "too large")
+		return err
+	}), 0)
+	l := listen(t)
+	go s.Serve(l)
+	defer s.Close()
+	for range 5 {
+		c := Dial(t, l.Addr().String())
+		if n, err := io.WriteString(c, k.Upload(8<<20)); err != nil {
+			t.Fatalf("after %d bytes: %v", n, err)
+		}
+		if b, err := io.ReadAll(c); !strings.Contains(string(b), "too large") || err != nil {
+			t.Errorf("%q, %v", b, err)
+		}
 	}
 }
 
