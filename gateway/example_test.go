@@ -78,6 +78,38 @@ func ExampleInProcess() {
 	// Output: 201 hello
 }
 
+// A target that cannot be reached is marked, and its requests go to another one.
+func ExampleBalancer() {
+	hello := func(name string) gateway.RoundTripper {
+		return gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+			_, err := io.WriteString(w, "hello from "+name)
+			return err
+		}))
+	}
+	down := gateway.RoundTripperFunc(func(context.Context, *gateway.Request, *gateway.Response) error {
+		return &gateway.Error{Phase: gateway.PhaseDial, Addr: "two", Err: errors.New("connection refused")}
+	})
+	b := &gateway.Balancer{
+		Targets: []gateway.Target{{Name: "one", Backend: hello("one")}, {Name: "two", Backend: down}, {Name: "three", Backend: hello("three"), Backup: true}},
+		Changed: func(name string, err error) { fmt.Println(name, "is marked:", err) },
+	}
+	for range 3 {
+		var res gateway.Response
+		if err := b.RoundTrip(context.Background(), gatewaytest.NewRequest("GET", "/", nil), &res); err != nil {
+			fmt.Println(err)
+			return
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		fmt.Printf("%s\n", body)
+	}
+	// Output:
+	// hello from one
+	// two is marked: gateway: dial two: connection refused
+	// hello from one
+	// hello from one
+}
+
 // A Proxy is a Handler that passes requests to a backend, and can change them and the responses.
 func ExampleProxy() {
 	backend := gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
