@@ -172,10 +172,18 @@ func (n *noting) Accept() (net.Conn, error) {
 	return c, err
 }
 
+// A slowListener takes its time, so that connections wait in its queue.
+type slowListener struct{ *net.TCPListener }
+
+func (l slowListener) Accept() (net.Conn, error) {
+	time.Sleep(5 * time.Millisecond)
+	return l.TCPListener.Accept()
+}
+
 // lateConns connects and sends just before the server stops. What the kernel has accepted is served.
 func lateConns(t *testing.T, k StopKit) {
 	s := k.NewServer(ok, 0)
-	l := listen(t)
+	l := slowListener{listen(t).(*net.TCPListener)}
 	go s.Serve(l)
 	var conns []*net.TCPConn
 	for range 20 {
