@@ -18,6 +18,7 @@ type clientConn struct {
 	timeout        time.Duration // of one write without progress; 0 means no limit
 	sent, received atomic.Int64
 	stuck          atomic.Bool // a write made no progress for timeout
+	ended          atomic.Bool // a read failed: nothing more comes
 	closed         atomic.Bool
 }
 
@@ -33,6 +34,9 @@ func rawConn(conn net.Conn) *clientConn {
 func (cc *clientConn) Read(p []byte) (int, error) {
 	n, err := cc.Conn.Read(p)
 	cc.received.Add(int64(n))
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		cc.ended.Store(true)
+	}
 	return n, err
 }
 

@@ -67,6 +67,9 @@ func (x *clientExchange) roundTrip(r *gateway.Request, res *gateway.Response) (g
 	begun = time.Now()
 	out = out.WithContext(httptrace.WithClientTrace(out.Context(), x.trace(r, begun)))
 	x.http, err = x.c.transport.RoundTrip(out)
+	if x.reused {
+		x.c.count.Reused()
+	}
 	if p, ok := errors.AsType[*panicError](err); ok {
 		x.panicked = p.value
 	}
@@ -167,9 +170,9 @@ func (x *clientExchange) cause(err error) error {
 		return fmt.Errorf("http: %w", err)
 	case got == 0:
 		return fmt.Errorf("http: %w (%w)", gateway.ErrNoResponse, err)
-	case cutOff(err):
+	case cutOff(err), x.raw.ended.Load(): // of a line that is cut net/http says that it is malformed
 		return fmt.Errorf("http: %w (%w)", gateway.ErrTruncated, err)
-	case got > x.c.transport.MaxResponseHeaderBytes:
+	case got >= x.c.transport.MaxResponseHeaderBytes:
 		return fmt.Errorf("http: response head over %d bytes: %w", x.c.transport.MaxResponseHeaderBytes, gateway.ErrTooLarge)
 	}
 	return fmt.Errorf("http: %w: %v", gateway.ErrMalformed, err)
