@@ -49,7 +49,7 @@ func TestVectors(t *testing.T) { conformance.Vectors(t, streams) }
 func TestCallbacks(t *testing.T) {
 	conformance.TestCallbacks(t, "cgi", func(t testing.TB, b conformance.Callbacks) gateway.RoundTripper {
 		c := program(t, "callbacks")
-		c.MaxProcs, c.Observe = 1, b.Observe
+		c.MaxProcs, c.Observe, c.Stderr = 1, b.Observe, b.Stderr
 		c.Prepare = func(context.Context, *exec.Cmd, *gateway.Request) error {
 			if b.Connect != nil {
 				b.Connect()

@@ -75,7 +75,7 @@ func (j *job) start(ctx context.Context, _ *client.Socket) (client.Conn, error) 
 	p := &process{
 		grace: stream.Limit(c.Grace, defaultGrace), line: c.statusLine(j.script.file), reaper: &c.reaper,
 		silent: make(chan struct{}), gone: make(chan struct{}),
-		errs: &errorLog{ctx: ctx, to: j.r.Stderr, lineTo: c.line},
+		errs: j.errorLog(ctx),
 	}
 	pipes, err := p.pipes(cmd)
 	started := false

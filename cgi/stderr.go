@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -19,6 +20,8 @@ type errorLog struct {
 	ctx    context.Context
 	to     io.Writer // raw; nil means that lines go to lineTo
 	lineTo func(ctx context.Context, line []byte)
+	logger *slog.Logger
+	about  [4]slog.Attr // names the run
 
 	dead  atomic.Bool // the exchange is over
 	mu    sync.Mutex  // held while to or lineTo is called
@@ -34,14 +37,33 @@ func (s *errorLog) Write(b []byte) (int, error) {
 	switch {
 	case s.dead.Load() || len(keep) == 0:
 	case s.to != nil:
-		s.to.Write(keep)
+		s.guard(func() { s.to.Write(keep) })
 	default:
-		s.lines.Write(keep, s.line)
+		s.guard(func() { s.lines.Write(keep, s.line) })
 	}
 	return len(b), nil // the rest is read all the same: the program must not wait for it
 }
 
-func (s *errorLog) line(b []byte) { s.lineTo(s.ctx, b) }
+// guard calls a function of the caller, from a goroutine that is not the caller's. If it panics,
+// that is logged, and it is not called again.
+func (s *errorLog) guard(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.dead.Store(true)
+			s.log(slog.LevelError, "Stderr panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	f()
+}
+
+// line passes a line on.
+func (s *errorLog) line(b []byte) {
+	if s.lineTo != nil {
+		s.lineTo(s.ctx, b)
+		return
+	}
+	s.log(slog.LevelWarn, "program", slog.String("stderr", string(b)))
+}
 
 // end stops further calls. It does not wait for one in progress.
 func (s *errorLog) end() {
@@ -51,15 +73,21 @@ func (s *errorLog) end() {
 	}
 	defer s.mu.Unlock()
 	if !s.dead.Swap(true) && s.to == nil {
-		s.lines.Flush(s.line)
+		s.guard(func() { s.lines.Flush(s.line) })
 	}
 }
 
-// line passes a line of standard error on.
-func (c *Client) line(ctx context.Context, line []byte) {
-	if c.Stderr != nil {
-		c.Stderr(ctx, line)
-		return
+func (s *errorLog) log(level slog.Level, message string, attrs ...slog.Attr) {
+	s.logger.LogAttrs(s.ctx, level, message, append(attrs, s.about[:]...)...)
+}
+
+// errorLog returns the errorLog of j. The request is the caller's, so what names it is copied.
+func (j *job) errorLog(ctx context.Context) *errorLog {
+	c := j.client
+	return &errorLog{
+		ctx: ctx, to: j.r.Stderr, lineTo: c.Stderr, logger: cmp.Or(c.Logger, slog.Default()),
+		about: [...]slog.Attr{
+			slog.String("addr", c.core.Addr), slog.String("script", j.script.file), slog.String("method", j.r.Method()), slog.String("path", j.r.Path()),
+		},
 	}
-	cmp.Or(c.Logger, slog.Default()).LogAttrs(ctx, slog.LevelWarn, "program", slog.String("addr", c.core.Addr), slog.String("stderr", string(line)))
 }

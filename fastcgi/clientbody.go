@@ -1,8 +1,10 @@
 package fastcgi
 
 import (
+	"context"
 	"io"
 	"sync/atomic"
+	"time"
 )
 
 // A clientBody is the Body of one response. Each response has its own, so one that is kept after
@@ -83,7 +85,7 @@ func (b *clientBody) Close() error {
 		return nil
 	}
 	err := cc.response.dropBuffered(&cc.rec)
-	if err != io.EOF && cc.bodyless && cc.response.err == nil && cc.endWatch() {
+	if err != io.EOF && cc.bodyless && cc.response.err == nil && cc.up.Await(context.Background(), 2*time.Millisecond) && cc.endWatch() {
 		cc.startDrain(b)
 		return nil
 	}

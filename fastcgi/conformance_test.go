@@ -163,7 +163,7 @@ func seed(f *testing.F, side string) {
 func TestCallbacks(t *testing.T) {
 	conformance.TestCallbacks(t, "fastcgi", func(t testing.TB, b conformance.Callbacks) gateway.RoundTripper {
 		addr := gatewaytest.Start(t, &fastcgi.Server{Handler: conformance.Handlers["callbacks"], SendInterim: true, Logger: quiet})
-		return &fastcgi.Client{Addr: addr, MaxConns: 1, Logger: quiet, Observe: b.Observe, Dial: func(context.Context) (net.Conn, error) {
+		return &fastcgi.Client{Addr: addr, MaxConns: 1, Logger: quiet, Observe: b.Observe, Stderr: b.Stderr, Dial: func(context.Context) (net.Conn, error) {
 			if b.Connect != nil {
 				b.Connect()
 			}
@@ -225,4 +225,8 @@ func TestLogs(t *testing.T) {
 	conformance.TestLogs(t, conformance.ObserveKit{Head: func(nv ...string) string { return head(1, 1, false, nv...) + stdin(1, "") }}, func(h gateway.Handler, l *slog.Logger) conformance.Server {
 		return &fastcgi.Server{Handler: h, Logger: l}
 	})
+}
+
+func TestBodyAfterClose(t *testing.T) {
+	conformance.BodyAfterClose(t, func(dial func(context.Context) (net.Conn, error)) gateway.RoundTripper { return &fastcgi.Client{Dial: dial, Logger: quiet} }, rec(fastcgi.TypeStdout, 1, "Status: 204 No Content\r\n\r\n"))
 }

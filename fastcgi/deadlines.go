@@ -150,7 +150,7 @@ func (c *serverConn) armWrite(r *request) {
 // begins, since part of a record was sent.
 func (c *serverConn) wrote(err error) {
 	if err != nil {
-		c.c.Close()
+		c.closeConn()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

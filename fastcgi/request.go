@@ -162,7 +162,7 @@ func (r *request) finish(err error) {
 	record := r.record
 	r.dismiss()
 	if cut {
-		c.c.Close()
+		c.closeConn()
 	} else {
 		c.armWrite(r)
 		err = r.response.Out.Flush()

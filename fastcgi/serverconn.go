@@ -49,6 +49,7 @@ type serverConn struct {
 	waiter      *sockets.Waiter
 
 	listed atomic.Bool // the Group's
+	closed atomic.Bool // closeConn was called
 
 	wmu sync.Mutex // one sequence of records is written at a time
 
@@ -197,7 +198,14 @@ func (c *serverConn) closeWrite() {
 		hc.CloseWrite()
 		return
 	}
-	c.c.Close()
+	c.closeConn()
+}
+
+// closeConn closes the connection, once: its type may be the caller's.
+func (c *serverConn) closeConn() {
+	if !c.closed.Swap(true) {
+		c.c.Close()
+	}
 }
 
 // runInline runs the handler of r in the leader's goroutine. It returns false if another goroutine
@@ -297,7 +305,7 @@ func (c *serverConn) lose(err error) {
 	c.changed.Broadcast()
 	c.mu.Unlock()
 	if over {
-		c.c.Close()
+		c.closeConn()
 	}
 	for _, ctx := range contexts {
 		ctx.Cancel(gateway.ErrDisconnected)
@@ -316,7 +324,7 @@ func (c *serverConn) leave() {
 	if !last {
 		return
 	}
-	c.c.Close()
+	c.closeConn()
 	c.s.group.Remove(c)
 	err := c.lost
 	if err == io.EOF {
@@ -358,7 +366,7 @@ func (c *serverConn) Stop() {
 	}
 	c.mu.Unlock()
 	if err != nil {
-		c.c.Close()
+		c.closeConn()
 	}
 }
 
@@ -375,7 +383,7 @@ func (c *serverConn) Close() {
 	for _, ctx := range contexts {
 		ctx.Cancel(gateway.ErrServerClosed)
 	}
-	c.c.Close()
+	c.closeConn()
 }
 
 // readInline reads one step in the handler's goroutine. c.mu is held at the call and at the return,

@@ -92,3 +92,9 @@ func TestLogs(t *testing.T) {
 		return &scgi.Server{Handler: h, Logger: l}
 	})
 }
+
+func TestBodyAfterClose(t *testing.T) {
+	conformance.BodyAfterClose(t, func(dial func(context.Context) (net.Conn, error)) gateway.RoundTripper {
+		return &scgi.Client{Dial: dial}
+	}, "Status: 204 No Content\r\n\r\n")
+}

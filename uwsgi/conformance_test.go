@@ -92,3 +92,7 @@ func TestLogs(t *testing.T) {
 		return &uwsgi.Server{Handler: h, Logger: l}
 	})
 }
+
+func TestBodyAfterClose(t *testing.T) {
+	conformance.BodyAfterClose(t, func(dial func(context.Context) (net.Conn, error)) gateway.RoundTripper { return &uwsgi.Client{Dial: dial} }, "HTTP/1.1 204 No Content\r\n\r\n")
+}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"runtime/debug"
@@ -35,19 +36,32 @@ func (d *Drains) Start(conn io.Closer, body io.Reader, over func(err error)) {
 	d.conns[conn] = struct{}{}
 	d.mu.Unlock()
 	go func() {
-		timer := time.AfterFunc(DrainTimeout, func() { conn.Close() })
-		_, err := io.CopyN(io.Discard, body, MaxDrain)
-		timer.Stop()
-		d.mu.Lock()
-		delete(d.conns, conn)
-		d.mu.Unlock()
+		err := errPanicked
 		defer func() {
-			if v := recover(); v != nil { // Observe or Stderr; no goroutine of the caller is left for it
-				slog.Error("function of a client panicked", "panic", v, "stack", string(debug.Stack()))
-			}
+			d.mu.Lock()
+			delete(d.conns, conn)
+			d.mu.Unlock()
+			logPanic(func() { over(err) })
 		}()
-		over(err)
+		logPanic(func() {
+			timer := time.AfterFunc(DrainTimeout, func() { conn.Close() })
+			defer timer.Stop()
+			_, err = io.CopyN(io.Discard, body, MaxDrain)
+		})
 	}()
+}
+
+var errPanicked = errors.New("gateway: function of a client panicked")
+
+// logPanic calls f and logs its panic: Observe or Stderr may panic in it, and no goroutine of the
+// caller is left.
+func logPanic(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			slog.Error(errPanicked.Error(), "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 // Close ends all drains.

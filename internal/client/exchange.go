@@ -321,15 +321,31 @@ func (x *exchange) Close() error {
 	defer x.rmu.Unlock()
 	switch {
 	case x.done || x.draining.Load():
-	case x.bodyless && x.unwatch():
-		x.draining.Store(true)
-		x.res = nil // it is the caller's
-		x.c.Detach()
-		x.client.drains.Start(x.c, &x.response, x.drained)
+	case x.bodyless && x.up.Await(context.Background(), senderGrace) && x.unwatch():
+		x.startDrain()
 	default:
 		x.finish(stream.ErrClosed)
 	}
 	return nil
+}
+
+// senderGrace is how long Close waits for a sender whose last write may have succeeded already. One
+// that still runs is stopped with the exchange: the body of the request is the caller's again.
+const senderGrace = 2 * time.Millisecond
+
+// startDrain takes the response from its caller and reads the rest of it.
+func (x *exchange) startDrain() {
+	started := false
+	defer func() {
+		if !started { // Stderr has panicked at a line without an end
+			x.finish(stream.ErrClosed)
+		}
+	}()
+	x.c.Detach()
+	started = true
+	x.draining.Store(true)
+	x.res = nil // it is the caller's
+	x.client.drains.Start(x.c, &x.response, x.drained)
 }
 
 // drained ends the exchange after its drain.

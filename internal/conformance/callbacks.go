@@ -13,6 +13,7 @@ import (
 type Callbacks struct {
 	Connect func() // called by Dial, or by Prepare
 	Observe func(ctx context.Context, x *gateway.Exchange)
+	Stderr  func(ctx context.Context, line []byte) // of FastCGI and CGI
 }
 
 // A CallbackClient returns a client with these functions and one place, of a server with the handler
@@ -31,6 +32,9 @@ func TestCallbacks(t *testing.T, protocol string, newClient CallbackClient) {
 	}
 	if protocol != "cgi" { // its server sends no interim response
 		t.Run("a panic in Interim", func(t *testing.T) { panicInInterim(t, newClient) })
+	}
+	if protocol == "fastcgi" || protocol == "cgi" {
+		t.Run("a panic in the client's Stderr", func(t *testing.T) { panicInClientStderr(t, newClient) })
 	}
 	if protocol == "fastcgi" { // no other client calls Stderr in the goroutine of its caller
 		t.Run("a panic in Stderr", func(t *testing.T) { panicInStderr(t, newClient) })
@@ -139,6 +143,31 @@ func panicInStderr(t *testing.T, newClient CallbackClient) {
 	stillGood(t, c)
 }
 
+// panicInClientStderr has Stderr panic where no goroutine of the caller is left: while a response
+// without a body is read in the background, and at a last line without an end.
+func panicInClientStderr(t *testing.T, newClient CallbackClient) {
+	bad := true
+	c := newClient(t, Callbacks{Stderr: func(context.Context, []byte) {
+		if bad {
+			panic("of the caller")
+		}
+	}})
+	for _, path := range []string{"/slow-stderr", "/stderr", "/partial-stderr"} {
+		var res gateway.Response
+		func() {
+			defer func() { recover() }() // it may be the caller's goroutine
+			if err := c.RoundTrip(t.Context(), request("HEAD", path, ""), &res); err != nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+			res.Body.Close()
+		}()
+	}
+	noneInFlight(t, c)
+	bad = false
+	stillGood(t, c)
+}
+
 func closeInStderr(t *testing.T, newClient CallbackClient) {
 	c := newClient(t, Callbacks{})
 	var res gateway.Response
@@ -164,6 +193,17 @@ func callbacks(w gateway.ResponseWriter, r *gateway.Request) error {
 		}
 	case "/slow":
 		if err := w.Flush(); err != nil {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	case "/slow-stderr", "/partial-stderr":
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		if r.Path() == "/slow-stderr" {
+			time.Sleep(30 * time.Millisecond)
+		}
+		if _, err := io.WriteString(w.Stderr(), map[string]string{"/slow-stderr": "a word\n", "/partial-stderr": "a wo"}[r.Path()]); err != nil {
 			return err
 		}
 		time.Sleep(20 * time.Millisecond)

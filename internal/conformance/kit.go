@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,3 +143,42 @@ func seed(f *testing.F, proto, side string) {
 		}
 	}
 }
+
+// BodyAfterClose closes a response without a body that has arrived before the whole request was sent,
+// from an application that goes on reading. The request's body is the caller's again then. newClient
+// returns a client over that connection; respond writes the response, a 204.
+func BodyAfterClose(t *testing.T, newClient func(dial func(context.Context) (net.Conn, error)) gateway.RoundTripper, respond string) {
+	c := newClient(func(context.Context) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go func() {
+			theirs.Read(make([]byte, 1))
+			go io.Copy(io.Discard, theirs)
+			io.WriteString(theirs, respond)
+		}()
+		return ours, nil
+	})
+	var reads atomic.Int64
+	r := request("POST", "/", "")
+	r.GetBody, r.ContentLength = nil, 1<<30
+	r.Body = readerFunc(func(p []byte) (int, error) {
+		reads.Add(1)
+		time.Sleep(time.Millisecond)
+		return min(len(p), 100), nil
+	})
+	var res gateway.Response
+	if err := c.RoundTrip(t.Context(), r, &res); err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	time.Sleep(20 * time.Millisecond) // one may be in progress
+	before := reads.Load()
+	time.Sleep(50 * time.Millisecond)
+	if after := reads.Load(); after != before {
+		t.Errorf("%d reads after Close", after-before)
+	}
+	noneInFlight(t, c)
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ func TestStops(t *testing.T, k StopKit) {
 	t.Run("causes [479 480]", func(t *testing.T) { causes(t, k) })
 	t.Run("MaxConns of two listeners", func(t *testing.T) { twoListeners(t, k) })
 	t.Run("an upload that is refused early", func(t *testing.T) { earlyRefusal(t, k) })
+	t.Run("a connection is closed once", func(t *testing.T) { closedOnce(t, k) })
 }
 
 var ok = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
@@ -203,6 +205,46 @@ func lateConns(t *testing.T, k StopKit) {
 	}
 	if err := <-down; err != nil {
 		t.Error(err)
+	}
+}
+
+// A closeCounter counts calls of Close.
+type closeCounter struct {
+	net.Conn
+	closed atomic.Int64
+}
+
+func (c *closeCounter) Close() error { c.closed.Add(1); return c.Conn.Close() }
+
+func closedOnce(t *testing.T, k StopKit) {
+	cut := gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		io.WriteString(w, "part")
+		w.Flush()
+		return errBroken
+	})
+	for name, c := range map[string]struct {
+		handler gateway.Handler
+		input   string
+	}{"complete": {ok, k.Request}, "cut": {cut, k.Request}, "no request": {ok, ""}, "no message": {ok, "GET / HTTP/1.1\r\n\r\n"}} {
+		ours, theirs := net.Pipe()
+		conn := &closeCounter{Conn: theirs}
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			k.NewServer(c.handler, 0).ServeConn(context.Background(), conn)
+		}()
+		go func() {
+			io.WriteString(ours, c.input)
+			io.Copy(io.Discard, ours)
+		}()
+		if c.input == "" {
+			ours.Close()
+		}
+		<-over
+		if n := conn.closed.Load(); n != 1 {
+			t.Errorf("%s: closed %d times", name, n)
+		}
+		ours.Close()
 	}
 }
 

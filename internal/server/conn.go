@@ -55,6 +55,7 @@ type conn struct {
 	lines    stream.Lines
 
 	listed atomic.Bool // the Group's
+	closed atomic.Bool // closeConn was called
 
 	mu            sync.Mutex
 	changed       sync.Cond
@@ -101,7 +102,7 @@ func (c *conn) serve() error {
 	switch {
 	case err == io.EOF:
 		c.s.observer.Drop(c.record)
-		c.c.Close()
+		c.closeConn()
 		return nil // nothing was sent
 	case err != nil:
 		return c.refuse(err)
@@ -111,7 +112,7 @@ func (c *conn) serve() error {
 			c.s.observer.Drop(c.record)
 			c.write(response)
 			c.hangUp(false)
-			c.c.Close()
+			c.closeConn()
 			return nil
 		}
 	}
@@ -247,7 +248,7 @@ func (c *conn) refuse(err error) error {
 	if status == 0 {
 		c.s.observer.Malformed(err)
 		c.s.observer.Drop(c.record)
-		c.c.Close()
+		c.closeConn()
 		return err
 	}
 	c.s.observer.Request()
@@ -258,7 +259,7 @@ func (c *conn) refuse(err error) error {
 	c.record.Keep(&c.req)
 	c.s.observer.End(c.record, c.ctx, Outcome{Status: status, First: first, Err: err, Refused: true})
 	c.hangUp(true)
-	c.c.Close()
+	c.closeConn()
 	return err
 }
 
@@ -326,7 +327,7 @@ func (c *conn) finish(err error) error {
 	switch {
 	case cut:
 		c.reset()
-		return fmt.Errorf("response cut: %w", err)
+		return fmt.Errorf("response cut: %w", out.Err)
 	case err != nil:
 		c.shut()
 		return err
@@ -345,7 +346,7 @@ func (c *conn) end() {
 	if stopped && !lost {
 		c.hangUp(uploading)
 	}
-	c.c.Close()
+	c.closeConn()
 }
 
 // hangUp shuts down the sending side and discards input within bounds: closing a connection with
@@ -370,23 +371,33 @@ func (c *conn) hangUp(uploading bool) {
 // Content-Length shows it.
 func (c *conn) reset() {
 	conn := c.c
-	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
+	t, secure := conn.(interface{ NetConn() net.Conn })
+	if secure {
 		conn = t.NetConn()
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		tcp.SetLinger(0)
 	}
-	conn.Close()
+	if secure {
+		conn.Close()
+	}
 	c.shut()
 }
 
 // shut closes the connection and waits until its readers have ended. Closing alone does not wake a
 // watcher that waits for room.
 func (c *conn) shut() {
-	c.c.Close()
+	c.closeConn()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopReading()
+}
+
+// closeConn closes the connection, once: its type may be the caller's.
+func (c *conn) closeConn() {
+	if !c.closed.Swap(true) {
+		c.c.Close()
+	}
 }
 
 // Stop limits the wait for the first byte of a request. It sets a deadline, since Close could cut a
@@ -400,7 +411,7 @@ func (c *conn) Stop() {
 	}
 	c.mu.Unlock()
 	if err != nil {
-		c.c.Close()
+		c.closeConn()
 	}
 }
 
@@ -415,7 +426,7 @@ func (c *conn) Close() {
 	c.changed.Broadcast()
 	c.mu.Unlock()
 	ctx.Cancel(gateway.ErrServerClosed)
-	c.c.Close()
+	c.closeConn()
 }
 
 var errHijacked = errors.New("gateway: the connection was taken over by Hijack")

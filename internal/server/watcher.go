@@ -86,7 +86,7 @@ func (c *conn) stopReading() bool {
 		if !closed && c.c.SetReadDeadline(time.Unix(1, 0)) != nil {
 			closed = true
 			c.mu.Unlock()
-			c.c.Close()
+			c.closeConn()
 			c.mu.Lock()
 			continue
 		}

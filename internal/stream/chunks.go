@@ -27,12 +27,12 @@ func (a *Response) unchunk(n int) int {
 	for at := n - len(rest); at < n; {
 		line, rest, _ = bytes.Cut(head[at:], []byte("\n"))
 		next := n - len(rest)
-		name, value, _ := bytes.Cut(line, []byte(":"))
+		name, value, _ := bytes.Cut(bytes.TrimSuffix(line, []byte("\r")), []byte(":"))
 		switch {
-		case grammar.EqualFold(name, "Content-Length"):
+		case grammar.EqualFold(name, "Content-Length"): // rule F59
 			return n
 		case !grammar.EqualFold(name, "Transfer-Encoding"):
-		case to > 0 || !grammar.EqualFold(bytes.TrimSpace(value), "chunked"):
+		case to > 0 || !grammar.EqualFold(bytes.Trim(value, " \t"), "chunked"):
 			return n
 		default:
 			from, to = at, next
@@ -51,9 +51,6 @@ func (a *Response) unchunk(n int) int {
 // nextChunk reads the line that begins the next chunk, if the body has chunks and the last one is
 // used up. It sets left, or err at the end of the body.
 func (a *Response) nextChunk() {
-	if a.Bare {
-		a.chunked = false // such a response has no body, and no chunks
-	}
 	for a.chunked && a.left <= 0 && a.err == nil {
 		size, n, err := chunkLine(a.in.Buffered(), a.left < 0)
 		switch {
@@ -71,9 +68,13 @@ func (a *Response) nextChunk() {
 	}
 }
 
-// fillChunk reads on. The end of the input is a truncation.
+// fillChunk reads on. The end of the input is a truncation, unless the response has no body.
 func (a *Response) fillChunk() {
-	if err := a.in.Fill(a.in.Len() + 1); err != nil {
+	err := a.in.Fill(a.in.Len() + 1)
+	switch {
+	case err == io.EOF && a.Bare && a.left < 0 && a.in.Len() == 0:
+		a.err = io.EOF
+	case err != nil:
 		a.err = broken(err)
 	}
 }
@@ -87,15 +88,22 @@ func (a *Response) endChunks() {
 			a.err = fmt.Errorf("fields behind the last chunk: %w", gateway.ErrTooLarge)
 		case !found:
 			a.fillChunk()
-		case !bytes.HasSuffix(line, []byte("\r")):
+		case string(line) == "\r":
+			a.in.Discard(len(line) + 1)
+			a.err = io.EOF
+		case !trailer(line):
 			a.err = fmt.Errorf("field behind the last chunk: %w", gateway.ErrMalformed)
 		default:
 			a.in.Discard(len(line) + 1)
-			if len(line) == 1 {
-				a.err = io.EOF
-			}
 		}
 	}
+}
+
+// trailer reports whether line is a field and CR.
+func trailer(line []byte) bool {
+	field, ended := bytes.CutSuffix(line, []byte("\r"))
+	name, value, found := bytes.Cut(field, []byte(":"))
+	return ended && found && grammar.IsToken(name) && grammar.IsFieldValue(value)
 }
 
 // chunkReady reports whether the next chunk, or the end of the body, has arrived.
@@ -126,7 +134,7 @@ func chunkLine(b []byte, first bool) (size int64, n int, err error) {
 		return 0, 0, nil
 	}
 	size, ok := chunkSize(bytes.TrimSuffix(line[:max(i, 0)], []byte("\r")))
-	if !ok || line[i-1] != '\r' || !first && len(line) == len(b) {
+	if !ok || i > maxChunkLine || line[i-1] != '\r' || !first && len(line) == len(b) {
 		return 0, 0, fmt.Errorf("chunk: %w", gateway.ErrMalformed)
 	}
 	return size, len(b) - len(line) + i + 1, nil
@@ -135,7 +143,7 @@ func chunkLine(b []byte, first bool) (size int64, n int, err error) {
 // chunkSize reads hexadecimal digits, up to an extension.
 func chunkSize(line []byte) (size int64, ok bool) {
 	digits, extension, _ := bytes.Cut(bytes.TrimRight(line, " \t"), []byte(";"))
-	if len(digits) == 0 || len(digits) > 15 || !grammar.IsFieldValue(extension) {
+	if len(digits) == 0 || len(digits) > 16 || !grammar.IsFieldValue(extension) {
 		return 0, false
 	}
 	for _, c := range digits {
@@ -149,5 +157,5 @@ func chunkSize(line []byte) (size int64, ok bool) {
 		}
 		size = size<<4 | int64(c)
 	}
-	return size, true
+	return size, size >= 0
 }

@@ -38,11 +38,15 @@ func TestChunkedHeads(t *testing.T) {
 		{"the last field, lines that end with LF", "HTTP/1.1 200 OK\nA: 1\nB: 2\nTransfer-Encoding: chunked\n\n", true},
 		{"HTTP/1.0 [173 F19]", strings.Replace(chunkedHead, "1.1", "1.0", 1), false},
 		{"no status line [173 F19]", strings.Replace(chunkedHead, "HTTP/1.1", "Status:", 1), false},
-		{"a length before it [173 F19]", strings.Replace(chunkedHead, "A: 1", "content-length: 3", 1), false},
-		{"a length behind it [173 F19]", strings.Replace(chunkedHead, "B: 2", "Content-Length: 3", 1), false},
+		{"a length before it [173 F19 F59]", strings.Replace(chunkedHead, "A: 1", "content-length: 3", 1), false},
+		{"a length behind it [173 F19 F59]", strings.Replace(chunkedHead, "B: 2", "Content-Length: 3", 1), false},
 		{"twice [173 F19]", strings.Replace(chunkedHead, "B: 2", "Transfer-Encoding: chunked", 1), false},
 		{"another coding first [173 F19]", strings.Replace(chunkedHead, "chunked", "gzip, chunked", 1), false},
 		{"another coding [173 F19]", strings.Replace(chunkedHead, "chunked", "identity", 1), false},
+		{"a vertical tab [173 F19]", strings.Replace(chunkedHead, "chunked", "\vchunked", 1), false},
+		{"a form feed [173 F19]", strings.Replace(chunkedHead, "chunked", "chunked\f", 1), false},
+		{"a bare CR [173 F19]", strings.Replace(chunkedHead, "chunked\r", "chunked\r\r", 1), false},
+		{"spaces beyond ASCII [173 F19]", strings.Replace(chunkedHead, "chunked", "\u00a0chunked\u0085", 1), false},
 		{"an interim response [173 F19]", strings.Replace(chunkedHead, "200", "103", 1), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -84,6 +88,10 @@ func TestChunks(t *testing.T) {
 		{"a size of 64 bits", "ffffffffffffffff\r\na", "", gateway.ErrMalformed},
 		{"a chunk longer than its size", "1\r\nab\r\n0\r\n\r\n", "a", gateway.ErrMalformed},
 		{"a line that ends with LF", "1\na\r\n0\r\n\r\n", "", gateway.ErrMalformed},
+		{"a size of 63 bits", "7fffffffffffffff\r\na", "a", gateway.ErrTruncated},
+		{"a size with zeros in front", "0000000000000001\r\na\r\n0\r\n\r\n", "a", nil},
+		{"a field that is none", "1\r\na\r\n0\r\n: \x00\r\n\r\n", "a", gateway.ErrMalformed},
+		{"a long line", "1;" + strings.Repeat("x", 5000) + "\r\na\r\n0\r\n\r\n", "", gateway.ErrMalformed},
 		{"a line without an end", "1;" + strings.Repeat("x", 5000), "", gateway.ErrMalformed},
 		{"a field that ends with LF", "1\r\na\r\n0\r\nX: 1\n\r\n", "a", gateway.ErrMalformed},
 		{"fields without an end", "0\r\n" + strings.Repeat("X: 1\r\n", 20_000), "", gateway.ErrTooLarge},
@@ -150,4 +158,19 @@ func FuzzChunks(f *testing.F) {
 			t.Errorf("%q, and net/http has %q, %v", b, want, err)
 		}
 	})
+}
+
+// TestChunksOfNoBody reads the response to a HEAD, which may end with its head or have chunks all the
+// same.
+func TestChunksOfNoBody(t *testing.T) {
+	for chunks, want := range map[string]string{"": "", "3\r\nabc\r\n0\r\n\r\n": "abc"} {
+		_, r, err := chunked(t, strings.NewReader(chunkedHead+chunks))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Bare = true
+		if b, err := io.ReadAll(r); string(b) != want || err != nil {
+			t.Errorf("%q: %q, %v", chunks, b, err)
+		}
+	}
 }

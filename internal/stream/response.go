@@ -184,7 +184,7 @@ func (a *Response) Ready() bool {
 	switch {
 	case a.err != nil:
 		return true
-	case a.chunked && !a.Bare && a.left <= 0:
+	case a.chunked && a.left <= 0:
 		return a.chunkReady()
 	}
 	return a.left == 0 || a.in.Len() > 0
