@@ -353,7 +353,11 @@ func TestPrinted(t *testing.T) {
 		{"a message", `echo 'no such table: users'; echo 'second line'`, `; the program printed "no such table: users"`},
 		{"a message, and an empty line", `printf 'no such table\r\n\r\n'`, `; the program printed "no such table"`},
 		{"control bytes", `printf 'a\033[31m\n\n'`, `; the program printed "a\x1b[31m"`},
-		{"a long line", `head -c 100000 /dev/zero | tr '\0' x`, `; the program printed "` + strings.Repeat("x", 200) + `"`},
+		{"a line below fields", `printf 'Content-Type: text/html\n<html>\n\n'`, `; the program printed "<html>"`},
+		{"fields alone", `printf 'Set-Cookie: secret\nContent-Type: text'`, ""},
+		{"a head that is too large", `printf 'Set-Cookie: secret\n'; head -c 100000 /dev/zero | tr '\0' x`, ""},
+		{"a 101", `printf 'Status: 101\nUpgrade: x\n\nsecret'`, ""},
+		{"a long line", `head -c 1000 /dev/zero | tr '\0' x`, `; the program printed "` + strings.Repeat("x", 200) + `"`},
 		{"behind an interim response", `printf 'Status: 103\n\noops\n\n'`, `; the program printed "oops"`},
 		{"nothing", `exit 3`, ""},
 	} {

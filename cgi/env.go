@@ -86,7 +86,7 @@ func (c *Client) inherit(env []string) []string {
 // or a library does would be complete.
 func (c *Client) passed(name string) bool {
 	switch {
-	case name == "HTTP_AUTHORIZATION":
+	case authorization(name):
 		return c.PassAuthorization || slices.Contains(c.PassParams, name) // rule F57
 	case slices.Contains(c.PassParams, name):
 		return true
@@ -97,6 +97,18 @@ func (c *Client) passed(name string) bool {
 	}
 	known := slices.Contains(metaVariables, name) // rule F56
 	return known || slices.ContainsFunc(metaPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+// authorization reports whether a param has the password of the client, also as Apache names it after
+// an internal redirect.
+func authorization(name string) bool {
+	for {
+		rest, found := strings.CutPrefix(name, "REDIRECT_")
+		if !found {
+			return name == "HTTP_AUTHORIZATION" || name == "HTTP_PROXY_AUTHORIZATION"
+		}
+		name = rest
+	}
 }
 
 // variable reports whether name is one that shells accept.

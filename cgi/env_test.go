@@ -104,14 +104,20 @@ func TestPassedParams(t *testing.T) {
 	})
 	t.Run("HTTP_AUTHORIZATION [477 F57]", func(t *testing.T) {
 		r := get("/")
-		for _, name := range []string{"HTTP_AUTHORIZATION", "REMOTE_USER", "AUTH_TYPE"} {
+		secret := []string{"HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION", "REDIRECT_HTTP_AUTHORIZATION", "REDIRECT_REDIRECT_HTTP_AUTHORIZATION"}
+		for _, name := range append([]string{"REMOTE_USER", "AUTH_TYPE"}, secret...) {
 			r.Params.Set(name, "Basic dTpw")
 		}
 		for _, pass := range []bool{false, true} {
 			c := shell(t, printEnv)
 			c.PassAuthorization = pass
 			env := environment(t, c, r)
-			if _, ok := env["HTTP_AUTHORIZATION"]; ok != pass || env["REMOTE_USER"] == "" || env["AUTH_TYPE"] == "" {
+			for _, name := range secret {
+				if _, ok := env[name]; ok != pass {
+					t.Errorf("PassAuthorization %v: %s %v", pass, name, ok)
+				}
+			}
+			if env["REMOTE_USER"] == "" || env["AUTH_TYPE"] == "" {
 				t.Errorf("PassAuthorization %v: %v", pass, env)
 			}
 		}

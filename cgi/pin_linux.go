@@ -31,13 +31,14 @@ func (c *Client) pin(cmd *exec.Cmd, s script) (opened []io.Closer, err error) {
 		return nil, err
 	}
 	f, err := root.Open(rel)
-	if errors.Is(err, fs.ErrPermission) {
-		return nil, nil // a program that we may run and not read
+	if errors.Is(err, fs.ErrPermission) { // a program that we may run and not read, or a script that cannot be run
+		f, err = root.OpenFile(rel, oPath, 0)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
 	}
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
 		f.Close()
 		return nil, fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
 	}
@@ -53,10 +54,19 @@ func (c *Client) pin(cmd *exec.Cmd, s script) (opened []io.Closer, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
 	}
-	cmd.Dir, cmd.Path = descriptor(dir), "."+string(filepath.Separator)+filepath.Base(rel)
+	// The folder may be another one by now than that of the file.
+	name := filepath.Base(rel)
+	if there, err := os.Stat(filepath.Join(descriptor(dir), name)); err != nil || !os.SameFile(info, there) {
+		dir.Close()
+		return nil, fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
+	}
+	cmd.Dir, cmd.Path = descriptor(dir), "."+string(filepath.Separator)+name
 	cmd.Args[0] = cmd.Path
 	return []io.Closer{dir}, nil
 }
+
+// oPath is O_PATH, which needs no permission to read; package syscall lacks it.
+const oPath = 0x200000
 
 // open makes cmd run the program f by a descriptor that the child does not replace when it arranges
 // its own: these are numbered from 0 on, and behind the highest of those that it inherits.

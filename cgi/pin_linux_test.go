@@ -89,6 +89,14 @@ func TestPinned(t *testing.T) {
 	if o := conformance.Ask(t, c, get("/program")); o.Err != nil || o.Res.Status != 200 {
 		t.Errorf("%q, %v", o.Body, o.Err)
 	}
+	// A program that may be run and not read is run by its descriptor all the same; root reads every
+	// file.
+	if b, err := os.ReadFile(self); err != nil || os.WriteFile(filepath.Join(root, "unreadable"), b, 0o111) != nil {
+		t.Fatal(err)
+	}
+	if o := conformance.Ask(t, c, get("/unreadable")); o.Err != nil || o.Res.Status != 200 {
+		t.Errorf("a program that may not be read: %q, %v", o.Body, o.Err)
+	}
 	// The child arranges the files that Prepare adds. None of them takes the place of the program.
 	c.Prepare = func(_ context.Context, cmd *exec.Cmd, _ *gateway.Request) error {
 		null, err := os.Open(os.DevNull)

@@ -5,6 +5,8 @@ package cgi_test
 import (
 	"bytes"
 	"context"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,5 +41,19 @@ func TestStderrIsCapped(t *testing.T) {
 	r.Stderr = &errs
 	if o := conformance.Ask(t, c, r); o.Err != nil || o.Body != "body" || errs.Len() != 64<<10 {
 		t.Errorf("224: %q, %d bytes, %v", o.Body, errs.Len(), o.Err)
+	}
+}
+
+// TestLinesNameTheRun checks the record of a line of standard error.
+func TestLinesNameTheRun(t *testing.T) {
+	c := shell(t, "echo oops >&2; printf 'X: 1\\n\\nbody'\n")
+	var log strings.Builder
+	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	if o := conformance.Ask(t, c, get("/path?secret")); o.Err != nil {
+		t.Fatal(o.Err)
+	}
+	c.Close()
+	if got := log.String(); !strings.Contains(got, "msg=program stderr=oops addr="+c.Path+" script="+c.Path+" method=GET path=/path") || strings.Contains(got, "secret") {
+		t.Errorf("%q", got)
 	}
 }

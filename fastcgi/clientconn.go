@@ -51,6 +51,7 @@ type clientConn struct {
 	x        gateway.Exchange
 	started  time.Time
 	asked    time.Time
+	about    about
 
 	cancel    func() // closes the connection; a field, so that watching a context allocates less
 	takeError func(p []byte)
@@ -109,5 +110,28 @@ func (cc *clientConn) stderrLine(line []byte) {
 		return
 	}
 	logger := cmp.Or(cc.client.Logger, slog.Default())
-	logger.LogAttrs(cc.ctx, slog.LevelWarn, "application", slog.String("addr", cc.client.Addr), slog.String("stderr", string(line)))
+	method, path := cc.about.get()
+	logger.LogAttrs(cc.ctx, slog.LevelWarn, "application", slog.String("addr", cc.client.Addr), slog.String("stderr", string(line)),
+		slog.String("method", method), slog.String("path", path))
+}
+
+// An about names the request of an exchange for log records: the beginning of its method and path,
+// copied, since the request is the caller's when RoundTrip has returned.
+type about struct {
+	method, path int // their lengths
+	b            [128]byte
+}
+
+func (a *about) set(r *gateway.Request) {
+	method, _ := r.Params.Lookup("REQUEST_METHOD")
+	a.method = copy(a.b[:16], method)
+	a.path = 0
+	for _, name := range [...]string{"SCRIPT_NAME", "PATH_INFO"} {
+		part, _ := r.Params.Lookup(name)
+		a.path += copy(a.b[16+a.path:], part)
+	}
+}
+
+func (a *about) get() (method, path string) {
+	return string(a.b[:a.method]), string(a.b[16 : 16+a.path])
 }

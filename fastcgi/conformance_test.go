@@ -228,5 +228,7 @@ func TestLogs(t *testing.T) {
 }
 
 func TestBodyAfterClose(t *testing.T) {
-	conformance.BodyAfterClose(t, func(dial func(context.Context) (net.Conn, error)) gateway.RoundTripper { return &fastcgi.Client{Dial: dial, Logger: quiet} }, rec(fastcgi.TypeStdout, 1, "Status: 204 No Content\r\n\r\n"))
+	conformance.BodyAfterClose(t, func(dial func(context.Context) (net.Conn, error)) gateway.RoundTripper {
+		return &fastcgi.Client{Dial: dial, Logger: quiet}
+	}, rec(fastcgi.TypeStdout, 1, "Status: 204 No Content\r\n\r\n"))
 }

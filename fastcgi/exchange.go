@@ -55,6 +55,7 @@ func (cc *clientConn) begin(x *roundTrip) {
 	cc.response.interim = x.r.Interim
 	cc.response.stderr = cc.takeError
 	cc.ctx, cc.stderr = x.ctx, x.r.Stderr
+	cc.about.set(x.r)
 	cc.up.Begin()
 	cc.out.Begin()
 	cc.started, cc.asked = x.started, cc.client.clock().Now()

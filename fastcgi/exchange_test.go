@@ -3,11 +3,14 @@ package fastcgi_test
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 )
 
 // TestPanicInLastLine has Stderr panic at a line without an end, which it receives when the exchange
@@ -38,5 +41,26 @@ func TestPanicInLastLine(t *testing.T) {
 	}
 	if s := c.Stats(); s.InFlight != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestLinesNameTheRequest checks the record of a line of STDERR, of a body that is read late.
+func TestLinesNameTheRequest(t *testing.T) {
+	var log strings.Builder
+	addr := gatewaytest.Start(t, &fastcgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		_, err := io.WriteString(w.Stderr(), "a warning\n")
+		return err
+	})})
+	c := &fastcgi.Client{Addr: addr, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	r := gatewaytest.NewRequest("GET", "/path?secret", nil)
+	var res gateway.Response
+	if err := c.RoundTrip(t.Context(), r, &res); err != nil {
+		t.Fatal(err)
+	}
+	r.Reset()
+	io.ReadAll(res.Body)
+	res.Body.Close()
+	if want := `msg=application addr=` + addr + ` stderr="a warning" method=GET path=/path`; !strings.Contains(log.String(), want) || strings.Contains(log.String(), "secret") {
+		t.Errorf("%q, want %q", log.String(), want)
 	}
 }

@@ -361,7 +361,11 @@ func TestServerFinds(t *testing.T) {
 				io.Copy(io.Discard, c) // the second request, among others
 			})}
 			play := func(t testing.TB) { s.Play(t, []byte(whole+second)) }
-			if claims {
+			if claims { // a Dial that fails is not a response
+				dial := s.Dial
+				s.Dial = func(context.Context) (net.Conn, error) { return nil, errOther }
+				expect(t, "dial: refused", play)
+				s.Dial = dial
 				expect(t, "neither a response nor an end in time", play)
 			} else if said := failures(t, play); said != "" {
 				t.Error(said)

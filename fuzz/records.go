@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
@@ -214,11 +215,12 @@ func (a *responses) status(id uint16) int {
 }
 
 // multiplexes asks a FastCGI server whether it accepts a request while another is not over, section
-// 4.1. A server that does not say so does not.
-func (s *Server) multiplexes(ctx context.Context) bool {
+// 4.1. A server that closes without a response, or has another one, does not. known is false if the
+// server could not be asked, or did not respond in time.
+func (s *Server) multiplexes(ctx context.Context) (plexed, known bool) {
 	conn, err := s.Dial(ctx)
 	if err != nil {
-		return false
+		return false, false
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(s.wait()))
@@ -236,11 +238,11 @@ func (s *Server) multiplexes(ctx context.Context) bool {
 	for {
 		if rec, n := fastcgi.ConsumeRecord(result); n != 0 || len(result) == cap(result) {
 			got, value, m := fastcgi.ConsumeParam(rec.Content)
-			return n > 0 && rec.Type == fastcgi.TypeGetValuesResult && m > 0 && string(got) == name && string(value) == "1"
+			return n > 0 && rec.Type == fastcgi.TypeGetValuesResult && m > 0 && string(got) == name && string(value) == "1", true
 		}
 		n, err := conn.Read(result[len(result):cap(result)])
 		if result = result[:len(result)+n]; n == 0 && err != nil {
-			return false
+			return false, !errors.Is(err, os.ErrDeadlineExceeded)
 		}
 	}
 }

@@ -83,6 +83,7 @@ var rules = []rule{
 	{"F56", `slices.Contains(metaVariables, name)`, `true`, "./cgi"},
 	{"F58", `t.NetConn()`, `t`, "./gateway/gatewayhttp"},
 	{"F57", `c.PassAuthorization`, `true`, "./cgi"},
+	{"F59", `grammar.EqualFold(name, "Content-Length")`, `false`, "./internal/stream"},
 	{"F54", `b.used.Add(int64(n)) > int64(limit)`, `b.used.Add(int64(n)) < 0`, "./fastcgi"},
 	{"F53", `"UWSGI_SCHEME"`, `"UWSGI_SCHEMA"`, "./gateway/gatewayhttp"},
 }

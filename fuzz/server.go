@@ -56,9 +56,11 @@ type Server struct {
 	// Wait limits the time of a response. Zero or a negative value means 2 seconds.
 	Wait time.Duration
 
-	secret string    // the last GET's, which no response may contain; guarded by playing
-	asked  sync.Once // sets plexed
-	plexed bool      // it accepts several FastCGI requests at a time
+	// The fields below are guarded by playing.
+
+	secret string // the last GET's, which no response may contain
+	known  bool   // plexed is known
+	plexed bool   // it accepts several FastCGI requests at a time
 }
 
 // playing is held during a Play, which counts the allocations of the process.
@@ -228,7 +230,9 @@ func (s *Server) session(t testing.TB, b []byte) session {
 	}
 	r := newRecords(b)
 	if len(r.requests) > 1 {
-		s.asked.Do(func() { s.plexed = s.multiplexes(t.Context()) })
+		if !s.known {
+			s.plexed, s.known = s.multiplexes(t.Context())
+		}
 		r.alone = !s.plexed
 	}
 	return r

@@ -88,7 +88,7 @@ func TestServerObserve(t *testing.T) {
 }
 
 func TestLogs(t *testing.T) {
-	conformance.TestLogs(t, conformance.ObserveKit{Head: head}, func(h gateway.Handler, l *slog.Logger) conformance.Server {
+	conformance.TestLogs(t, conformance.ObserveKit{Head: head, Stderr: `level=WARN msg=application stderr="no end" method=GET path=/stderr`}, func(h gateway.Handler, l *slog.Logger) conformance.Server {
 		return &scgi.Server{Handler: h, Logger: l}
 	})
 }

@@ -88,11 +88,13 @@ func TestServerObserve(t *testing.T) {
 }
 
 func TestLogs(t *testing.T) {
-	conformance.TestLogs(t, conformance.ObserveKit{Head: head}, func(h gateway.Handler, l *slog.Logger) conformance.Server {
+	conformance.TestLogs(t, conformance.ObserveKit{Head: head, Stderr: `level=WARN msg=application stderr="no end" method=GET path=/stderr`}, func(h gateway.Handler, l *slog.Logger) conformance.Server {
 		return &uwsgi.Server{Handler: h, Logger: l}
 	})
 }
 
 func TestBodyAfterClose(t *testing.T) {
-	conformance.BodyAfterClose(t, func(dial func(context.Context) (net.Conn, error)) gateway.RoundTripper { return &uwsgi.Client{Dial: dial} }, "HTTP/1.1 204 No Content\r\n\r\n")
+	conformance.BodyAfterClose(t, func(dial func(context.Context) (net.Conn, error)) gateway.RoundTripper {
+		return &uwsgi.Client{Dial: dial}
+	}, "HTTP/1.1 204 No Content\r\n\r\n")
 }

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 )
@@ -53,9 +54,9 @@ type Mapping struct {
 	// Files is the file system below Root. A request whose script is not in it fails with
 	// fs.ErrNotExist before the backend is called. Without this check PHP's cgi.fix_pathinfo runs
 	// /upload/x.jpg for /upload/x.jpg/y.php. Nil means the folder Root, if it exists on this
-	// machine when the Mapping is first used. It is opened with os.OpenRoot for each request, so
-	// that no link leads out of it. Set NoFiles if the backend sees another folder of that name
-	// than this program does, and os.DirFS(Root) to follow links.
+	// machine: until it has been seen there, scripts are not looked for. It is opened with
+	// os.OpenRoot for each request, so that no link leads out of it. Set NoFiles if the backend sees
+	// another folder of that name than this program does, and os.DirFS(Root) to follow links.
 	Files fs.FS
 
 	// Prefix is the path at which the application is mounted, without a slash at the end. If the
@@ -94,8 +95,9 @@ type Mapping struct {
 	// Spool holds the limits for bodies that are spooled. Its Backend and All are not used.
 	Spool gateway.Spool
 
-	once  sync.Once // sets found
-	found fs.FS
+	once   sync.Once   // sets folder
+	folder fs.FS       // Root
+	local  atomic.Bool // the folder was seen on this machine
 }
 
 // BodyPolicy says what a Proxy or a Transport does with the bodies of requests.

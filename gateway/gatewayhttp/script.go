@@ -95,19 +95,20 @@ func (m *Mapping) look(name string) error {
 	return fmt.Errorf("script: %w", fs.ErrNotExist)
 }
 
-// files returns Files, or the folder Root. Whether that is on this machine is decided once, so that
-// a folder that is missing for a moment does not switch the check off.
+// files returns Files, or the folder Root, if that is on this machine. Once it has been seen, a folder
+// that is missing for a moment does not switch the check off.
 func (m *Mapping) files() fs.FS {
-	m.once.Do(func() {
-		m.found = m.Files
-		if m.found == nil {
-			m.found = NoFiles
-			if _, err := os.Stat(m.Root); !errors.Is(err, fs.ErrNotExist) {
-				m.found = paths.Folder(m.Root)
-			}
+	if m.Files != nil {
+		return m.Files
+	}
+	m.once.Do(func() { m.folder = paths.Folder(m.Root) })
+	if !m.local.Load() {
+		if _, err := os.Stat(m.Root); errors.Is(err, fs.ErrNotExist) {
+			return NoFiles
 		}
-	})
-	return m.found
+		m.local.Store(true)
+	}
+	return m.folder
 }
 
 // unchanged is paths.Clean for applications that receive the path as it is.

@@ -131,6 +131,19 @@ func TestFiles(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("a folder that is made later [F50]", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "www")
+		m := &gatewayhttp.Mapping{Root: dir}
+		if _, err := mapped(m, get("/y.php")); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.MkdirAll(dir+"/upload", 0o755), os.WriteFile(dir+"/upload/x.jpg", nil, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := mapped(m, get("/upload/x.jpg/y.php")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("a folder of another machine, and NoFiles", func(t *testing.T) {
 		for _, m := range []*gatewayhttp.Mapping{{Root: root + "/not-here"}, {Root: root, Files: gatewayhttp.NoFiles}} {
 			if got, err := mapped(m, get("/y.php")); err != nil || got["SCRIPT_FILENAME"] != m.Root+"/y.php" {

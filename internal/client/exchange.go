@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -244,11 +243,14 @@ const maxPrinted = 200
 
 // printed returns the first line that a program printed in place of a head, for an error, or "".
 func (x *exchange) printed() string {
-	line, _, _ := bytes.Cut(x.in.Buffered(), []byte("\n"))
-	if !x.c.Started() || len(line) == 0 {
+	if !x.c.Started() {
 		return ""
 	}
-	return fmt.Sprintf("; the program printed %q", bytes.TrimSuffix(line[:min(len(line), maxPrinted)], []byte("\r")))
+	line := x.response.Misprint()
+	if len(line) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; the program printed %q", line[:min(len(line), maxPrinted)])
 }
 
 // silence returns the error for a connection that was closed without one byte of a response.

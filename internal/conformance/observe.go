@@ -22,6 +22,7 @@ type ObserveKit struct {
 	NewClient func(addr string) gateway.RoundTripper
 	Head      func(nv ...string) string // a request, on a connection of its own
 	Malformed string                    // what is no message of the protocol
+	Stderr    string                    // in the log, of "no end" that GET /stderr writes to STDERR; "" means nothing
 }
 
 // An ObservedServer is a server with Stats.
@@ -105,6 +106,8 @@ func observable(w gateway.ResponseWriter, r *gateway.Request) error {
 		return errBroken
 	case "/panic":
 		panic("of the handler")
+	case "/stderr":
+		io.WriteString(w.Stderr(), "no end")
 	case "/echo":
 		_, err := io.Copy(w, r.Body)
 		return err
@@ -294,6 +297,7 @@ func TestLogs(t *testing.T, k ObserveKit, newServer func(h gateway.Handler, l *s
 		"a handler's error":  {k.Head("REQUEST_METHOD", "GET", "SCRIPT_NAME", "/error", "QUERY_STRING", "secret", "REMOTE_ADDR", "192.0.2.1"), `level=ERROR msg="handler failed" status=500 error=broken method=GET path=/error remote=192.0.2.1`},
 		"a panic":            {k.Head("REQUEST_METHOD", "GET", "SCRIPT_NAME", "/panic"), `level=ERROR msg="handler panicked" panic="of the handler" stack=`},
 		"what breaks a rule": {k.Head("REQUEST_METHOD", "GET", "SCRIPT_NAME", "/a", "HTTP_X", "a\rb"), `level=INFO msg="request refused" status=400`},
+		"a line of STDERR":   {k.Head("REQUEST_METHOD", "GET", "SCRIPT_NAME", "/stderr"), k.Stderr},
 		"HTTP on the port":   {"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + strings.Repeat("x", 30_000), `level=WARN msg="HTTP on a port of `},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -311,13 +311,13 @@ func (c *conn) finish(err error) error {
 	out := c.outcome(hijacked, received, err)
 	seen := c.observedContext()
 	c.record.Keep(&c.req)
+	c.lines.Flush(c.logLine)
 	c.dismiss()
 	if !cut && !hijacked {
 		_, err = c.Send(nil)
 		out.Err = cmp.Or(out.Err, err)
 	}
 	out.First, out.Err = c.response.Out.First, Cause(out.Err, reason)
-	c.lines.Flush(c.logLine)
 	c.response.Unlock()
 	ctx.Cancel(context.Canceled)
 	c.s.observer.End(c.record, seen, out)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"time"
@@ -89,7 +90,9 @@ func (e stderr) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (c *conn) logLine(line []byte) { c.s.Logger().Warn("application", "stderr", string(line)) }
+func (c *conn) logLine(line []byte) {
+	LogRequest(c.s.Logger(), slog.LevelWarn, "application", &c.req, slog.String("stderr", string(line)))
+}
 
 // SetReadDeadline sets the deadline for future reads of the request's body.
 func (w *connWriter) SetReadDeadline(t time.Time) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"syscall"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -33,6 +34,7 @@ type Response struct {
 	Chunks  bool                                      // the body of a response of HTTP/1.1 may have chunks
 
 	in      *Input
+	bad     bool  // what is buffered is no head, or a part of one
 	seen    bool  // a head, possibly an interim one, has arrived
 	chunked bool  // the body has chunks
 	left    int64 // of the body, or of the chunk; -1 means to the end of the input, or that no chunk was read
@@ -96,6 +98,7 @@ func (a *Response) oneHead(res *gateway.Response, limit int) error {
 			return fmt.Errorf("response head over %d bytes: %w", limit, gateway.ErrTooLarge)
 		}
 		if n > 0 && !a.beginsWell() {
+			a.bad = true
 			return fmt.Errorf("response head begins with a status line, or lacks one that is required: %w", gateway.ErrMalformed)
 		}
 		if n > 0 {
@@ -104,7 +107,8 @@ func (a *Response) oneHead(res *gateway.Response, limit int) error {
 				n = a.unchunk(n)
 			}
 			if _, err := gateway.ConsumeResponse(a.in.Buffered()[:n], res); err != nil {
-				return err // what arrived stays, for the error of the caller
+				a.bad = true // what arrived stays, for Misprint
+				return err
 			}
 			a.in.Discard(n)
 			return nil
@@ -113,9 +117,25 @@ func (a *Response) oneHead(res *gateway.Response, limit int) error {
 			if err == io.EOF && a.in.Len() == 0 && !a.seen {
 				return io.EOF
 			}
+			a.bad = err == io.EOF
 			return broken(err)
 		}
 	}
+}
+
+// Misprint returns the first line that is no field and no status line, where ReadHead found no head
+// that it could read, or nil. It is a view.
+func (a *Response) Misprint() []byte {
+	if !a.bad {
+		return nil
+	}
+	for line := range bytes.SplitSeq(a.in.Buffered(), []byte("\n")) {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+		if n, err := gateway.ConsumeResponse(slices.Concat(line, []byte("\n\n")), new(gateway.Response)); len(line) > 0 && (n <= 0 || err != nil) {
+			return line
+		}
+	}
+	return nil
 }
 
 func (a *Response) beginsWell() bool {
