@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	soak    = flag.Bool("soak", false, "run TestSoak")
+	soak    = flag.Bool("soak", false, "run TestSoak, and TestStress for two hours")
 	soakFor = flag.Duration("for", 10*time.Minute, "how long TestSoak takes")
 )
 

@@ -32,7 +32,7 @@ import (
 func stressTime() time.Duration {
 	switch {
 	case *soak:
-		return 40 * time.Minute
+		return 30 * time.Minute
 	case race.Enabled:
 		return 10 * time.Second
 	}
@@ -60,13 +60,13 @@ func TestStress(t *testing.T) {
 		raw    func(rnd *rand.Rand) []byte // requests of one connection
 	}{
 		"fastcgi": {&fastcgi.Server{Handler: h, Observe: observe, Logger: quiet}, func(addr string) stressed {
-			return &fastcgi.Client{Addr: addr, MaxIdleConns: 4, MaxConns: 8, Logger: quiet, Observe: func(context.Context, *gateway.Exchange) {}}
+			return &fastcgi.Client{Addr: addr, MaxIdleConns: 4, MaxConns: stressPlaces, Logger: quiet, Observe: func(context.Context, *gateway.Exchange) {}}
 		}, multiplexed},
 		"scgi": {&scgi.Server{Handler: h, Observe: observe, Logger: quiet}, func(addr string) stressed {
-			return &scgi.Client{Addr: addr, MaxConns: 8}
+			return &scgi.Client{Addr: addr, MaxConns: stressPlaces}
 		}, func(rnd *rand.Rand) []byte { return must(scgi.AppendRequest(nil, naughtyRequest(rnd))) }},
 		"uwsgi": {&uwsgi.Server{Handler: h, Observe: observe, Logger: quiet}, func(addr string) stressed {
-			return &uwsgi.Client{Addr: addr, MaxConns: 8}
+			return &uwsgi.Client{Addr: addr, MaxConns: stressPlaces}
 		}, func(rnd *rand.Rand) []byte { return must(uwsgi.AppendRequest(nil, naughtyRequest(rnd))) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestStress(t *testing.T) {
 			}
 			go c.server.Serve(l)
 			client := c.client(l.Addr().String())
-			stress(t, client, func(rnd *rand.Rand) {
+			stress(t, client, stressPlaces, func(rnd *rand.Rand) {
 				if rnd.IntN(4) == 0 {
 					sendCut(t, l.Addr().String(), c.raw(rnd), rnd)
 				} else {
@@ -108,8 +108,12 @@ type stressed interface {
 	Close() error
 }
 
-// stress has 16 goroutines use the client, by call, for stressTime, and closes it now and then.
-func stress(t *testing.T, c stressed, call func(rnd *rand.Rand)) {
+// stressPlaces is MaxConns, or MaxProcs, of the clients.
+const stressPlaces = 8
+
+// stress has 16 goroutines use the client, by call, for stressTime, and closes it now and then. At
+// the end the client must still have all its places.
+func stress(t *testing.T, c stressed, places int, call func(rnd *rand.Rand)) {
 	t.Helper()
 	var callers sync.WaitGroup
 	end := time.Now().Add(stressTime())
@@ -125,7 +129,27 @@ func stress(t *testing.T, c stressed, call func(rnd *rand.Rand)) {
 		})
 	}
 	callers.Wait()
+	noPlaceIsLost(t, c, places)
 	c.Close()
+}
+
+// noPlaceIsLost holds as many responses open at once as the client has places.
+func noPlaceIsLost(t *testing.T, c stressed, places int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), conformance.Limit)
+	defer cancel()
+	for i := range places {
+		r := new(gateway.Request)
+		if err := r.SetTarget("GET", "/large"); err != nil { // it does not end while it is not read
+			t.Error(err)
+		}
+		var res gateway.Response
+		if err := c.RoundTrip(ctx, r, &res); err != nil {
+			t.Errorf("place %d of %d: %v", i, places, err)
+			return
+		}
+		defer res.Body.Close()
+	}
 }
 
 // naughtyPaths are what naughty knows.
@@ -219,14 +243,14 @@ func TestStressCGI(t *testing.T) {
 	temp := t.TempDir()
 	before := balanceNow(temp)
 	c := &cgi.Client{
-		Path: path, MaxProcs: 8, Env: []string{ofTest + strconv.Itoa(os.Getpid())}, Logger: quiet,
+		Path: path, MaxProcs: stressPlaces, Env: []string{ofTest + strconv.Itoa(os.Getpid())}, Logger: quiet,
 		Grace: 20 * time.Millisecond, BodyTimeout: 300 * time.Millisecond, HeadTimeout: 300 * time.Millisecond,
 	}
 	var runs, observed atomic.Int64
 	c.Prepare = func(context.Context, *exec.Cmd, *gateway.Request) error { runs.Add(1); return nil }
 	c.Observe = func(context.Context, *gateway.Exchange) { observed.Add(1) }
 	kinds := []string{"/echo", "/hold", "/deaf", "/closes", "/killed", "/stops", "/large", "/short", "/silent", "/halfhead", "/nohead", "/stderr", "/drips", "/unread"}
-	stress(t, c, func(rnd *rand.Rand) { callNaughtily(t, c, rnd, kinds[rnd.IntN(len(kinds))]) })
+	stress(t, c, stressPlaces, func(rnd *rand.Rand) { callNaughtily(t, c, rnd, kinds[rnd.IntN(len(kinds))]) })
 	settled(t, before, temp)
 	if s := c.Stats(); s.InFlight != 0 || s.Waiting != 0 || observed.Load() < runs.Load() || runs.Load() == 0 {
 		t.Errorf("%+v, %d runs, observed %d", s, runs.Load(), observed.Load())
@@ -316,6 +340,9 @@ func callNaughtily(t *testing.T, c gateway.RoundTripper, rnd *rand.Rand, path st
 	if err := c.RoundTrip(ctx, r, &res); err != nil {
 		if _, ok := errors.AsType[*gateway.Error](err); !ok {
 			t.Errorf("%s: untyped: %v", path, err)
+		}
+		if ctx.Err() == context.DeadlineExceeded {
+			t.Errorf("%s: hung: %v", path, err)
 		}
 		return
 	}

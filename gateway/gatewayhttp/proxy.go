@@ -162,7 +162,6 @@ func (p *Proxy) gather(x *crossing) error {
 	})
 	var whole gateway.Response
 	if err := s.RoundTrip(context.Background(), &gateway.Request{Body: body, ContentLength: -1}, &whole); err != nil {
-		body.Close()
 		return fmt.Errorf("gatewayhttp: response for HTTP/1.0: %w: %v", gateway.ErrTruncated, err)
 	}
 	x.res.Body, x.res.ContentLength = gathered{read.Body, whole.Body}, read.ContentLength

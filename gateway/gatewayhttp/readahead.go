@@ -19,8 +19,9 @@ const aheadMemory = 64 << 10
 // reach before fill has counted the bytes.
 type readAhead struct {
 	body io.ReadCloser
-	most int64  // bytes that may be buffered
-	dir  string // for the file
+	most int64     // bytes that may be buffered
+	dir  string    // for the file
+	once sync.Once // closes body
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -60,7 +61,7 @@ func (a *readAhead) fill() {
 			a.add(buf[:n])
 		}
 		if err != nil {
-			a.body.Close() // the backend is free
+			a.free() // the backend
 			a.end(err)
 			return
 		}
@@ -171,13 +172,19 @@ func (a *readAhead) Ready() bool {
 	return len(a.memory) > 0 || a.filed > 0 || a.err != nil
 }
 
+// free closes body, once.
+func (a *readAhead) free() (err error) {
+	a.once.Do(func() { err = a.body.Close() })
+	return err
+}
+
 // Close ends the reading, and waits until body is no longer used.
 func (a *readAhead) Close() error {
 	a.mu.Lock()
 	a.closed = true
 	a.changed.Broadcast()
 	a.mu.Unlock()
-	err := a.body.Close()
+	err := a.free()
 	<-a.done
 	if a.file != nil {
 		a.file.Remove()

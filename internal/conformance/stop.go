@@ -32,7 +32,8 @@ type StopKit struct {
 
 // TestStops checks how a server stops, and that no connection can stop the others.
 func TestStops(t *testing.T, k StopKit) {
-	t.Run("a connection whose every method blocks", func(t *testing.T) { blockedConn(t, k) })
+	t.Run("a connection whose every method blocks", func(t *testing.T) { blockedConn(t, k, false) })
+	t.Run("a connection whose every method blocks from the first call on", func(t *testing.T) { blockedConn(t, k, true) })
 	t.Run("a connection without deadlines", func(t *testing.T) { noDeadlines(t, k) })
 	t.Run("a request that arrives while the server stops", func(t *testing.T) { lateRequest(t, k) })
 	t.Run("connections that wait to be accepted", func(t *testing.T) { lateConns(t, k) })
@@ -57,9 +58,11 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// A blocking is a connection that delivers a request, and whose other methods block then.
+// A blocking is a connection that delivers a request, unless its deadlines block already, and whose
+// other methods block then.
 type blocking struct {
 	net.Conn
+	early   bool // the deadlines block
 	release chan struct{}
 	stuck   chan struct{} // closed by the first call that blocks
 	once    sync.Once
@@ -75,12 +78,19 @@ func (b *blocking) Close() error                       { b.block(); return b.Con
 func (b *blocking) CloseWrite() error                  { b.block(); return nil }
 func (b *blocking) SetWriteDeadline(t time.Time) error { b.block(); return nil }
 
-func blockedConn(t *testing.T, k StopKit) {
+func (b *blocking) SetReadDeadline(t time.Time) error {
+	if b.early {
+		b.block()
+	}
+	return b.Conn.SetReadDeadline(t)
+}
+
+func blockedConn(t *testing.T, k StopKit, early bool) {
 	s := k.NewServer(ok, 0)
 	l := listen(t)
 	go s.Serve(l)
 	ours, theirs := net.Pipe()
-	b := &blocking{Conn: theirs, release: make(chan struct{}), stuck: make(chan struct{})}
+	b := &blocking{Conn: theirs, early: early, release: make(chan struct{}), stuck: make(chan struct{})}
 	over := make(chan error, 1)
 	go func() { over <- s.ServeConn(context.Background(), b) }()
 	go io.WriteString(ours, k.Request)
