@@ -57,6 +57,15 @@ type Proxy struct {
 	// 302.
 	LocalRedirect http.Handler
 
+	// SendFile, if not nil, serves the file that a response with the status 200 names in
+	// X-Accel-Redirect (a path, percent-encoded, whose query is ignored) or in X-Sendfile (the name
+	// of a file). It receives a GET, or a HEAD after HEAD, with that path in URL.Path, and of the
+	// client's fields Range and those that begin with If-. Its response takes the place of the
+	// application's body and of the fields that describe it; the other fields of the application
+	// stay. SendFile alone decides which files may be served. Nil means that both fields are
+	// dropped.
+	SendFile http.Handler
+
 	// ReadAhead is how many bytes of a response are read ahead of a client that reads slowly, so
 	// that the backend is free when it has written: 64 KiB of them in memory, and the rest in a
 	// temporary file in the folder Dir of Mapping.Spool. What has arrived is still sent on at once.
@@ -85,6 +94,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() { x.res.Body.Close() }()
 	if x.res.Status == http.StatusSwitchingProtocols {
 		p.join(x, w, r)
+		return
+	}
+	if p.SendFile != nil && p.sentFile(x, w, r) {
 		return
 	}
 	if !cuttable(w, r, &x.res) {

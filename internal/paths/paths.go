@@ -6,7 +6,9 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
@@ -66,8 +68,8 @@ type Finder struct {
 // and otherwise byte for byte: other case folding changes lengths (F9). The error is fs.ErrNotExist
 // if p names no script.
 func (f Finder) Find(p string) (name, info string, err error) {
-	if i := f.end(p); i > 0 {
-		return p[:i], p[i:], nil
+	for end := range f.Ends(p) {
+		return p[:end], p[end:], nil
 	}
 	switch {
 	case strings.HasSuffix(p, "/"):
@@ -78,19 +80,21 @@ func (f Finder) Find(p string) (name, info string, err error) {
 	return "", "", fmt.Errorf("no script in the path: %w", fs.ErrNotExist)
 }
 
-// end returns the end of the first element of p that ends with an extension, or 0.
-func (f Finder) end(p string) int {
-	for end := 1; end <= len(p); end++ {
-		if end < len(p) && p[end] != '/' {
-			continue
-		}
-		for _, e := range f.Extensions {
-			if len(e) > 0 && len(e) < end && grammar.EqualFold(p[end-len(e):end], e) { // rule F9
-				return end
+// Ends returns an iterator over the ends of the elements of p that end with an extension.
+func (f Finder) Ends(p string) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for end := 1; end <= len(p); end++ {
+			if end < len(p) && p[end] != '/' {
+				continue
+			}
+			matches := func(e string) bool {
+				return len(e) > 0 && len(e) < end && grammar.EqualFold(p[end-len(e):end], e) // rule F9
+			}
+			if slices.ContainsFunc(f.Extensions, matches) && !yield(end) {
+				return
 			}
 		}
 	}
-	return 0
 }
 
 // Below returns what follows prefix in p. It returns false if p is not below prefix, element by
