@@ -84,6 +84,13 @@ var rules = []rule{
 	{"F58", `t.NetConn()`, `t`, "./gateway/gatewayhttp"},
 	{"F57", `c.PassAuthorization`, `true`, "./cgi"},
 	{"F59", `grammar.EqualFold(name, "Content-Length")`, `false`, "./internal/stream"},
+	{"F60", `strings.HasPrefix(element, ".") && (i > 0 || element != ".well-known")`, `i < 0`, "./gateway/gatewayhttp"},
+	{"F61", `v.isScript("/"+filepath.Base(real))`, `false`, "./gateway/gatewayhttp"},
+	{"F62", `os.OpenRoot(s.Dir)`, `os.OpenRoot(s.Dir); if err == nil { v.files = os.DirFS(s.Dir); root.Close(); return v, 0 }`, "./gateway/gatewayhttp"},
+	{"F63", `res.Status != http.StatusOK`, `false`, "./gateway/gatewayhttp"},
+	{"F64", `err != nil`, `err != nil && res.Status != 200`, "./gateway/gatewayhttp"},
+	{"F65", `found && slices.Contains(names, variable)`, `found && len(names) > 0`, "./gateway/gatewayhttp"},
+	{"F66", `slices.Contains(names, claimed) || strings.HasPrefix(claimed, "VARIABLE_")`, `claimed == ""`, "./gateway/gatewayhttp"},
 	{"F54", `b.used.Add(int64(n)) > int64(limit)`, `b.used.Add(int64(n)) < 0`, "./fastcgi"},
 	{"F53", `"UWSGI_SCHEME"`, `"UWSGI_SCHEMA"`, "./gateway/gatewayhttp"},
 }

@@ -22,6 +22,7 @@ func (p *Proxy) sentFile(x *crossing, w http.ResponseWriter, r *http.Request) bo
 	}
 	io.CopyN(io.Discard, x.res.Body, maxDropped)
 	x.res.Body.Close() // the application is free
+	x.res.Body = http.NoBody
 	if err != nil {
 		p.handleError(x, w, r, err)
 		return true
