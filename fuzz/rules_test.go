@@ -85,7 +85,7 @@ var rules = []rule{
 	{"F57", `c.PassAuthorization`, `true`, "./cgi"},
 	{"F59", `grammar.EqualFold(name, "Content-Length")`, `false`, "./internal/stream"},
 	{"F60", `strings.HasPrefix(element, ".") && (i > 0 || element != ".well-known")`, `i < 0`, "./gateway/gatewayhttp"},
-	{"F61", `v.isScript("/"+filepath.Base(real))`, `false`, "./gateway/gatewayhttp"},
+	{"F61", `v.isScript("/"+filepath.Base(real))`, `real == ""`, "./gateway/gatewayhttp"},
 	{"F62", `os.OpenRoot(s.Dir)`, `os.OpenRoot(s.Dir); if err == nil { v.files = os.DirFS(s.Dir); root.Close(); return v, 0 }`, "./gateway/gatewayhttp"},
 	{"F63", `res.Status != http.StatusOK`, `false`, "./gateway/gatewayhttp"},
 	{"F64", `err != nil`, `err != nil && res.Status != 200`, "./gateway/gatewayhttp"},

@@ -131,7 +131,7 @@ func (s *Site) visit(r *http.Request) (v visit, status int) {
 // that ends with a dot or a space counts as well: some systems ignore these, and would open a script.
 func dotted(p string) bool {
 	for i, element := range strings.Split(strings.Trim(p, "/"), "/") {
-		hidden := strings.HasPrefix(element, ".") && (i > 0 || element != ".well-known")  // rule F60
+		hidden := strings.HasPrefix(element, ".") && (i > 0 || element != ".well-known") // rule F60
 		if hidden || strings.HasSuffix(element, ".") || strings.HasSuffix(element, " ") {
 			return true
 		}
