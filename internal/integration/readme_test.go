@@ -124,3 +124,41 @@ func TestReadmeAccessLog(t *testing.T) {
 		}
 	})
 }
+
+// TestReadmeSite runs the README's site of PHP.
+func TestReadmeSite(t *testing.T) {
+	socket, root := startPHP(t, 2, "")
+	dir := integration.Dir(t)
+	web := loopback(integration.Port(t))
+	integration.Start(t, dir, web, program(t, dir, 3, "/srv/www", root, "/run/php/php8.2-fpm.sock", socket, "127.0.0.1:8080", web))
+	for name, text := range map[string]string{"index.php": "<?php echo 'front ', $_SERVER['REQUEST_URI'];", "style.css": "body {}", ".env": "secret", "one.php": "<?php echo 'one ', $_SERVER['PATH_INFO'];"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{
+		"/": "200 front /", "/post/1?a=b": "200 front /post/1?a=b", "/style.css": "200 body {}", "/one.php/x": "200 one /x", "/missing.php": "200 front /missing.php", "/.env": "404 Not Found\n",
+	} {
+		res, body, err := do("GET", "http://"+web+path, nil, nil)
+		if err != nil || fmt.Sprint(res.StatusCode, " ", string(body)) != want {
+			t.Errorf("%s: %v, %q, %v", path, res, body, err)
+		}
+	}
+}
+
+// TestReadmeHTTP runs the README's server in front of uvicorn, behind nginx.
+func TestReadmeHTTP(t *testing.T) {
+	dir := integration.Dir(t)
+	writeTen(t, dir)
+	httpBacks["uvicorn"](t, dir)
+	app, web := loopback(integration.Port(t)), integration.Port(t)
+	integration.Start(t, dir, app, program(t, dir, 4, "/run/uvicorn.sock", dir+"/http.sock", "127.0.0.1:3031", app))
+	startNginx(t, dir, loopback(web), fmt.Sprintf("server { listen 127.0.0.1:%d; location / { include /etc/nginx/uwsgi_params; uwsgi_pass %s; } }\n", web, app))
+	if res, body, err := do("GET", "http://"+loopback(web)+"/path/a%2Fb?x", nil, nil); err != nil || res.StatusCode != 200 || string(body) != "/path/a/b /path/a%2Fb?x " {
+		t.Errorf("%v, %q, %v", res, body, err)
+	}
+	if _, body, err := do("GET", "http://"+loopback(web)+"/client", nil, http.Header{"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Proto": {"https"}}); err != nil || string(body) != "(('127.0.0.1', 0), 'http')" {
+		t.Errorf("%q, %v", body, err)
+	}
+	testSocket(t, "http://"+loopback(web)+"/socket")
+}

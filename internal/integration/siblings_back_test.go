@@ -70,7 +70,7 @@ def application(env, start):
         return [b'five hundred']
     if path.startswith('/path'):
         start('200 OK', [('Content-Type', 'text/plain')])
-        return [path.encode('latin-1'), b' ', env['REQUEST_URI'].encode('latin-1'), b' ', env.get('HTTP_COOKIE', '').encode()]
+        return [path.encode('latin-1'), b' ', (env.get('REQUEST_URI') or env['RAW_URI']).encode('latin-1'), b' ', env.get('HTTP_COOKIE', '').encode()]
     start('404 Not Found', [('Content-Type', 'text/plain')])
     return [b'not here']
 `
