@@ -131,30 +131,43 @@ func silence(head int) string {
 // gateway.ErrMalformed if the response is something else. uWSGI responds only if its ping plugin is
 // loaded.
 func (c *Client) Ping(ctx context.Context) (warning string, err error) {
+	ping := AppendHeader(nil, PacketHeader{Modifier1: ModifierPing})
+	err = c.send(ctx, stream.Limit(c.HeadTimeout, pingTimeout), ping, func(in *stream.Input) error {
+		warning, err = readPong(in)
+		return err
+	})
+	return warning, err
+}
+
+// send sends a packet that is not a request on a connection of its own, and has read read the
+// response. A timeout of 0 means no limit.
+func (c *Client) send(ctx context.Context, timeout time.Duration, b []byte, read func(in *stream.Input) error) error {
 	if fault := c.client().Fault(); fault != nil {
-		return "", fault
+		return fault
 	}
 	conn, err := c.core.Dialer.Connect(ctx)
 	if err != nil {
-		return "", &gateway.Error{Phase: gateway.PhaseDial, Addr: c.Addr, Err: err}
+		return client.NewError(ctx, gateway.PhaseDial, c.Addr, err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	conn.SetDeadline(time.Now().Add(stream.Limit(c.HeadTimeout, pingTimeout)))
+	if timeout > 0 {
+		conn.SetDeadline(time.Now().Add(timeout))
+	}
 	phase := gateway.PhaseSend
-	n, err := conn.Write(AppendHeader(nil, PacketHeader{Modifier1: ModifierPing}))
+	n, err := conn.Write(b)
 	var in stream.Input
 	in.Reset(conn)
 	if err == nil {
 		phase = gateway.PhaseHead
-		warning, err = readPong(&in)
+		err = read(&in)
 	}
 	if err != nil {
 		e := client.NewError(ctx, phase, c.Addr, err)
 		e.Sent, e.Received = n > 0, in.Offset() > 0
-		return "", e
+		return e
 	}
-	return warning, nil
+	return nil
 }
 
 const pingTimeout = 5 * time.Second

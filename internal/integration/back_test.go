@@ -302,6 +302,17 @@ int main(void) {
 }
 `
 
+// TestValuesOfPHP asks php-fpm what it can do.
+func TestValuesOfPHP(t *testing.T) {
+	t.Run("php-fpm [410]", func(t *testing.T) {
+		socket, _ := startPHP(t, 1, "")
+		got, err := (&fastcgi.Client{Addr: "unix:" + socket}).Values(t.Context())
+		if err != nil || got["FCGI_MPXS_CONNS"] != "0" {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
+}
+
 func TestLibfcgi(t *testing.T) {
 	cc := integration.Need(t, "gcc", "gcc libc6-dev")
 	spawn := integration.Need(t, "spawn-fcgi", "spawn-fcgi")
