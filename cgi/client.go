@@ -63,9 +63,9 @@ type Client struct {
 	// are.
 	PassParams []string
 
-	// PassAuthorization passes HTTP_AUTHORIZATION to the program, which then learns the user's
-	// password. RFC 3875 section 4.1.18 advises against it. Set it for programs that check
-	// passwords themselves.
+	// PassAuthorization passes HTTP_AUTHORIZATION and HTTP_PROXY_AUTHORIZATION, also with REDIRECT_ in
+	// front, to the program, which then learns the user's password. RFC 3875 section 4.1.18 advises
+	// against it. Set it for programs that check passwords themselves.
 	PassAuthorization bool
 
 	// InheritEnv names variables that are taken from this process. PATH always is.
@@ -117,8 +117,8 @@ type Client struct {
 	MaxHeadBytes int
 
 	// Stderr, if not nil, is called for each line of standard error: at most 4 KiB, with control
-	// bytes escaped, valid until it returns; at most 64 KiB of a run. Nil means that lines go to
-	// Logger.
+	// bytes escaped, valid until it returns; at most 64 KiB of a run, and none after the Body was
+	// closed. Nil means that lines go to Logger.
 	Stderr func(ctx context.Context, line []byte)
 
 	// Observe, if not nil, is called once for each RoundTrip: when it fails, or when the Body of

@@ -23,7 +23,7 @@ func (c *Client) pin(cmd *exec.Cmd, s script) (opened []io.Closer, err error) {
 	}
 	root, err := os.OpenRoot(c.root) // rule F55
 	if err != nil {
-		return nil, fmt.Errorf("cgi: Root: %v", err)
+		return nil, rootError(err)
 	}
 	defer root.Close()
 	rel, err := filepath.Rel(c.root, s.file)
@@ -32,10 +32,10 @@ func (c *Client) pin(cmd *exec.Cmd, s script) (opened []io.Closer, err error) {
 	}
 	f, err := root.Open(rel)
 	if errors.Is(err, fs.ErrPermission) { // a program that we may run and not read, or a script that cannot be run
-		f, err = root.OpenFile(rel, oPath, 0)
+		f, err = openPath(root, rel)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
+		return nil, notThere(err)
 	}
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
@@ -52,17 +52,37 @@ func (c *Client) pin(cmd *exec.Cmd, s script) (opened []io.Closer, err error) {
 	}
 	dir, err := root.Open(filepath.Dir(rel))
 	if err != nil {
-		return nil, fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
+		return nil, notThere(err)
 	}
 	// The folder may be another one by now than that of the file.
 	name := filepath.Base(rel)
 	if there, err := os.Stat(filepath.Join(descriptor(dir), name)); err != nil || !os.SameFile(info, there) {
 		dir.Close()
-		return nil, fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
+		return nil, notThere(err)
 	}
 	cmd.Dir, cmd.Path = descriptor(dir), "."+string(filepath.Separator)+name
 	cmd.Args[0] = cmd.Path
 	return []io.Closer{dir}, nil
+}
+
+// openPath opens a file that may not be read. Links are followed within the root.
+func openPath(root *os.Root, name string) (*os.File, error) {
+	for range 10 {
+		f, err := root.OpenFile(name, oPath, 0)
+		if err != nil {
+			return nil, err
+		}
+		if info, err := f.Stat(); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+			return f, err
+		}
+		f.Close()
+		target, err := root.Readlink(name)
+		if err != nil {
+			return nil, err
+		}
+		name = filepath.Join(filepath.Dir(name), target)
+	}
+	return nil, fs.ErrNotExist
 }
 
 // oPath is O_PATH, which needs no permission to read; package syscall lacks it.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,23 +23,12 @@ func TestSwappedFolder(t *testing.T) {
 	inside := "printf 'X: 1\\n\\ninside %s %s' \"$0\" \"$(pwd -P)\"\n"
 	root := folder(t, map[string]string{"d/x.cgi": inside, "../out/x.cgi": "printf 'X: 1\\n\\nOUTSIDE'\n"})
 	dir, kept := filepath.Join(root, "d"), filepath.Join(root, "kept")
-	stop := make(chan struct{})
-	swapped := make(chan struct{})
-	go func() {
-		defer close(swapped)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			os.Rename(dir, kept)
-			os.Symlink("../out", dir)
-			os.Remove(dir)
-			os.Rename(kept, dir)
-			time.Sleep(time.Millisecond)
-		}
-	}()
+	stop := swapping(func() {
+		os.Rename(dir, kept)
+		os.Symlink("../out", dir)
+		os.Remove(dir)
+		os.Rename(kept, dir)
+	})
 	c := &cgi.Client{Root: root, Grace: time.Second}
 	defer c.Close()
 	ran := 0
@@ -53,8 +43,7 @@ func TestSwappedFolder(t *testing.T) {
 			}
 		}
 	})
-	close(stop)
-	<-swapped
+	stop()
 	if ran == 0 {
 		t.Error("the script inside never ran")
 	}
@@ -121,5 +110,97 @@ func TestPinned(t *testing.T) {
 	}
 	if o := conformance.Ask(t, &cgi.Client{Root: root}, get("/out.cgi")); !errors.Is(o.Err, fs.ErrNotExist) || gateway.ErrorStatus(o.Err) != 404 {
 		t.Errorf("%q, %v", o.Body, o.Err)
+	}
+}
+
+// TestSwappedProgram is TestSwappedFolder for a program that may be run and not read. Root reads
+// every file, so that root runs the test as another user.
+func TestSwappedProgram(t *testing.T) {
+	if os.Geteuid() == 0 {
+		asNobody(t)
+		return
+	}
+	root := folder(t, map[string]string{"d/x": "", "../out/x": ""})
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, source := range map[string]string{"d/x": self, "../out/x": "/bin/false"} { // which has no response
+		path := filepath.Join(root, name)
+		os.Remove(path)
+		if b, err := os.ReadFile(source); err != nil || os.WriteFile(path, b, 0o111) != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, kept := filepath.Join(root, "d"), filepath.Join(root, "kept")
+	stop := swapping(func() {
+		os.Rename(dir, kept)
+		os.Symlink("../out", dir)
+		os.Remove(dir)
+		os.Rename(kept, dir)
+	})
+	defer stop()
+	c := &cgi.Client{Root: root, Grace: time.Second, Env: append(conformance.Environ(t), "GATEHOUSE_TEST_HANDLER=environ")}
+	defer c.Close()
+	ran := 0
+	t.Run("never runs what is outside [040 F40 F55]", func(t *testing.T) {
+		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+			o := conformance.Ask(t, c, get("/d/x"))
+			switch {
+			case o.Err == nil:
+				ran++
+			case !errors.Is(o.Err, fs.ErrNotExist):
+				t.Fatalf("the program outside ran: %v", o.Err)
+			}
+		}
+	})
+	if ran == 0 {
+		t.Error("the program inside never ran")
+	}
+}
+
+// swapping calls swap again and again until stop is called.
+func swapping(swap func()) (stop func()) {
+	over, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				swap()
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}()
+	return func() {
+		close(over)
+		<-done
+	}
+}
+
+// asNobody runs the test in a process of another user.
+func asNobody(t *testing.T) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "gh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(self)
+	program := filepath.Join(dir, "test")
+	if err := errors.Join(err, os.Chmod(dir, 0o777), os.WriteFile(program, b, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "-test.run", "^"+t.Name()+"$", "-test.v")
+	cmd.Dir, cmd.Env = dir, []string{"TMPDIR=" + dir, "PATH=/usr/bin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/paths"
 	"github.com/gatehouse-go/gatehouse/internal/proc"
 )
 
@@ -47,13 +48,31 @@ func (c *Client) script(r *gateway.Request) (script, error) {
 	}
 	root, err := openDir(c.root, c.FollowLinks)
 	if err != nil {
-		return script{}, fmt.Errorf("cgi: Root: %v", err) // not the request's error, so not fs.ErrNotExist
+		return script{}, rootError(err)
 	}
 	defer root.Close()
 	if name := r.ScriptFilename(); name != "" {
 		return c.named(root, name)
 	}
 	return c.search(root, r.PathInfo())
+}
+
+// rootError returns the error for a Root that cannot be opened. It is not fs.ErrNotExist, which would
+// be the request's error.
+func rootError(err error) error {
+	if paths.Lacking(err) {
+		return fmt.Errorf("cgi: Root: %w", err)
+	}
+	return fmt.Errorf("cgi: Root: %v", err)
+}
+
+// notThere returns the error for a script that cannot be opened or looked at: that of a request for
+// what is not there, unless this process lacks descriptors or memory.
+func notThere(err error) error {
+	if !paths.Lacking(err) {
+		err = fs.ErrNotExist
+	}
+	return fmt.Errorf("cgi: script: %w", err)
 }
 
 // A dir is a folder whose files can be examined.
@@ -106,6 +125,9 @@ func (c *Client) search(root dir, info string) (script, error) {
 			break // "..", "//"
 		}
 		fi, err := root.Stat(name[1:])
+		if paths.Lacking(err) {
+			return script{}, notThere(err)
+		}
 		if err != nil {
 			break
 		}
@@ -125,7 +147,7 @@ func runnable(root dir, name string) error {
 	fi, err := root.Stat(name)
 	switch {
 	case err != nil || !fi.Mode().IsRegular():
-		return fmt.Errorf("cgi: script: %w", fs.ErrNotExist)
+		return notThere(err)
 	case proc.Groups && fi.Mode()&0o111 == 0: // on other systems the mode says nothing
 		return fmt.Errorf("cgi: script: %w", fs.ErrPermission)
 	}

@@ -21,7 +21,7 @@ type errorLog struct {
 	to     io.Writer // raw; nil means that lines go to lineTo
 	lineTo func(ctx context.Context, line []byte)
 	logger *slog.Logger
-	about  [4]slog.Attr // names the run
+	about  [5]slog.Attr // names the run
 
 	dead  atomic.Bool // the exchange is over
 	mu    sync.Mutex  // held while to or lineTo is called
@@ -87,7 +87,7 @@ func (j *job) errorLog(ctx context.Context) *errorLog {
 	return &errorLog{
 		ctx: ctx, to: j.r.Stderr, lineTo: c.Stderr, logger: cmp.Or(c.Logger, slog.Default()),
 		about: [...]slog.Attr{
-			slog.String("addr", c.core.Addr), slog.String("script", j.script.file), slog.String("method", j.r.Method()), slog.String("path", j.r.Path()),
+			slog.String("addr", c.core.Addr), slog.String("script", j.script.file), slog.String("method", j.r.Method()), slog.String("path", j.r.Path()), slog.String("remote", j.r.RemoteAddr()),
 		},
 	}
 }

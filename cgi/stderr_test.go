@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,5 +56,23 @@ func TestLinesNameTheRun(t *testing.T) {
 	c.Close()
 	if got := log.String(); !strings.Contains(got, "msg=program stderr=oops addr="+c.Path+" script="+c.Path+" method=GET path=/path") || strings.Contains(got, "secret") {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestStderrPanicsOnce checks that a Stderr that has panicked is not called again in its run.
+func TestStderrPanicsOnce(t *testing.T) {
+	c := shell(t, "for i in 1 2 3 4 5; do echo $i >&2; sleep 0.01; done; printf 'X: 1\\n\\nbody'\n")
+	c.Logger = quiet
+	var calls atomic.Int64
+	c.Stderr = func(context.Context, []byte) {
+		calls.Add(1)
+		panic("of the caller")
+	}
+	if o := conformance.Ask(t, c, get("/")); o.Err != nil || o.Body != "body" {
+		t.Errorf("%q, %v", o.Body, o.Err)
+	}
+	c.Close()
+	if calls.Load() != 1 {
+		t.Errorf("%d calls", calls.Load())
 	}
 }

@@ -107,6 +107,7 @@ type Client struct {
 
 func (c *Client) setUp() {
 	c.env, c.dialer, c.fault = client.SetUp(c.Env, c.Addr, c.Dial, c.DialTimeout)
+	c.drains.Logger = c.Logger
 	c.pool.Max, c.pool.MaxIdle = c.MaxConns, max(c.MaxIdleConns, 0)
 	c.pool.MaxAge = stream.Timeout(c.IdleConnTimeout, 30*time.Second)
 }

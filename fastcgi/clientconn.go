@@ -1,11 +1,13 @@
 package fastcgi
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,29 +111,46 @@ func (cc *clientConn) stderrLine(line []byte) {
 		cc.client.Stderr(cc.ctx, line)
 		return
 	}
-	logger := cmp.Or(cc.client.Logger, slog.Default())
-	method, path := cc.about.get()
-	logger.LogAttrs(cc.ctx, slog.LevelWarn, "application", slog.String("addr", cc.client.Addr), slog.String("stderr", string(line)),
-		slog.String("method", method), slog.String("path", path))
+	attrs := append([]slog.Attr{slog.String("addr", cc.client.Addr), slog.String("stderr", string(line))}, cc.about.attrs()...)
+	cmp.Or(cc.client.Logger, slog.Default()).LogAttrs(cc.ctx, slog.LevelWarn, "application", attrs...)
 }
 
-// An about names the request of an exchange for log records: the beginning of its method and path,
-// copied, since the request is the caller's when RoundTrip has returned.
+// An about names the request of an exchange for log records: the beginnings of its method, path,
+// script and client, copied, since the request is the caller's when RoundTrip has returned.
 type about struct {
-	method, path int // their lengths
-	b            [128]byte
+	size [4]int
+	part [4][128]byte
 }
+
+var aboutNames = [4]string{"method", "path", "script", "remote"}
 
 func (a *about) set(r *gateway.Request) {
-	method, _ := r.Params.Lookup("REQUEST_METHOD")
-	a.method = copy(a.b[:16], method)
-	a.path = 0
-	for _, name := range [...]string{"SCRIPT_NAME", "PATH_INFO"} {
-		part, _ := r.Params.Lookup(name)
-		a.path += copy(a.b[16+a.path:], part)
+	a.size = [4]int{}
+	for i, name := range [...]string{"REQUEST_METHOD", "SCRIPT_NAME", "SCRIPT_FILENAME", "REMOTE_ADDR"} {
+		a.add(i, r, name)
+	}
+	a.add(1, r, "PATH_INFO")
+	for _, name := range [...]string{"DOCUMENT_URI", "REQUEST_URI"} { // as in Request.Path
+		if a.size[1] == 0 {
+			a.add(1, r, name)
+		}
 	}
 }
 
-func (a *about) get() (method, path string) {
-	return string(a.b[:a.method]), string(a.b[16 : 16+a.path])
+// add adds the value of a param to a part, without a query.
+func (a *about) add(part int, r *gateway.Request, name string) {
+	value, _ := r.Params.Lookup(name)
+	if i := bytes.IndexByte(value, '?'); i >= 0 && name == "REQUEST_URI" {
+		value = value[:i]
+	}
+	a.size[part] += copy(a.part[part][a.size[part]:], value)
+}
+
+func (a *about) attrs() (attrs []slog.Attr) {
+	for i, name := range aboutNames {
+		if n := a.size[i]; n > 0 {
+			attrs = append(attrs, slog.String(name, strings.ToValidUTF8(string(a.part[i][:n]), "")))
+		}
+	}
+	return attrs
 }

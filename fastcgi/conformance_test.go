@@ -179,9 +179,9 @@ func TestStops(t *testing.T) {
 		},
 		NewClient: func(addr string) gateway.RoundTripper { return &fastcgi.Client{Addr: addr} },
 		Request:   head(1, 1, false, "REQUEST_METHOD", "GET") + stdin(1, ""),
-		Upload: func(size int) string {
+		Upload: func(size int, params ...string) string {
 			const piece = 32 << 10
-			return head(1, 1, false, "REQUEST_METHOD", "POST", "CONTENT_LENGTH", strconv.Itoa(size)) +
+			return head(1, 1, false, append([]string{"REQUEST_METHOD", "POST", "CONTENT_LENGTH", strconv.Itoa(size)}, params...)...) +
 				strings.Repeat(stdin(1, strings.Repeat("x", piece)), size/piece) + stdin(1, "")
 		},
 	})

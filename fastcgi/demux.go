@@ -272,6 +272,9 @@ func (c *serverConn) refuse(r refusal) error {
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	c.orphan, c.drained, c.limit = r.id, 0, time.Time{} // its body may still be on its way
+	c.mu.Unlock()
 	c.afterResponse(r.begin.KeepConn)
 	return nil
 }

@@ -60,7 +60,7 @@ func TestLinesNameTheRequest(t *testing.T) {
 	r.Reset()
 	io.ReadAll(res.Body)
 	res.Body.Close()
-	if want := `msg=application addr=` + addr + ` stderr="a warning" method=GET path=/path`; !strings.Contains(log.String(), want) || strings.Contains(log.String(), "secret") {
+	if want := `msg=application addr=` + addr + ` stderr="a warning" method=GET path=/path remote=127.0.0.1`; !strings.Contains(log.String(), want) || strings.Contains(log.String(), "secret") {
 		t.Errorf("%q, want %q", log.String(), want)
 	}
 }

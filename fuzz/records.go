@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
@@ -215,8 +214,8 @@ func (a *responses) status(id uint16) int {
 }
 
 // multiplexes asks a FastCGI server whether it accepts a request while another is not over, section
-// 4.1. A server that closes without a response, or has another one, does not. known is false if the
-// server could not be asked, or did not respond in time.
+// 4.1. A server that closes without a response, has another one, or none in time, does not. known is
+// false if the server could not be asked.
 func (s *Server) multiplexes(ctx context.Context) (plexed, known bool) {
 	conn, err := s.Dial(ctx)
 	if err != nil {
@@ -242,7 +241,7 @@ func (s *Server) multiplexes(ctx context.Context) (plexed, known bool) {
 		}
 		n, err := conn.Read(result[len(result):cap(result)])
 		if result = result[:len(result)+n]; n == 0 && err != nil {
-			return false, !errors.Is(err, os.ErrDeadlineExceeded)
+			return false, true
 		}
 	}
 }

@@ -244,7 +244,7 @@ func TestStressCGI(t *testing.T) {
 	before := balanceNow(temp)
 	c := &cgi.Client{
 		Path: path, MaxProcs: stressPlaces, Env: []string{ofTest + strconv.Itoa(os.Getpid())}, Logger: quiet,
-		Grace: 20 * time.Millisecond, BodyTimeout: 300 * time.Millisecond, HeadTimeout: 300 * time.Millisecond,
+		Grace: 20 * time.Millisecond, BodyTimeout: 300 * time.Millisecond, HeadTimeout: 5 * time.Second,
 	}
 	var runs, observed atomic.Int64
 	c.Prepare = func(context.Context, *exec.Cmd, *gateway.Request) error { runs.Add(1); return nil }

@@ -64,8 +64,8 @@ func TestStops(t *testing.T) {
 		},
 		NewClient: func(addr string) gateway.RoundTripper { return &scgi.Client{Addr: addr} },
 		Request:   head("REQUEST_METHOD", "GET"),
-		Upload: func(size int) string {
-			return head("REQUEST_METHOD", "POST", "CONTENT_LENGTH", strconv.Itoa(size)) + strings.Repeat("x", size)
+		Upload: func(size int, params ...string) string {
+			return head(append([]string{"REQUEST_METHOD", "POST", "CONTENT_LENGTH", strconv.Itoa(size)}, params...)...) + strings.Repeat("x", size)
 		},
 	})
 }
@@ -97,4 +97,8 @@ func TestBodyAfterClose(t *testing.T) {
 	conformance.BodyAfterClose(t, func(dial func(context.Context) (net.Conn, error)) gateway.RoundTripper {
 		return &scgi.Client{Dial: dial}
 	}, "Status: 204 No Content\r\n\r\n")
+}
+
+func TestLateWrite(t *testing.T) {
+	conformance.LateWrite(t, func(h gateway.Handler) conformance.Server { return &scgi.Server{Handler: h, Logger: quiet} }, head("REQUEST_METHOD", "GET"))
 }

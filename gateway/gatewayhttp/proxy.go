@@ -173,14 +173,32 @@ func (p *Proxy) gather(x *crossing) error {
 		return nil
 	})
 	var whole gateway.Response
-	if err := s.RoundTrip(context.Background(), &gateway.Request{Body: body, ContentLength: -1}, &whole); err != nil {
-		return fmt.Errorf("gatewayhttp: response for HTTP/1.0: %w: %v", gateway.ErrTruncated, err)
+	noted := &notingReader{r: body}
+	if err := s.RoundTrip(context.Background(), &gateway.Request{Body: noted, ContentLength: -1}, &whole); err != nil {
+		if noted.err != nil {
+			err = fmt.Errorf("%w: %v", gateway.ErrTruncated, err)
+		}
+		return fmt.Errorf("gatewayhttp: response for HTTP/1.0: %w", err)
 	}
 	x.res.Body, x.res.ContentLength = gathered{read.Body, whole.Body}, read.ContentLength
 	if read.Body == nil {
 		x.res.Body = gathered{gateway.NoBody, whole.Body}
 	}
 	return nil
+}
+
+// A notingReader notes the error of its reader, to tell it from those of a temporary file.
+type notingReader struct {
+	r   io.Reader
+	err error
+}
+
+func (n *notingReader) Read(p []byte) (int, error) {
+	k, err := n.r.Read(p)
+	if err != io.EOF {
+		n.err = err
+	}
+	return k, err
 }
 
 // A gathered is a body that was read before it is sent.

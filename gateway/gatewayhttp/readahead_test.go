@@ -36,7 +36,7 @@ func (s *slowClient) Write(p []byte) (int, error) {
 type watchedBody struct {
 	io.Reader
 	read   atomic.Int64
-	closed atomic.Bool
+	closed atomic.Int64 // calls of Close
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
@@ -45,7 +45,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *watchedBody) Close() error { b.closed.Store(true); return nil }
+func (b *watchedBody) Close() error { b.closed.Add(1); return nil }
 
 func responding(body io.ReadCloser, length int64) gateway.RoundTripper {
 	return gateway.RoundTripperFunc(func(_ context.Context, _ *gateway.Request, res *gateway.Response) error {
@@ -84,10 +84,13 @@ func TestReadAhead(t *testing.T) {
 			body := &watchedBody{Reader: bytes.NewReader(content[:size])}
 			p := &gatewayhttp.Proxy{ReadAhead: 4 << 20, Mapping: &gatewayhttp.Mapping{Spool: gateway.Spool{Dir: dir}}}
 			w := ahead(t, p, body, func() {
-				if !body.closed.Load() {
+				if body.closed.Load() == 0 {
 					t.Errorf("%d bytes: the body is still open", size)
 				}
 			})
+			if n := body.closed.Load(); n != 1 {
+				t.Errorf("%d bytes: closed %d times", size, n)
+			}
 			if sha256.Sum256(w.Body.Bytes()) != sha256.Sum256(content[:size]) {
 				t.Errorf("%d bytes: the client received %d others", size, w.Body.Len())
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -182,3 +183,54 @@ func BodyAfterClose(t *testing.T, newClient func(dial func(context.Context) (net
 type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// LateWrite has servers write responses without a length to peers that read late, of which the last
+// write may run into its deadline. A response that is not whole must not end like one that is: the
+// connection is reset.
+func LateWrite(t *testing.T, newServer func(h gateway.Handler) Server, request string) {
+	const last = 15_000
+	var asked sync.WaitGroup
+	for kilobytes := range 100 {
+		asked.Go(func() {
+			s := newServer(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+				w.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+				w.Write(make([]byte, kilobytes<<10))
+				w.Flush()
+				_, err := w.Write(make([]byte, last))
+				return err
+			}))
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer l.Close()
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			c.(*net.TCPConn).SetReadBuffer(4 << 10)
+			accepted, err := l.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			accepted.(*net.TCPConn).SetWriteBuffer(8 << 10)
+			served := make(chan struct{})
+			go func() {
+				defer close(served)
+				s.ServeConn(context.Background(), accepted)
+			}()
+			io.WriteString(c, request)
+			time.Sleep(200 * time.Millisecond)
+			c.SetDeadline(time.Now().Add(Limit))
+			if b, err := io.ReadAll(c); err == nil && len(b) < kilobytes<<10+last {
+				t.Errorf("%d KiB: %d bytes and the end", kilobytes, len(b))
+			}
+			<-served
+		})
+	}
+	asked.Wait()
+}

@@ -26,8 +26,10 @@ type Server interface {
 type StopKit struct {
 	NewServer func(h gateway.Handler, maxConns int) Server
 	NewClient func(addr string) gateway.RoundTripper
-	Request   string                // a GET without a body, on a connection of its own
-	Upload    func(size int) string // a POST with a body of size bytes, the same
+	Request   string // a GET without a body, on a connection of its own
+
+	// Upload is a POST with a body of size bytes, the same, and with more params (name, value).
+	Upload func(size int, params ...string) string
 }
 
 // TestStops checks how a server stops, and that no connection can stop the others.
@@ -269,14 +271,18 @@ func earlyRefusal(t *testing.T, k StopKit) {
 	l := listen(t)
 	go s.Serve(l)
 	defer s.Close()
-	for range 5 {
+	refused := func(upload, want string) {
 		c := Dial(t, l.Addr().String())
-		if n, err := io.WriteString(c, k.Upload(8<<20)); err != nil {
-			t.Fatalf("after %d bytes: %v", n, err)
+		if n, err := io.WriteString(c, upload); err != nil {
+			t.Errorf("%s: after %d bytes: %v", want, n, err)
 		}
-		if b, err := io.ReadAll(c); !strings.Contains(string(b), "too large") || err != nil {
-			t.Errorf("%q, %v", b, err)
+		if b, err := io.ReadAll(c); !strings.Contains(string(b), want) || err != nil {
+			t.Errorf("%q, %v, want %s", b, err, want)
 		}
+	}
+	for range 5 {
+		refused(k.Upload(8<<20), "too large")
+		refused(k.Upload(8<<20, "HTTP_X", "a\nb"), "400") // by the server itself
 	}
 }
 

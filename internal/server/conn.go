@@ -328,8 +328,8 @@ func (c *conn) finish(err error) error {
 	case cut:
 		c.reset()
 		return fmt.Errorf("response cut: %w", out.Err)
-	case err != nil:
-		c.shut()
+	case err != nil: // the last bytes were not sent
+		c.reset()
 		return err
 	}
 	c.end()

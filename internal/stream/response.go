@@ -4,10 +4,10 @@ package stream
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"syscall"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -34,7 +34,7 @@ type Response struct {
 	Chunks  bool                                      // the body of a response of HTTP/1.1 may have chunks
 
 	in      *Input
-	bad     bool  // what is buffered is no head, or a part of one
+	bad     error // why what is buffered is no head, or only a part of one; nil if it is not that
 	seen    bool  // a head, possibly an interim one, has arrived
 	chunked bool  // the body has chunks
 	left    int64 // of the body, or of the chunk; -1 means to the end of the input, or that no chunk was read
@@ -61,6 +61,7 @@ func (a *Response) ReadHead(res *gateway.Response, limit int) error {
 	limit = Limit(limit, DefaultResponseHead)
 	for range maxInterim + 1 {
 		if err := a.oneHead(res, limit); err != nil {
+			a.bad = cmp.Or(a.bad, err)
 			return err
 		}
 		switch {
@@ -98,7 +99,6 @@ func (a *Response) oneHead(res *gateway.Response, limit int) error {
 			return fmt.Errorf("response head over %d bytes: %w", limit, gateway.ErrTooLarge)
 		}
 		if n > 0 && !a.beginsWell() {
-			a.bad = true
 			return fmt.Errorf("response head begins with a status line, or lacks one that is required: %w", gateway.ErrMalformed)
 		}
 		if n > 0 {
@@ -107,8 +107,7 @@ func (a *Response) oneHead(res *gateway.Response, limit int) error {
 				n = a.unchunk(n)
 			}
 			if _, err := gateway.ConsumeResponse(a.in.Buffered()[:n], res); err != nil {
-				a.bad = true // what arrived stays, for Misprint
-				return err
+				return err // what arrived stays, for Misprint
 			}
 			a.in.Discard(n)
 			return nil
@@ -117,25 +116,35 @@ func (a *Response) oneHead(res *gateway.Response, limit int) error {
 			if err == io.EOF && a.in.Len() == 0 && !a.seen {
 				return io.EOF
 			}
-			a.bad = err == io.EOF
+			a.bad = err
 			return broken(err)
 		}
 	}
 }
 
-// Misprint returns the first line that is no field and no status line, where ReadHead found no head
-// that it could read, or nil. It is a view.
+// Misprint returns the first line that is neither a field nor a status line, where ReadHead found no
+// head that it could read, or nil. Of a field whose value is invalid it returns the name. It is a
+// view.
 func (a *Response) Misprint() []byte {
-	if !a.bad {
+	if a.bad == nil {
 		return nil
 	}
-	for line := range bytes.SplitSeq(a.in.Buffered(), []byte("\n")) {
+	for rest, first := a.in.Buffered(), true; ; first = false {
+		line, more, whole := bytes.Cut(rest, []byte("\n"))
 		line = bytes.TrimSuffix(line, []byte("\r"))
-		if n, err := gateway.ConsumeResponse(slices.Concat(line, []byte("\n\n")), new(gateway.Response)); len(line) > 0 && (n <= 0 || err != nil) {
-			return line
+		if len(line) == 0 || !whole && a.bad != io.EOF {
+			return nil // the end of the head, or of what has arrived of it
 		}
+		name, value, found := bytes.Cut(line, []byte(":"))
+		status := first && bytes.HasPrefix(line, []byte("HTTP/"))
+		switch {
+		case status && !a.beginsWell(), !status && (!found || !grammar.IsToken(name)):
+			return line
+		case !status && !grammar.IsFieldValue(value):
+			return name
+		}
+		rest = more
 	}
-	return nil
 }
 
 func (a *Response) beginsWell() bool {
