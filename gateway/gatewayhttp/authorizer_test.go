@@ -100,7 +100,7 @@ func TestAuthorizer(t *testing.T) {
 				return err
 			})
 			w := fetchFrom(h, "GET", "/")
-			if w.Code != status || status != 204 && w.Body.String() != "not allowed" || w.Header().Get("WWW-Authenticate") != "Basic" || w.Header().Get("Location") != "/login" || len(w.Header()["Variable-Remote_user"])+len(w.Header()["Variable-REMOTE_USER"]) != 0 || *called != 0 {
+			if w.Code != status || status != 204 && w.Body.String() != "not allowed" || w.Header().Get("WWW-Authenticate") != "Basic" || w.Header().Get("Location") != "/login" || strings.Contains(fmt.Sprint(w.Header()), "ada") || *called != 0 {
 				t.Errorf("%d %q %v, called %d times", w.Code, w.Body, w.Header(), *called)
 			}
 		})
