@@ -50,11 +50,16 @@ func (c *Client) pin(cmd *exec.Cmd, s script) (opened []io.Closer, err error) {
 	if cmd.Dir != filepath.Dir(s.file) {
 		return nil, nil // Client.Dir; the script is run by its path
 	}
+	return inFolder(cmd, root, rel, info)
+}
+
+// inFolder makes cmd run the script rel of root in the script's folder, if the file there is the one
+// that info describes: the folder may be another one by now than that of the file.
+func inFolder(cmd *exec.Cmd, root *os.Root, rel string, info fs.FileInfo) ([]io.Closer, error) {
 	dir, err := root.Open(filepath.Dir(rel))
 	if err != nil {
 		return nil, notThere(err)
 	}
-	// The folder may be another one by now than that of the file.
 	name := filepath.Base(rel)
 	if there, err := os.Stat(filepath.Join(descriptor(dir), name)); err != nil || !os.SameFile(info, there) {
 		dir.Close()

@@ -111,7 +111,7 @@ func node(s string) bool {
 // a number that is none, a key or an address that AppendSubscription would refuse, or a signature
 // that is not the last pair; n is then -1 and s empty.
 //
-// The signature is not verified. Whoever can send a datagram can claim a key: verify Signature over
+// The signature is not verified. Any process that can send a datagram can claim a key: verify Signature over
 // Signed, and Unix, before you use the subscription.
 func ConsumeSubscription(b []byte, s *Subscription) (n int, err error) {
 	*s = Subscription{}

@@ -105,6 +105,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	p.respond(x, w, r)
+}
+
+// respond sends the response to the client.
+func (p *Proxy) respond(x *crossing, w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	addTo(header, &x.res.Header)
 	setLength(header, &x.res)
