@@ -37,6 +37,9 @@ import (
 // one was closed before a byte of the request was sent, or before one of the response arrived and
 // the method is GET, HEAD, OPTIONS or TRACE and there is no body. A POST is never sent twice,
 // whatever fields it has.
+//
+// A connection is closed after a response that has no body, one to HEAD, a 204 or a 304: what a
+// faulty server sends after it would be taken for the next response.
 type Client struct {
 	// Addr is the address of the server: "host:port", "unix:/path" or "unix:@name" (an abstract
 	// socket of Linux). It also identifies the backend in errors.
@@ -205,14 +208,14 @@ func (c *Client) connect(ctx context.Context, secure bool) (conn net.Conn, err e
 	c.open.Add(1)
 	cc := &clientConn{Conn: raw, c: c, timeout: stream.Timeout(c.SendTimeout, client.DefaultSendTimeout)}
 	if !secure {
-		return cc, nil
+		return &lastResponse{Conn: cc}, nil
 	}
 	tc := tls.Client(cc, c.tlsConfig())
 	if err := tc.HandshakeContext(ctx); err != nil {
 		cc.Close()
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
-	return tc, nil
+	return &lastResponse{Conn: tc}, nil
 }
 
 // tlsConfig returns the configuration of TLS with the server's name and protocol.

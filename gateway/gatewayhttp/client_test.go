@@ -478,6 +478,77 @@ func TestClientPosts(t *testing.T) {
 	})
 }
 
+// TestClientLeftovers has servers that send a body where a response has none. It must not become the
+// response to the next request.
+func TestClientLeftovers(t *testing.T) {
+	const evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+	responses := map[string]struct{ method, head string }{
+		"HEAD [365 F67]":                {"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 47\r\n\r\n"},
+		"204 [365 F67]":                 {"GET", "HTTP/1.1 204 No Content\r\n\r\n"},
+		"304 [365 F67]":                 {"GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 47\r\n\r\n"},
+		"304 after 103 [365 F67]":       {"GET", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 304 Not Modified\r\nETag: 304\r\n\r\n"},
+		"204 with bare lines [365 F67]": {"GET", "HTTP/1.0 204\nConnection: keep-alive\n\n"},
+	}
+	for name, c := range responses {
+		t.Run(name, func(t *testing.T) {
+			var conns atomic.Int64
+			web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				n := conns.Add(1)
+				if r.Method == "POST" {
+					io.WriteString(w, "honest")
+					return
+				}
+				c2, buffered, _ := http.NewResponseController(w).Hijack()
+				defer c2.Close()
+				if n%3 == 0 {
+					io.WriteString(c2, c.head+evil)
+				} else { // a byte at a time, and evil not before a second request
+					for i := range c.head {
+						io.WriteString(c2, c.head[i:i+1])
+					}
+				}
+				if _, err := readHead(buffered.Reader); err == nil {
+					t.Error("a second request over the connection")
+					io.WriteString(c2, evil)
+				}
+			}))
+			for _, secure := range []bool{false, true} {
+				if secure {
+					web = httptest.NewUnstartedServer(web.Config.Handler)
+					web.StartTLS()
+				} else {
+					web.Start()
+				}
+				t.Cleanup(web.Close)
+				client := &gatewayhttp.Client{Addr: web.Listener.Addr().String(), MaxConns: 1}
+				if secure {
+					client.TLS = web.Client().Transport.(*http.Transport).TLSClientConfig
+				}
+				for range 4 {
+					if o := conformance.Ask(t, client, gatewaytest.NewRequest(c.method, "/", nil)); o.Err != nil || o.Body != "" {
+						t.Errorf("%q, %v", o.Body, o.Err)
+					}
+					if o := conformance.Ask(t, client, gatewaytest.NewRequest("POST", "/", []byte("x"))); o.Err != nil || o.Body != "honest" {
+						t.Errorf("%q, %v", o.Body, o.Err)
+					}
+				}
+			}
+		})
+	}
+	t.Run("a head in pieces, and other statuses, keep the connection [371]", func(t *testing.T) {
+		addr, _ := rawServer(t, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 204\r\nX: HTTP/1.1 304\r\nContent-Length: 0\r\n\r\n")
+		c := &gatewayhttp.Client{Addr: addr}
+		for range 5 {
+			if o := conformance.Ask(t, c, gatewaytest.NewRequest("GET", "/", nil)); o.Err != nil {
+				t.Error(o.Err)
+			}
+		}
+		if s := c.Stats(); s.Dialed != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 func TestClientConns(t *testing.T) {
 	t.Run("an idle one is dropped [371]", func(t *testing.T) {
 		addr, _ := rawServer(t, empty)

@@ -22,7 +22,7 @@ type clientConn struct {
 	closed         atomic.Bool
 }
 
-// rawConn returns the clientConn of a connection that the transport uses.
+// rawConn returns the clientConn below a connection.
 func rawConn(conn net.Conn) *clientConn {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()

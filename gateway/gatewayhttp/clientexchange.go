@@ -121,7 +121,9 @@ func (x *clientExchange) trace(r *gateway.Request, begun time.Time) *httptrace.C
 			if x.conn == nil {
 				x.c.busy.Add(1)
 			}
-			x.conn, x.raw, x.reused = info.Conn, rawConn(info.Conn), info.Reused
+			conn := info.Conn.(*lastResponse)
+			conn.begin(r.Method())
+			x.conn, x.raw, x.reused = conn.Conn, rawConn(conn.Conn), info.Reused
 			x.sentBefore, x.gotBefore = x.raw.sent.Load(), x.raw.received.Load()
 			x.x.Dial = time.Since(begun)
 		},
