@@ -11,7 +11,6 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/client"
 	"github.com/gatehouse-go/gatehouse/internal/params"
-	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // A roundTrip is one call of RoundTrip until the head of the response has been read. It sends the
@@ -43,7 +42,7 @@ func (x *roundTrip) prepare() error {
 		err = fmt.Errorf("fastcgi: %w", gateway.ErrLengthRequired)
 	}
 	if err == nil && x.length > 0 && x.body == nil {
-		err = stream.ErrShortBody
+		err = params.ErrShortBody
 	}
 	if err != nil {
 		return x.fail(gateway.PhaseRequest, nil, err)

@@ -124,7 +124,7 @@ func (o *output) stream(t Type, id uint16, src io.Reader, length int64) error {
 	switch {
 	case src == nil:
 		if length > 0 {
-			err = stream.ErrShortBody
+			err = params.ErrShortBody
 		}
 	case stream.InMemory(src):
 		err = s.fromMemory(src.(stream.Memory), length)

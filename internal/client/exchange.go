@@ -61,7 +61,7 @@ func (x *exchange) prepare(r *gateway.Request) error {
 	case x.length < 0 && x.body != nil:
 		return fmt.Errorf("%s: %w", c.Protocol, gateway.ErrLengthRequired)
 	case x.length > 0 && x.body == nil:
-		return stream.ErrShortBody
+		return params.ErrShortBody
 	}
 	x.head = c.heads.Get()
 	var err error

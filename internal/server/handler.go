@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"runtime/debug"
 
@@ -16,8 +15,6 @@ var (
 	ErrGoexit    = errors.New("gateway: handler called runtime.Goexit")
 	ErrPanic     = fmt.Errorf("gateway: %w", gateway.ErrPanic)
 	ErrNoHandler = errors.New("gateway: the server has no Handler")
-	ErrLongBody  = errors.New("gateway: body longer than Content-Length")
-	ErrShortBody = fmt.Errorf("gateway: body shorter than Content-Length: %w", io.ErrUnexpectedEOF)
 )
 
 // CallHandler calls h. A panic is logged and becomes ErrPanic.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
@@ -133,7 +134,7 @@ func (r *Response) mayWrite(n int) error {
 		return err
 	}
 	if promised := r.head.ContentLength; promised >= 0 && r.written+int64(n) > promised {
-		return ErrLongBody
+		return params.ErrLongBody
 	}
 	r.written += int64(n)
 	return nil
@@ -201,7 +202,7 @@ func (r *Response) Complete(req *gateway.Request, err error) (cut bool) {
 		err = r.commit(200) // rule F38
 	}
 	if err == nil && r.short(req) {
-		err = ErrShortBody
+		err = params.ErrShortBody
 	}
 	r.reason = err
 	switch sent := r.Out.Sent.Load(); {

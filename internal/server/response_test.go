@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // plain is a Framer and an Owner without frames.
@@ -69,7 +70,7 @@ func TestResponse(t *testing.T) {
 		}, "Status: 500 Internal Server Error\r\n\r\n", false},
 		{"a body longer than Content-Length [268]", "GET", func(w *ResponseWriter) error {
 			w.Header().Set("Content-Length", "1")
-			if err := write(w, "long"); !errors.Is(err, ErrLongBody) {
+			if err := write(w, "long"); !errors.Is(err, params.ErrLongBody) {
 				t.Errorf("Write: %v", err)
 			}
 			return nil

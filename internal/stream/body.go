@@ -55,14 +55,14 @@ func (b *Body) Discard() error {
 }
 
 // WriteBody writes what o has buffered, a head, and a body behind it: length bytes of src, or all
-// of it if length is negative. A small body is sent with the head in one write. ErrShortBody and
-// ErrLongBody mean that src has another length; no excess byte is written.
+// of it if length is negative. A small body is sent with the head in one write. If src has another
+// length, the error is params.ErrShortBody or params.ErrLongBody; no excess byte is written.
 func WriteBody(o *Output, src io.Reader, length int64) error {
 	o.Count()
 	switch {
 	case src == nil:
 		if length > 0 {
-			return ErrShortBody
+			return params.ErrShortBody
 		}
 	case InMemory(src):
 		m := src.(Memory)
@@ -131,7 +131,7 @@ func (o *Output) Copy(src io.Reader, length int64, early bool, read func(size in
 		left = max(left-int64(n), -1)
 		switch {
 		case err == io.EOF && left > 0:
-			return ErrShortBody
+			return params.ErrShortBody
 		case err == io.EOF:
 			return nil
 		case err != nil:
@@ -195,7 +195,7 @@ func splice(o *Output, src io.Reader, length int64) (done bool, err error) {
 	case err != nil:
 		return true, err
 	case length >= 0 && n < length:
-		return true, ErrShortBody
+		return true, params.ErrShortBody
 	case length < 0:
 		return true, nil
 	}

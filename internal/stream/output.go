@@ -21,12 +21,8 @@ const (
 	MaxKept   = tunnel.MaxPooled // memory above this size is not kept
 )
 
-// Errors of a body whose length was promised.
-var (
-	ErrShortBody = params.ErrShortBody
-	ErrLongBody  = params.ErrLongBody
-	ErrStopped   = errors.New("gateway: body no longer wanted")
-)
+// ErrStopped means that the rest of a body is no longer wanted.
+var ErrStopped = errors.New("gateway: body no longer wanted")
 
 // An Output buffers bytes and writes them. It must be Reset before its first use.
 type Output struct {
@@ -241,7 +237,7 @@ func (o *Output) Probe(src io.Reader) error {
 	n, err := o.ReadBody(src, o.Grow(1))
 	switch {
 	case n > 0: // rule F2
-		return ErrLongBody
+		return params.ErrLongBody
 	case err == io.EOF:
 		return nil
 	}

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // writes is a Writer that records the sizes of its writes.
@@ -28,10 +30,10 @@ func TestWriteBody(t *testing.T) {
 		writes int
 	}{
 		{"a small body is sent with its head", strings.NewReader("12345"), 5, nil, 1},
-		{"a body in memory is shorter than its length", strings.NewReader("1234"), 5, ErrShortBody, 0},
-		{"a body in memory is longer than its length", strings.NewReader("123456"), 5, ErrLongBody, 0},
-		{"a stream is shorter than its length", io.MultiReader(strings.NewReader("1234")), 5, ErrShortBody, -1},
-		{"a stream is longer than its length", io.MultiReader(strings.NewReader("123456")), 5, ErrLongBody, -1},
+		{"a body in memory is shorter than its length", strings.NewReader("1234"), 5, params.ErrShortBody, 0},
+		{"a body in memory is longer than its length", strings.NewReader("123456"), 5, params.ErrLongBody, 0},
+		{"a stream is shorter than its length", io.MultiReader(strings.NewReader("1234")), 5, params.ErrShortBody, -1},
+		{"a stream is longer than its length", io.MultiReader(strings.NewReader("123456")), 5, params.ErrLongBody, -1},
 		{"a body of unknown length", io.MultiReader(strings.NewReader("12345")), -1, nil, -1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
