@@ -67,3 +67,33 @@ func ExampleClient_Ping() {
 	fmt.Printf("%q %v\n", warning, err)
 	// Output: "" <nil>
 }
+
+// An application behind a subscription server, such as uWSGI's fastrouter.
+func ExampleSubscriber() {
+	router, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer router.Close()
+
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	s := &uwsgi.Subscriber{
+		Subscription: uwsgi.Subscription{Key: "example.com", Address: "127.0.0.1:4000"},
+		Routers:      []string{router.LocalAddr().String()},
+	}
+	go s.Run(ctx)
+
+	// What the router receives.
+	packet := make([]byte, 65536)
+	n, _, err := router.ReadFrom(packet)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var got uwsgi.Subscription
+	if _, err := uwsgi.ConsumeSubscription(packet[:n], &got); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(got.Key, "at", got.Address)
+	// Output: example.com at 127.0.0.1:4000
+}

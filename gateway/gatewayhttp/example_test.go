@@ -8,6 +8,9 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -106,6 +109,85 @@ func ExampleWithParam() {
 	auth.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	fmt.Print(w.Body)
 	// Output: REMOTE_USER ada
+}
+
+// A site of PHP: files are served as they are, scripts by php-fpm, and every other path by index.php.
+func ExampleSite() {
+	dir, err := os.MkdirTemp("", "site")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	for _, name := range []string{"index.php", "style.css", ".env"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("content of "+name+"\n"), 0o600); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	php := echo("SCRIPT_NAME", "REQUEST_URI") // in a program, &fastcgi.Client{Addr: "unix:/run/php/php-fpm.sock"}
+	site := &gatewayhttp.Site{
+		Dir:    dir,
+		Front:  "/index.php",
+		Script: &gatewayhttp.Proxy{Backend: php, Mapping: &gatewayhttp.Mapping{Body: gatewayhttp.SpoolBody}},
+	}
+	for _, path := range []string{"/style.css", "/index.php/a", "/news/today", "/.env"} {
+		w := httptest.NewRecorder()
+		site.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		fmt.Println(w.Code, path)
+		if w.Code == http.StatusOK {
+			fmt.Print(w.Body)
+		}
+	}
+	// Output:
+	// 200 /style.css
+	// content of style.css
+	// 200 /index.php/a
+	// SCRIPT_NAME /index.php
+	// REQUEST_URI /index.php/a
+	// 200 /news/today
+	// SCRIPT_NAME /index.php
+	// REQUEST_URI /news/today
+	// 404 /.env
+}
+
+// An HTTP server as a backend.
+func ExampleClient() {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, r.Method, r.URL, "for", r.Header.Get("X-Forwarded-For"))
+	}))
+	defer app.Close()
+
+	client := &gatewayhttp.Client{Addr: app.Listener.Addr().String()}
+	defer client.Close()
+	w := httptest.NewRecorder()
+	(&gatewayhttp.Proxy{Backend: client}).ServeHTTP(w, httptest.NewRequest("GET", "/a%2Fb?c", nil))
+	fmt.Print(w.Body)
+	// Output: GET /a%2Fb?c for 192.0.2.1
+}
+
+// An authorizer in front of a handler. What it finds out about the user reaches the application.
+func ExampleAuthorizer() {
+	authorizer := gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+		if r.Params.Get("HTTP_AUTHORIZATION") != "Bearer of-ada" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return nil
+		}
+		w.Header().Set("Variable-REMOTE_USER", "ada")
+		return nil
+	})) // in a program, &fastcgi.Client{Addr: "unix:/run/authorizer.sock"}
+
+	guard := &gatewayhttp.Authorizer{Backend: authorizer}
+	site := guard.Wrap(&gatewayhttp.Proxy{Backend: echo("REMOTE_USER")})
+	for _, token := range []string{"Bearer of-ada", "Bearer of-eve"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", token)
+		w := httptest.NewRecorder()
+		site.ServeHTTP(w, r)
+		fmt.Println(w.Code, strings.TrimSpace(w.Body.String()))
+	}
+	// Output:
+	// 200 REMOTE_USER ada
+	// 401
 }
 
 // echo returns a backend that responds with params of the request.
