@@ -211,30 +211,3 @@ func TestSubscriber(t *testing.T) {
 		}
 	})
 }
-
-func FuzzConsumeSubscription(f *testing.F) {
-	for _, name := range datagrams {
-		f.Add(capture(f, name))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var s uwsgi.Subscription
-		n, err := uwsgi.ConsumeSubscription(b, &s)
-		if n > len(b) || (n < 0) != (err != nil) {
-			t.Fatal(n, err)
-		}
-		if n <= 0 {
-			return
-		}
-		again, err := uwsgi.AppendSubscription(nil, &s)
-		if err != nil {
-			if !errors.Is(err, gateway.ErrTooLarge) {
-				t.Fatal(err)
-			}
-			return
-		}
-		var other uwsgi.Subscription
-		if m, err := uwsgi.ConsumeSubscription(again, &other); m != len(again) || err != nil || other.Key != s.Key || other.Weight != s.Weight || !bytes.Equal(other.Signature, s.Signature) {
-			t.Errorf("%+v, then %+v, %v", s, other, err)
-		}
-	})
-}

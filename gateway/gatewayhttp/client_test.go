@@ -252,6 +252,22 @@ func TestClientBodies(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a longer one that comes late [364]", func(t *testing.T) {
+		begun, got := make(chan struct{}), make(chan string, 1)
+		slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			close(begun) // the head is there
+			b, _ := io.ReadAll(r.Body)
+			got <- string(b)
+		}))
+		t.Cleanup(slow.Close)
+		r := gatewaytest.NewRequest("POST", "/", nil)
+		late := readerFunc(func([]byte) (int, error) { <-begun; return 0, io.EOF })
+		r.Body, r.ContentLength, r.GetBody = io.MultiReader(late, strings.NewReader("hello!")), 5, nil
+		o := conformance.Ask(t, &gatewayhttp.Client{Addr: slow.Listener.Addr().String()}, r)
+		if body := <-got; o.Err == nil || body == "hello" {
+			t.Errorf("%q arrived, %v", body, o.Err)
+		}
+	})
 	t.Run("no Content-Length on GET [364]", func(t *testing.T) {
 		for method, want := range map[string]bool{"GET": false, "POST": true} {
 			head, err := sentHead(t, new(gatewayhttp.Client), gatewaytest.NewRequest(method, "/", nil))

@@ -101,7 +101,7 @@ func (x *clientExchange) request(r *gateway.Request) (*http.Request, error) {
 	body, length := params.Body(r.Body, r.ContentLength)
 	switch {
 	case body != nil:
-		x.body = &outgoingBody{r: body, left: length}
+		x.body = &outgoingBody{r: body, left: length, small: length <= stream.SmallBody}
 		out.Body, out.ContentLength = x.body, length
 	case length > 0:
 		return nil, params.ErrShortBody

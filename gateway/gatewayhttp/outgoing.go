@@ -160,11 +160,12 @@ func (v valueless) AfterFunc(f func()) (stop func() bool) { return context.After
 // An outgoingBody is the body of a request, up to its length. It is not read after the exchange is
 // over. The transport reads it in its own goroutine.
 type outgoingBody struct {
-	r    io.Reader
-	left int64 // -1 means that the length is unknown
-	over atomic.Bool
-	sent atomic.Int64
-	err  atomic.Pointer[error]
+	r     io.Reader
+	left  int64 // -1 means that the length is unknown
+	small bool  // its end is looked for before its last bytes are sent, as the other clients do
+	over  atomic.Bool
+	sent  atomic.Int64
+	err   atomic.Pointer[error]
 }
 
 func (b *outgoingBody) Read(p []byte) (int, error) {
@@ -187,8 +188,14 @@ func (b *outgoingBody) read(p []byte) (int, error) {
 		return b.probe(p)
 	}
 	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
-	if b.left -= int64(n); err == io.EOF && b.left > 0 {
+	b.left -= int64(n)
+	switch {
+	case err == io.EOF && b.left > 0:
 		err = params.ErrShortBody
+	case err == nil && b.left == 0 && b.small:
+		if _, err = b.probe(make([]byte, 1)); err == params.ErrLongBody {
+			n = 0
+		}
 	}
 	return n, err
 }
