@@ -91,7 +91,7 @@ var rules = []rule{
 	{"F64", `err != nil`, `err != nil && res.Status != 200`, "./gateway/gatewayhttp"},
 	{"F65", `found && slices.Contains(names, variable)`, `found && len(names) > 0`, "./gateway/gatewayhttp"},
 	{"F66", `slices.Contains(names, claimed) || strings.HasPrefix(claimed, "VARIABLE_")`, `claimed == ""`, "./gateway/gatewayhttp"},
-	{"F67", `l.head.Load() || status == "204" || status == "304"`, `status == ""`, "./gateway/gatewayhttp"},
+	{"F67", `done && (c.response.bare || used < n)`, `false`, "./gateway/gatewayhttp"},
 	{"F54", `b.used.Add(int64(n)) > int64(limit)`, `b.used.Add(int64(n)) < 0`, "./fastcgi"},
 	{"F53", `"UWSGI_SCHEME"`, `"UWSGI_SCHEMA"`, "./gateway/gatewayhttp"},
 }

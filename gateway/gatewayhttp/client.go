@@ -38,8 +38,9 @@ import (
 // the method is GET, HEAD, OPTIONS or TRACE and there is no body. A POST is never sent twice,
 // whatever fields it has.
 //
-// A connection is closed after a response that has no body, one to HEAD, a 204 or a 304: what a
-// faulty server sends after it would be taken for the next response.
+// A connection on which a server sends more than the response is closed, so that the rest is not
+// taken for the next response. After a response that has no body, one to HEAD, a 204 or a 304, it is
+// always closed, since some servers send a body all the same.
 type Client struct {
 	// Addr is the address of the server: "host:port", "unix:/path" or "unix:@name" (an abstract
 	// socket of Linux). It also identifies the backend in errors.
@@ -208,14 +209,14 @@ func (c *Client) connect(ctx context.Context, secure bool) (conn net.Conn, err e
 	c.open.Add(1)
 	cc := &clientConn{Conn: raw, c: c, timeout: stream.Timeout(c.SendTimeout, client.DefaultSendTimeout)}
 	if !secure {
-		return &lastResponse{Conn: cc}, nil
+		return &framedConn{Conn: cc}, nil
 	}
 	tc := tls.Client(cc, c.tlsConfig())
 	if err := tc.HandshakeContext(ctx); err != nil {
 		cc.Close()
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
-	return &lastResponse{Conn: tc}, nil
+	return &framedConn{Conn: tc}, nil
 }
 
 // tlsConfig returns the configuration of TLS with the server's name and protocol.

@@ -13,6 +13,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -29,19 +30,22 @@ import (
 // reused.
 //
 // The goroutine of RoundTrip owns it, and then the one that reads the Body. Close may be called by
-// any goroutine. The transport calls the functions of the trace in its own goroutines, before its
-// RoundTrip returns.
+// any goroutine. The transport calls Got1xxResponse in a goroutine of its own, also after its
+// RoundTrip has returned; the fields behind mu are written there, and read when returned is set.
 type clientExchange struct {
 	c       *Client
 	ctx     context.Context
 	started time.Time
 	granted bool // a place was taken
 
-	conn         net.Conn // of the last try; nil until there is one
-	raw          *clientConn
-	reused       bool
-	sentBefore   int64 // what the connection had sent and received before
-	gotBefore    int64
+	conn       net.Conn // of the last try; nil until there is one
+	raw        *clientConn
+	reused     bool
+	sentBefore int64 // what the connection had sent and received before
+	gotBefore  int64
+
+	mu           sync.Mutex // is held while Interim runs
+	returned     bool       // the transport has, and Interim is not called any more
 	interimFault error
 	panicked     any // in a function of the caller that the transport has called
 
@@ -65,8 +69,9 @@ func (x *clientExchange) roundTrip(r *gateway.Request, res *gateway.Response) (g
 	x.granted = true
 	x.x.Wait = time.Since(begun)
 	begun = time.Now()
-	out = out.WithContext(httptrace.WithClientTrace(out.Context(), x.trace(r, begun)))
+	out = out.WithContext(httptrace.WithClientTrace(out.Context(), x.trace(out, r, begun)))
 	x.http, err = x.c.transport.RoundTrip(out)
+	x.leave()
 	if x.reused {
 		x.c.count.Reused()
 	}
@@ -87,6 +92,13 @@ func (x *clientExchange) roundTrip(r *gateway.Request, res *gateway.Response) (g
 		return gateway.PhaseHead, err
 	}
 	return 0, nil
+}
+
+// leave waits until Interim does not run, and sees to it that it is not called any more.
+func (x *clientExchange) leave() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.returned = true
 }
 
 // request returns the request to be sent.
@@ -111,18 +123,18 @@ func (x *clientExchange) request(r *gateway.Request) (*http.Request, error) {
 			return nil, err
 		}
 	}
-	return out, nil
+	return out, checkFields(out.Header)
 }
 
 // trace notes which connection is used, and passes on interim responses.
-func (x *clientExchange) trace(r *gateway.Request, begun time.Time) *httptrace.ClientTrace {
+func (x *clientExchange) trace(out *http.Request, r *gateway.Request, begun time.Time) *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
 			if x.conn == nil {
 				x.c.busy.Add(1)
 			}
-			conn := info.Conn.(*lastResponse)
-			conn.begin(r.Method())
+			conn := info.Conn.(*framedConn)
+			conn.begin(out.Method)
 			x.conn, x.raw, x.reused = conn.Conn, rawConn(conn.Conn), info.Reused
 			x.sentBefore, x.gotBefore = x.raw.sent.Load(), x.raw.received.Load()
 			x.x.Dial = time.Since(begun)
@@ -130,6 +142,11 @@ func (x *clientExchange) trace(r *gateway.Request, begun time.Time) *httptrace.C
 		Got1xxResponse: func(status int, header textproto.MIMEHeader) (err error) {
 			if status == http.StatusContinue || r.Interim == nil {
 				return nil
+			}
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			if x.returned {
+				return context.Canceled
 			}
 			defer func() {
 				if v := recover(); v != nil {

@@ -97,9 +97,6 @@ func (c *Client) outgoingFields(r *gateway.Request, host string) (http.Header, e
 		var buf strings.Builder
 		writeFieldName(&buf, name)
 		field, value := buf.String(), string(value)
-		if !httpguts.ValidHeaderFieldValue(value) {
-			return nil, fmt.Errorf("field %s: %w", field, gateway.ErrParam)
-		}
 		if field == "Connection" {
 			connection = append(connection, value)
 		}
@@ -121,6 +118,20 @@ func (c *Client) outgoingFields(r *gateway.Request, host string) (http.Header, e
 	}
 	c.addForwarded(h, r, host)
 	return h, nil
+}
+
+// checkFields looks at the fields as the transport does, which would report a fault only later.
+func checkFields(h http.Header) error {
+	for name, values := range h {
+		valid := httpguts.ValidHeaderFieldName(name)
+		for _, v := range values {
+			valid = valid && httpguts.ValidHeaderFieldValue(v)
+		}
+		if !valid {
+			return fmt.Errorf("http: field %q: %w", name, gateway.ErrParam)
+		}
+	}
+	return nil
 }
 
 // outgoingName returns the key in a header. A request with an Idempotency-Key would be sent again by

@@ -1,0 +1,54 @@
+package gatewayhttp
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+)
+
+// A framedConn is the connection that the transport uses. It ends when a server sends more than the
+// response: the transport could take that for the response to the next request. Some servers,
+// gunicorn among them, send a body after the head of a response that has none, which may arrive at
+// any time. So the connection ends with such a head even if nothing follows.
+type framedConn struct {
+	net.Conn
+	next atomic.Pointer[string] // the method of a request that is about to be sent, or nil
+	sent atomic.Pointer[string] // that of the last one that was sent
+
+	// These belong to the goroutine of the transport that reads.
+	request  *string // to which the response is read
+	response framing
+	whole    bool // the response has been read
+	over     bool
+}
+
+// begin notes that a request with method is about to be sent.
+func (c *framedConn) begin(method string) { c.next.Store(&method) }
+
+func (c *framedConn) Write(p []byte) (int, error) {
+	if method := c.next.Swap(nil); method != nil {
+		c.sent.Store(method)
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *framedConn) Read(p []byte) (int, error) {
+	if c.over {
+		return 0, io.EOF
+	}
+	n, err := c.Conn.Read(p)
+	if request := c.sent.Load(); request != c.request {
+		c.request, c.response, c.whole = request, framing{method: *request}, false
+	}
+	if c.whole && n > 0 {
+		c.over = true
+		return 0, io.EOF
+	}
+	used, done := c.response.next(p[:n])
+	c.whole = done
+	if done && (c.response.bare || used < n) { // rule F67
+		c.over = true
+		return used, io.EOF
+	}
+	return n, err
+}
