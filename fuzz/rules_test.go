@@ -92,6 +92,7 @@ var rules = []rule{
 	{"F65", `found && slices.Contains(names, variable)`, `found && len(names) > 0`, "./gateway/gatewayhttp"},
 	{"F66", `slices.Contains(names, claimed) || strings.HasPrefix(claimed, "VARIABLE_")`, `claimed == ""`, "./gateway/gatewayhttp"},
 	{"F67", `done && (c.response.bare || used < n)`, `false`, "./gateway/gatewayhttp"},
+	{"F68", `return BodyFault(err)`, `return err`, "./gateway"},
 	{"F54", `b.used.Add(int64(n)) > int64(limit)`, `b.used.Add(int64(n)) < 0`, "./fastcgi"},
 	{"F53", `"UWSGI_SCHEME"`, `"UWSGI_SCHEMA"`, "./gateway/gatewayhttp"},
 }

@@ -5,18 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 	"github.com/gatehouse-go/gatehouse/internal/race"
+	"github.com/gatehouse-go/gatehouse/scgi"
 )
 
 // A fakeTarget is a backend that counts its requests and responds "ok", unless it is told otherwise.
@@ -396,6 +400,25 @@ func TestBalancerFailures(t *testing.T) {
 		}
 		if s := b.Stats(); s[0].Failed != 1 || s[0].InFlight != 0 || s[0].MarkedUntil.IsZero() {
 			t.Errorf("%+v", s[0])
+		}
+	})
+	t.Run("a client that breaks off its upload [393 F68]", func(t *testing.T) {
+		addr := gatewaytest.Start(t, &scgi.Server{Handler: gateway.HandlerFunc(func(_ gateway.ResponseWriter, r *gateway.Request) error {
+			_, err := io.Copy(io.Discard, r.Body)
+			return err
+		}), Logger: slog.New(slog.DiscardHandler)})
+		b := &gateway.Balancer{Targets: []gateway.Target{{Name: "a", Backend: &scgi.Client{Addr: addr}}, {Name: "b", Backend: &scgi.Client{Addr: addr}}}, MaxFails: 1}
+		for _, cause := range []error{syscall.ECONNRESET, gateway.ErrMalformed, os.ErrDeadlineExceeded} {
+			r := gatewaytest.NewRequest("POST", "/", nil)
+			r.Body, r.ContentLength, r.GetBody = io.MultiReader(strings.NewReader("half"), iotest.ErrReader(cause)), 8, nil
+			if err := b.RoundTrip(t.Context(), r, new(gateway.Response)); !errors.Is(err, gateway.ErrRequestBody) || !errors.Is(err, cause) {
+				t.Errorf("%v: %v", cause, err)
+			}
+		}
+		for _, s := range b.Stats() {
+			if s.Failed != 0 || !s.MarkedUntil.IsZero() {
+				t.Errorf("%+v", s)
+			}
 		}
 	})
 	t.Run("a context that ends [393]", func(t *testing.T) {

@@ -44,7 +44,7 @@ func (b *Balancer) set(list []Target) {
 		if t == nil {
 			t = &target{stats: TargetStats{Name: spec.Name}, hash: hash(spec.Name)}
 		}
-		t.Target, t.weight, t.removed = spec, max(spec.Weight, 1), false
+		t.Target, t.weight, t.removed = spec, min(max(spec.Weight, 1), maxWeight), false
 		b.targets = append(b.targets, t)
 		if t.marked {
 			b.marked++
@@ -244,6 +244,9 @@ func (b *Balancer) succeed(a *attempt) {
 
 // failures are causes for which the target is responsible, in every phase.
 var failures = [...]error{ErrNoResponse, ErrTruncated, ErrMalformed, ErrTooLarge, syscall.ECONNRESET, syscall.EPIPE}
+
+// maxWeight keeps the products with weights far from an overflow.
+const maxWeight = 1 << 20
 
 // isFailure reports whether the target is responsible for err, and not the request, its body or
 // this process.

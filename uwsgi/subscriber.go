@@ -110,6 +110,8 @@ func send(ctx context.Context, addr string, b []byte) error {
 		return err
 	}
 	defer c.Close()
+	deadline, _ := ctx.Deadline()
+	c.SetWriteDeadline(deadline) // a Unix socket waits while the queue of the router is full
 	_, err = c.Write(b)
 	return err
 }

@@ -195,6 +195,32 @@ func TestSubscriber(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a router that hangs delays the others for a second at the most", func(t *testing.T) {
+		hangs := filepath.Join(t.TempDir(), "s")
+		l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: hangs, Net: "unixgram"})
+		if err != nil {
+			t.Skip(err)
+		}
+		defer l.Close() // nothing reads from it
+		well, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer well.Close()
+		s := &uwsgi.Subscriber{Subscription: uwsgi.Subscription{Key: "k", Address: "a"}, Routers: []string{"unix:" + hangs, well.LocalAddr().String()}, Interval: time.Millisecond, Logger: quiet}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		for range 14 { // more than the queue of the first router takes
+			if _, _, err := well.ReadFrom(make([]byte, 4096)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("what cannot begin", func(t *testing.T) {
 		node := uwsgi.Subscription{Key: "k", Address: "a"}
 		for name, s := range map[string]*uwsgi.Subscriber{

@@ -207,6 +207,29 @@ func TestClientFields(t *testing.T) {
 			t.Error(got)
 		}
 	})
+	t.Run("faults [360]", func(t *testing.T) {
+		rewrite := func(out *http.Request, _ *gateway.Request) error { out.Header.Set("X", "a\nb"); return nil }
+		broken, upgrade := gatewaytest.NewRequest("GET", "/", nil), gatewaytest.NewRequest("GET", "/", nil)
+		broken.Params.Set("REMOTE_ADDR", "a\r\nX: y")
+		upgrade.Upgrade = "a\r\nX: y"
+		for name, c := range map[string]struct {
+			r       *gateway.Request
+			rewrite func(*http.Request, *gateway.Request) error
+		}{"REMOTE_ADDR": {broken, nil}, "Upgrade": {upgrade, nil}, "Rewrite": {gatewaytest.NewRequest("GET", "/", nil), rewrite}} {
+			o := conformance.Ask(t, &gatewayhttp.Client{Addr: "127.0.0.1:1", Rewrite: c.rewrite}, c.r)
+			if e, ok := errors.AsType[*gateway.Error](o.Err); !ok || e.Phase != gateway.PhaseRequest || !errors.Is(e, gateway.ErrParam) {
+				t.Errorf("%s: %v", name, o.Err)
+			}
+		}
+	})
+	t.Run("Rewrite of the method [375]", func(t *testing.T) {
+		web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Method) }))
+		t.Cleanup(web.Close)
+		c := &gatewayhttp.Client{Addr: web.Listener.Addr().String(), Rewrite: func(out *http.Request, _ *gateway.Request) error { out.Method = "GET"; return nil }}
+		if o := conformance.Ask(t, c, gatewaytest.NewRequest("HEAD", "/", nil)); o.Err != nil || o.Body != "GET" {
+			t.Errorf("%q, %v", o.Body, o.Err)
+		}
+	})
 	t.Run("no REMOTE_ADDR, and TLS [362]", func(t *testing.T) {
 		got := fields(t, new(gatewayhttp.Client), "REMOTE_ADDR", "", "HTTPS", "on")
 		if fmt.Sprint(got[1:]) != "[X-Forwarded-Host: localhost:80 X-Forwarded-Proto: https]" {
@@ -336,6 +359,33 @@ func TestClientResponses(t *testing.T) {
 			}
 		})
 	}
+	t.Run("interim responses after the end [367]", func(t *testing.T) {
+		addr := conformance.Script(t, func(c net.Conn) {
+			if _, err := readHead(bufio.NewReader(c)); err == nil {
+				io.WriteString(c, strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n", 5))
+				io.Copy(io.Discard, c)
+			}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		r := gatewaytest.NewRequest("GET", "/", nil)
+		var calls int // of Interim; the race detector sees one that is late
+		r.Interim = func(int, *gateway.Header) error {
+			calls++
+			cancel()
+			time.Sleep(10 * time.Millisecond) // RoundTrip must wait
+			calls++
+			return nil
+		}
+		err := (&gatewayhttp.Client{Addr: addr}).RoundTrip(ctx, r, new(gateway.Response))
+		if !errors.Is(err, context.Canceled) || calls%2 != 0 {
+			t.Errorf("%d, %v", calls, err)
+		}
+		before := calls
+		time.Sleep(30 * time.Millisecond)
+		if calls != before {
+			t.Errorf("%d calls after %d", calls-before, before)
+		}
+	})
 	t.Run("interim responses [367]", func(t *testing.T) {
 		addr, _ := rawServer(t, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: a\r\nLink: b\r\n\r\n"+empty)
 		for _, listen := range []bool{true, false} {
@@ -551,6 +601,64 @@ func TestClientLeftovers(t *testing.T) {
 			}
 		})
 	}
+	for name, response := range map[string]string{
+		"Content-Length: 0 [365 F67]": "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", "a length [365 F67]": "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+		"chunks [365 F67]":                "HTTP/1.1 200 OK\r\nContent-Length: 9\r\ntransfer-encoding: Chunked\r\n\r\n2;a=b\r\nok\r\n0\r\nX: 1\r\n\r\n",
+		"204 after more spaces [365 F67]": "HTTP/1.1  204 No Content\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var conns atomic.Int64
+			addr := conformance.Script(t, func(c net.Conn) {
+				in := bufio.NewReader(c)
+				for i := 0; ; i++ {
+					if _, err := readHead(in); err != nil {
+						return
+					}
+					if i > 0 {
+						t.Error("a second request over the connection")
+					}
+					conns.Add(1)
+					io.WriteString(c, response+evil)
+				}
+			})
+			c := &gatewayhttp.Client{Addr: addr, MaxConns: 2}
+			var asked sync.WaitGroup
+			for range 4 {
+				asked.Go(func() {
+					for range 50 {
+						if o := conformance.Ask(t, c, gatewaytest.NewRequest("GET", "/", nil)); o.Err != nil || o.Body != "" && o.Body != "ok" {
+							t.Errorf("%q, %v", o.Body, o.Err)
+						}
+					}
+				})
+			}
+			asked.Wait()
+			if n := conns.Load(); n != 200 {
+				t.Errorf("%d connections", n)
+			}
+		})
+	}
+	t.Run("chunks in pieces keep the connection [371]", func(t *testing.T) {
+		addr := conformance.Script(t, func(c net.Conn) {
+			for in := bufio.NewReader(c); ; {
+				if _, err := readHead(in); err != nil {
+					return
+				}
+				for _, b := range []byte("HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n00a;x\r\n0123456789\r\n1\r\n!\r\n0\r\nX: 1\r\n\r\n") {
+					c.Write([]byte{b})
+				}
+			}
+		})
+		c := &gatewayhttp.Client{Addr: addr}
+		for range 5 {
+			if o := conformance.Ask(t, c, gatewaytest.NewRequest("POST", "/", []byte("x"))); o.Err != nil || o.Body != "0123456789!" {
+				t.Errorf("%q, %v", o.Body, o.Err)
+			}
+		}
+		if s := c.Stats(); s.Dialed != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
 	t.Run("a head in pieces, and other statuses, keep the connection [371]", func(t *testing.T) {
 		addr, _ := rawServer(t, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 204\r\nX: HTTP/1.1 304\r\nContent-Length: 0\r\n\r\n")
 		c := &gatewayhttp.Client{Addr: addr}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/client"
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/params"
@@ -186,6 +187,7 @@ func (b *outgoingBody) Read(p []byte) (int, error) {
 	n, err := b.read(p)
 	b.sent.Add(int64(n))
 	if err != nil && err != io.EOF {
+		err = client.BodyFault(err)
 		b.err.Store(&err)
 	}
 	return n, err

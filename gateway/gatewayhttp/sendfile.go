@@ -29,7 +29,7 @@ func (p *Proxy) sentFile(x *crossing, w http.ResponseWriter, r *http.Request) bo
 	}
 	header := w.Header()
 	addTo(header, &x.res.Header)
-	for _, field := range [...]string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Accept-Ranges"} {
+	for _, field := range [...]string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Accept-Ranges", "Content-Range", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest"} {
 		header.Del(field)
 	}
 	p.SendFile.ServeHTTP(w, fileRequest(r, name))

@@ -24,7 +24,7 @@ import (
 //
 //   - A path with a backslash or a control byte, or one that leaves Dir, is a 400. A path with an
 //     element that begins with a dot is a 404, unless that is the first and is .well-known; see
-//     Hidden.
+//     Hidden. So is one with an element that ends with a dot or a space, which some systems ignore.
 //   - An element of the path that ends with an extension of Split, in any case of letters, and is a
 //     file, is the script. What follows it is PATH_INFO. If there is no such file, the path is that
 //     of Front. The file is never sent, and the backend is never asked for a script that does not
@@ -73,7 +73,8 @@ type Site struct {
 	Script http.Handler
 
 	// Static, if not nil, serves the files: the path of the request is that of the file, without
-	// Prefix. Nil means that they are served from Dir.
+	// Prefix. http.FileServer does not serve an index.html, since it redirects that path to the
+	// folder. Nil means that they are served from Dir.
 	Static http.Handler
 }
 
@@ -95,6 +96,7 @@ type visit struct {
 	close  func() error
 	prefix string // of the path
 	path   string // clean, without prefix
+	bare   bool   // the path is the prefix, without a slash at its end
 }
 
 // visit cleans the path and opens the folder. A status other than 0 is the response.
@@ -102,14 +104,15 @@ func (s *Site) visit(r *http.Request) (v visit, status int) {
 	if strings.ContainsFunc(r.URL.Path, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return v, http.StatusBadRequest
 	}
-	clean, err := paths.Clean(rooted(r.URL.Path))
+	clean, err := paths.Clean(rooted(cmp.Or(r.URL.Path, "/")))
 	if err != nil {
 		return v, http.StatusBadRequest
 	}
 	v = visit{s: s, close: func() error { return nil }}
 	v.prefix, v.path = (&Mapping{Prefix: s.Prefix}).below(r, clean, paths.Clean)
+	v.bare = v.prefix != "" && v.path == ""
 	v.path = cmp.Or(rooted(v.path), "/")
-	if dotted(v.path) || s.Hidden != nil && s.Hidden(v.path) {
+	if dotted(v.path) || v.hidden(v.path) {
 		return v, http.StatusNotFound
 	}
 	if s.FollowLinks {
@@ -126,6 +129,9 @@ func (s *Site) visit(r *http.Request) (v visit, status int) {
 	v.files, v.close = root.FS(), root.Close
 	return v, 0
 }
+
+// hidden reports whether Hidden hides a path.
+func (v *visit) hidden(p string) bool { return v.s.Hidden != nil && v.s.Hidden(p) }
 
 // dotted reports whether a path has an element that begins with a dot, other than /.well-known. One
 // that ends with a dot or a space counts as well: some systems ignore these, and would open a script.
@@ -167,6 +173,10 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request) {
 	for end := range v.s.finder().Ends(v.path) {
 		switch v.kind(v.path[:end]) {
 		case file:
+			if v.hidden(v.path[:end]) {
+				http.NotFound(w, r)
+				return
+			}
 			v.script(w, r, v.path[:end], v.path[end:])
 			return
 		case nothing:
@@ -181,8 +191,8 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	case folder:
-		if !slash {
-			u := url.URL{Path: v.prefix + v.path + "/", RawQuery: r.URL.RawQuery} // no "//": the path is clean
+		if !slash || v.bare {
+			u := url.URL{Path: v.prefix + strings.TrimSuffix(v.path, "/") + "/", RawQuery: r.URL.RawQuery} // no "//": the path is clean
 			http.Redirect(w, r, u.String(), http.StatusPermanentRedirect)
 			return
 		}
@@ -208,7 +218,7 @@ func (v *visit) index(w http.ResponseWriter, r *http.Request) bool {
 	}
 	for _, name := range names {
 		p := v.path + name
-		if v.kind(p) != file {
+		if v.kind(p) != file || v.hidden(p) {
 			continue
 		}
 		if v.isScript(p) {
@@ -272,6 +282,10 @@ func (v *visit) static(w http.ResponseWriter, r *http.Request, name string) {
 		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 		return
 	}
+	if v.linksToScript(name) {
+		http.NotFound(w, r)
+		return
+	}
 	if v.s.Static != nil {
 		next := new(http.Request)
 		*next = *r
@@ -294,7 +308,7 @@ func (v *visit) static(w http.ResponseWriter, r *http.Request, name string) {
 	defer f.Close()
 	info, err := f.Stat()
 	content, ok := f.(io.ReadSeeker)
-	if err != nil || !ok || !info.Mode().IsRegular() || v.linksToScript(name) {
+	if err != nil || !ok || !info.Mode().IsRegular() {
 		http.NotFound(w, r)
 		return
 	}

@@ -182,6 +182,40 @@ func TestSiteMethods(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the prefix is redirected as a folder [429 433]", func(t *testing.T) {
+		s, _ := site(t)
+		s.Prefix = "/app"
+		if w := fetchFrom(s, "GET", "/app?q"); w.Code != 308 || w.Header().Get("Location") != "/app/?q" {
+			t.Errorf("%d %q", w.Code, w.Header().Get("Location"))
+		}
+		s.Prefix = ""
+		for prefix, target := range map[string]string{"/app": "/app", "/app/": "/app/"} {
+			w := httptest.NewRecorder()
+			if http.StripPrefix(prefix, s).ServeHTTP(w, httptest.NewRequest("GET", target, nil)); w.Code != 200 || !strings.Contains(w.Body.String(), "/index.php") {
+				t.Errorf("%s: %d %q", target, w.Code, w.Body)
+			}
+		}
+	})
+	t.Run("Hidden hides scripts, whatever leads to them [426]", func(t *testing.T) {
+		s, dir := site(t)
+		if err := os.WriteFile(filepath.Join(dir, "data", "index.php"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s.Front = ""
+		s.Hidden = func(p string) bool { return p == "/data/index.php" }
+		for _, target := range []string{"/data/", "/data/index.php", "/data/index.php/x"} {
+			if w := fetchFrom(s, "GET", target); w.Code != 404 {
+				t.Errorf("%s: %d %q", target, w.Code, w.Body)
+			}
+		}
+	})
+	t.Run("Static receives no script by another name [425 F61]", func(t *testing.T) {
+		s, dir := site(t)
+		s.Static = http.FileServerFS(os.DirFS(dir))
+		if w := fetchFrom(s, "GET", "/source.txt"); w.Code != 404 {
+			t.Errorf("%d %q", w.Code, w.Body)
+		}
+	})
 	t.Run("Static", func(t *testing.T) {
 		own := &gatewayhttp.Site{Dir: dir, Prefix: "/blog", Static: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "static "+r.URL.Path) })}
 		if w := fetchFrom(own, "GET", "/blog/sub/../style.css"); w.Body.String() != "static /style.css" {

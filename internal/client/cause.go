@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
+	"github.com/gatehouse-go/gatehouse/internal/params"
 )
 
 // fail makes err the error of the exchange.
@@ -50,4 +51,15 @@ func (x *exchange) silence(err error) error {
 		err = sendErr
 	}
 	return fmt.Errorf("%s: %w%s (%w)", x.client.Protocol, gateway.ErrNoResponse, x.c.Silence(x.headSize), err)
+}
+
+// BodyFault marks an error of reading the body of a request, for which the application is not
+// responsible. Errors that say so already stay.
+func BodyFault(err error) error {
+	for _, own := range [...]error{gateway.ErrRequestBody, gateway.ErrBodyTooLarge, params.ErrShortBody, params.ErrLongBody} {
+		if errors.Is(err, own) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", gateway.ErrRequestBody, err)
 }

@@ -163,7 +163,11 @@ func (u *Upload) HeadDone() {
 func (u *Upload) Fault() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.fault()
+	err := u.fault()
+	if err == nil || u.stuck || err == stream.ErrStopped {
+		return err
+	}
+	return BodyFault(err) // rule F68
 }
 
 func (u *Upload) fault() error {
