@@ -63,9 +63,9 @@ type Client struct {
 	// are.
 	PassParams []string
 
-	// PassAuthorization passes HTTP_AUTHORIZATION and HTTP_PROXY_AUTHORIZATION, also with REDIRECT_ in
-	// front, to the program, which then learns the user's password. RFC 3875 section 4.1.18 advises
-	// against it. Set it for programs that check passwords themselves.
+	// PassAuthorization passes HTTP_AUTHORIZATION and HTTP_PROXY_AUTHORIZATION, also with REDIRECT_
+	// in front, to the program, which then learns the user's password. RFC 3875 section 4.1.18
+	// advises against it. Set it for programs that check passwords themselves.
 	PassAuthorization bool
 
 	// InheritEnv names variables that are taken from this process. PATH always is.

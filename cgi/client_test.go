@@ -346,8 +346,8 @@ func TestSendTimeout(t *testing.T) {
 	}
 }
 
-// TestPrinted checks that an error shows what a program printed in place of a head, and no more than
-// its first line.
+// TestPrinted checks that an error shows what a program printed in place of a head, and no more
+// than its first line.
 func TestPrinted(t *testing.T) {
 	for _, c := range []struct{ name, script, want string }{
 		{"a message", `echo 'no such table: users'; echo 'second line'`, `; the program printed "no such table: users"`},

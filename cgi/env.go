@@ -99,8 +99,8 @@ func (c *Client) passed(name string) bool {
 	return known || slices.ContainsFunc(metaPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
-// authorization reports whether a param has the password of the client, also as Apache names it after
-// an internal redirect.
+// authorization reports whether a param has the password of the client, also as Apache names it
+// after an internal redirect.
 func authorization(name string) bool {
 	for {
 		rest, found := strings.CutPrefix(name, "REDIRECT_")

@@ -14,9 +14,9 @@ import (
 
 // pin makes cmd run the file that was checked, whatever stands at its path by the time it is run. A
 // program is run by its descriptor. A script cannot be, since its interpreter opens it by name: the
-// child changes into the folder that was opened, and runs the script there. A user who may write into
-// that very folder can still replace the script. The returned files must stay open until cmd has
-// been started.
+// child changes into the folder that was opened, and runs the script there. A user who may write
+// into that very folder can still replace the script. The returned files must stay open until cmd
+// has been started.
 func (c *Client) pin(cmd *exec.Cmd, s script) (opened []io.Closer, err error) {
 	if c.root == "" || c.Path != "" || c.FollowLinks || cmd.Path != s.file || !hasProc() {
 		return nil, nil
@@ -53,8 +53,8 @@ func (c *Client) pin(cmd *exec.Cmd, s script) (opened []io.Closer, err error) {
 	return inFolder(cmd, root, rel, info)
 }
 
-// inFolder makes cmd run the script rel of root in the script's folder, if the file there is the one
-// that info describes: the folder may be another one by now than that of the file.
+// inFolder makes cmd run the script rel of root in the script's folder, if the file there is the
+// one that info describes: the folder may be another one by now than that of the file.
 func inFolder(cmd *exec.Cmd, root *os.Root, rel string, info fs.FileInfo) ([]io.Closer, error) {
 	dir, err := root.Open(filepath.Dir(rel))
 	if err != nil {

@@ -78,8 +78,8 @@ func TestPinned(t *testing.T) {
 	if o := conformance.Ask(t, c, get("/program")); o.Err != nil || o.Res.Status != 200 {
 		t.Errorf("%q, %v", o.Body, o.Err)
 	}
-	// A program that may be run and not read is run by its descriptor all the same; root reads every
-	// file.
+	// A program that may be run and not read is run by its descriptor all the same; root reads
+	// every file.
 	if b, err := os.ReadFile(self); err != nil || os.WriteFile(filepath.Join(root, "unreadable"), b, 0o111) != nil {
 		t.Fatal(err)
 	}

@@ -57,8 +57,8 @@ func (c *Client) script(r *gateway.Request) (script, error) {
 	return c.search(root, r.PathInfo())
 }
 
-// rootError returns the error for a Root that cannot be opened. It is not fs.ErrNotExist, which would
-// be the request's error.
+// rootError returns the error for a Root that cannot be opened. It is not fs.ErrNotExist, which
+// would be the request's error.
 func rootError(err error) error {
 	if paths.Lacking(err) {
 		return fmt.Errorf("cgi: Root: %w", err)

@@ -55,8 +55,8 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// leave unlocks the connection, and closes its Body if that was asked for in between: Close does not
-// wait for the lock. By then the Body may be that of the next exchange.
+// leave unlocks the connection, and closes its Body if that was asked for in between: Close does
+// not wait for the lock. By then the Body may be that of the next exchange.
 func (cc *clientConn) leave() {
 	cc.rmu.Unlock()
 	cc.bmu.Lock()

@@ -13,8 +13,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 )
 
-// TestPanicInLastLine has Stderr panic at a line without an end, which it receives when the exchange
-// has failed. The connection is closed by then, and its place is free again.
+// TestPanicInLastLine has Stderr panic at a line without an end, which it receives when the
+// exchange has failed. The connection is closed by then, and its place is free again.
 func TestPanicInLastLine(t *testing.T) {
 	closed := make(chan struct{}, 3)
 	addr := script(t, func(c net.Conn) {

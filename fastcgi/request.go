@@ -202,8 +202,8 @@ func (r *request) reason() error {
 	return causeOf(r.fault)
 }
 
-// observedContext returns the context for Observe: that of SetContext, or that of the connection. It
-// does not create that of the request.
+// observedContext returns the context for Observe: that of SetContext, or that of the connection.
+// It does not create that of the request.
 func (r *request) observedContext() context.Context {
 	if r.record == nil {
 		return r.c.ctx

@@ -591,8 +591,8 @@ func TestSlowCloseWrite(t *testing.T) {
 	response(connect("/other"))
 }
 
-// TestMalformedIsCountedOnce sends no records where a handler reads the body. Both the handler's Read
-// and the end of the connection meet them.
+// TestMalformedIsCountedOnce sends no records where a handler reads the body. Both the handler's
+// Read and the end of the connection meet them.
 func TestMalformedIsCountedOnce(t *testing.T) {
 	read := make(chan error, 1)
 	srv := &fastcgi.Server{Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {

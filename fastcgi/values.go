@@ -15,8 +15,8 @@ import (
 // maxValues limits the result of GET_VALUES, in bytes.
 const maxValues = 4 << 10
 
-// Values sends GET_VALUES, section 4.1, on a connection of its own, and returns the variables of the
-// result. Without names it asks for FCGI_MAX_CONNS, FCGI_MAX_REQS and FCGI_MPXS_CONNS. An
+// Values sends GET_VALUES, section 4.1, on a connection of its own, and returns the variables of
+// the result. Without names it asks for FCGI_MAX_CONNS, FCGI_MAX_REQS and FCGI_MPXS_CONNS. An
 // application leaves out what it does not know. It waits for HeadTimeout: PHP and libfcgi respond
 // only when they are free, and the FastCGI libraries of Ruby and node end at GET_VALUES.
 //
@@ -77,7 +77,8 @@ func appendGetValues(names []string) (b []byte, err error) {
 	return AppendRecord(nil, TypeGetValues, 0, content)
 }
 
-// readValues reads records until GET_VALUES_RESULT. Others, which no request asked for, are skipped.
+// readValues reads records until GET_VALUES_RESULT. Others, which no request asked for, are
+// skipped.
 func readValues(r *Reader) (map[string]string, error) {
 	for {
 		rec, err := r.Next()

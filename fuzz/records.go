@@ -214,8 +214,8 @@ func (a *responses) status(id uint16) int {
 }
 
 // multiplexes asks a FastCGI server whether it accepts a request while another is not over, section
-// 4.1. A server that closes without a response, has another one, or none in time, does not. known is
-// false if the server could not be asked.
+// 4.1. A server that closes without a response, has another one, or none in time, does not. known
+// is false if the server could not be asked.
 func (s *Server) multiplexes(ctx context.Context) (plexed, known bool) {
 	conn, err := s.Dial(ctx)
 	if err != nil {

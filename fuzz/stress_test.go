@@ -190,8 +190,8 @@ func must(b []byte, err error) []byte {
 	return b
 }
 
-// sendCut sends b, or a part of it, in two pieces, reads a little of the response, and leaves: with a
-// FIN, or with a reset.
+// sendCut sends b, or a part of it, in two pieces, reads a little of the response, and leaves: with
+// a FIN, or with a reset.
 func sendCut(t *testing.T, addr string, b []byte, rnd *rand.Rand) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -23,7 +23,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/scgi"
 )
 
-// A fakeTarget is a backend that counts its requests and responds "ok", unless it is told otherwise.
+// A fakeTarget is a backend that counts its requests and responds "ok", unless it is told
+// otherwise.
 type fakeTarget struct {
 	name     string
 	requests atomic.Int64
@@ -66,7 +67,8 @@ func fakes(n int) ([]*fakeTarget, *gateway.Balancer) {
 	return all, b
 }
 
-// askTarget returns the name of the target that responded to a request of that method, or the error.
+// askTarget returns the name of the target that responded to a request of that method, or the
+// error.
 func askTarget(t testing.TB, b *gateway.Balancer, method, target string) (string, error) {
 	t.Helper()
 	var res gateway.Response

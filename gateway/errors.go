@@ -87,8 +87,8 @@ type Error struct {
 	Err error
 }
 
-// Error names the phase, the backend and the cause. It does not contain the value of a param. If a CGI
-// program printed something in place of a head, the cause has a line of that.
+// Error names the phase, the backend and the cause. It does not contain the value of a param. If a
+// CGI program printed something in place of a head, the cause has a line of that.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("gateway: ")

@@ -263,9 +263,9 @@ func isFailure(err error) bool {
 	return slices.ContainsFunc(failures[:], func(cause error) bool { return errors.Is(err, cause) })
 }
 
-// outscores compares two targets by rendezvous hashing with weights: of all targets the one with the
-// highest score receives the requests of a key, so that no key moves but those of a target that is
-// gone.
+// outscores compares two targets by rendezvous hashing with weights: of all targets the one with
+// the highest score receives the requests of a key, so that no key moves but those of a target that
+// is gone.
 func (t *target) outscores(o *target, key uint64) bool {
 	x, y := mix(t.hash^key), mix(o.hash^key)
 	if t.weight == o.weight {

@@ -34,14 +34,14 @@ func ConsumeItem(b []byte) (item []byte, n int) {
 	return b[2:n:n], n
 }
 
-// Packet sends a packet that is not a request, such as a remote procedure call (ModifierRPC), a task
-// for the spooler, a signal or an operation on the cache, on a connection of its own. The size in h
-// is that of payload. Packet returns all that is received until the connection is closed, usually a
-// packet: a header for ConsumeHeader, and what follows it. It waits for HeadTimeout. Errors are
-// *gateway.Error, unless Addr or Env is invalid. The cause is gateway.ErrTooLarge for a payload of
-// more than 65,535 bytes and a response of more than MaxHeadBytes, and gateway.ErrNoResponse if
-// nothing is received: uWSGI refuses so, and an entry that is missing in the cache has no other
-// response.
+// Packet sends a packet that is not a request, such as a remote procedure call (ModifierRPC), a
+// task for the spooler, a signal or an operation on the cache, on a connection of its own. The size
+// in h is that of payload. Packet returns all that is received until the connection is closed,
+// usually a packet: a header for ConsumeHeader, and what follows it. It waits for HeadTimeout.
+// Errors are *gateway.Error, unless Addr or Env is invalid. The cause is gateway.ErrTooLarge for a
+// payload of more than 65,535 bytes and a response of more than MaxHeadBytes, and
+// gateway.ErrNoResponse if nothing is received: uWSGI refuses so, and an entry that is missing in
+// the cache has no other response.
 func (c *Client) Packet(ctx context.Context, h PacketHeader, payload []byte) (response []byte, err error) {
 	if len(payload) > math.MaxUint16 {
 		return nil, &gateway.Error{Phase: gateway.PhaseRequest, Addr: c.Addr, Err: fmt.Errorf("uwsgi: packet of %d bytes: %w", len(payload), gateway.ErrTooLarge)}

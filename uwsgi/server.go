@@ -90,10 +90,10 @@ type Server struct {
 	// Ping makes the server respond to pings (modifier1 100). Without it they close the connection.
 	Ping bool
 
-	// Observe, if not nil, is called once for each request, after its response has ended or was cut,
-	// including requests that the server refused itself. ctx is the context of the connection, or
-	// the one of Request.SetContext. r and x must not be used after Observe returns. A slow Observe
-	// delays the next request of the connection. If Observe is nil, nothing is measured.
+	// Observe, if not nil, is called once for each request, after its response has ended or was
+	// cut, including requests that the server refused itself. ctx is the context of the connection,
+	// or the one of Request.SetContext. r and x must not be used after Observe returns. A slow
+	// Observe delays the next request of the connection. If Observe is nil, nothing is measured.
 	Observe func(ctx context.Context, r *gateway.Request, x *gateway.ServerExchange)
 
 	// Logger receives log records, and the lines that handlers write to Stderr. Nil means

@@ -13,8 +13,8 @@ import (
 )
 
 // Authorizer asks a FastCGI authorizer whether a request may pass, section 6.3 of the FastCGI
-// specification. It passes only if the authorizer sends a complete response with the status 200. Any
-// other response is sent to the client. If the authorizer cannot be asked, or its response is
+// specification. It passes only if the authorizer sends a complete response with the status 200.
+// Any other response is sent to the client. If the authorizer cannot be asked, or its response is
 // truncated, the request does not pass. Set the fields before the first use and do not change them
 // afterwards.
 type Authorizer struct {
@@ -25,9 +25,9 @@ type Authorizer struct {
 	// not sent.
 	Mapping *Mapping
 
-	// Variables lists the names that the authorizer may set: the value of its field Variable-NAME is
-	// passed to the next handler as by WithParam. Nil means REMOTE_USER and AUTH_TYPE. Others are
-	// dropped, since a variable such as PHP_VALUE would configure the application.
+	// Variables lists the names that the authorizer may set: the value of its field Variable-NAME
+	// is passed to the next handler as by WithParam. Nil means REMOTE_USER and AUTH_TYPE. Others
+	// are dropped, since a variable such as PHP_VALUE would configure the application.
 	Variables []string
 
 	// ErrorHandler, if not nil, responds to a request that could not be checked. Nil means a

@@ -24,8 +24,8 @@ type asking struct {
 	over   chan *httptest.ResponseRecorder
 }
 
-// ask sends a POST with a body of that length, -1 if it is unknown, to a backend that passes on what
-// it reads to got.
+// ask sends a POST with a body of that length, -1 if it is unknown, to a backend that passes on
+// what it reads to got.
 func askPiecewise(ctx context.Context, m *gatewayhttp.Mapping, length int64, got chan<- string) *asking {
 	pr, pw := io.Pipe()
 	a := &asking{body: pw, called: make(chan *gateway.Request, 1), over: make(chan *httptest.ResponseRecorder, 1)}

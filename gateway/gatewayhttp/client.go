@@ -21,9 +21,9 @@ import (
 // own. Set its fields before the first use and do not change them afterwards. Its methods may be
 // called by several goroutines at once. Use one Client for each address.
 //
-// The request target is REQUEST_URI as it was sent, in origin form, and Host is Request.Host. HTTP_*
-// params become fields with "-" in place of "_", and CONTENT_TYPE becomes Content-Type. What the
-// client says of itself (Forwarded, X-Forwarded-*, X-Real-IP) is dropped. In its place
+// The request target is REQUEST_URI as it was sent, in origin form, and Host is Request.Host.
+// HTTP_* params become fields with "-" in place of "_", and CONTENT_TYPE becomes Content-Type. What
+// the client says of itself (Forwarded, X-Forwarded-*, X-Real-IP) is dropped. In its place
 // X-Forwarded-For is REMOTE_ADDR, X-Forwarded-Proto is "https" or "http" by Request.TLS, and
 // X-Forwarded-Host is Host. A server on a Unix socket learns the client's address from these alone:
 // uvicorn and gunicorn need --forwarded-allow-ips '*' for that.
@@ -39,8 +39,8 @@ import (
 // whatever fields it has.
 //
 // A connection on which a server sends more than the response is closed, so that the rest is not
-// taken for the next response. After a response that has no body, one to HEAD, a 204 or a 304, it is
-// always closed, since some servers send a body all the same.
+// taken for the next response. After a response that has no body, one to HEAD, a 204 or a 304, it
+// is always closed, since some servers send a body all the same.
 type Client struct {
 	// Addr is the address of the server: "host:port", "unix:/path" or "unix:@name" (an abstract
 	// socket of Linux). It also identifies the backend in errors.
@@ -54,8 +54,8 @@ type Client struct {
 	// ServerName means the host of Addr. Nil means plain HTTP.
 	TLS *tls.Config
 
-	// Rewrite, if not nil, changes the outgoing request when everything else has been set. Its error
-	// ends the exchange in PhaseRequest.
+	// Rewrite, if not nil, changes the outgoing request when everything else has been set. Its
+	// error ends the exchange in PhaseRequest.
 	Rewrite func(out *http.Request, r *gateway.Request) error
 
 	// TrustForwarded says that a trusted proxy is in front of this program. The fields Forwarded,

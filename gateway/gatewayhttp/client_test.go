@@ -544,8 +544,8 @@ func TestClientPosts(t *testing.T) {
 	})
 }
 
-// TestClientLeftovers has servers that send a body where a response has none. It must not become the
-// response to the next request.
+// TestClientLeftovers has servers that send a body where a response has none. It must not become
+// the response to the next request.
 func TestClientLeftovers(t *testing.T) {
 	const evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
 	responses := map[string]struct{ method, head string }{

@@ -111,7 +111,8 @@ func ExampleWithParam() {
 	// Output: REMOTE_USER ada
 }
 
-// A site of PHP: files are served as they are, scripts by php-fpm, and every other path by index.php.
+// A site of PHP: files are served as they are, scripts by php-fpm, and every other path by
+// index.php.
 func ExampleSite() {
 	dir, err := os.MkdirTemp("", "site")
 	if err != nil {

@@ -55,8 +55,8 @@ type Mapping struct {
 	// fs.ErrNotExist before the backend is called. Without this check PHP's cgi.fix_pathinfo runs
 	// /upload/x.jpg for /upload/x.jpg/y.php. Nil means the folder Root, if it exists on this
 	// machine: until it has been seen there, scripts are not looked for. It is opened with
-	// os.OpenRoot for each request, so that no link leads out of it. Set NoFiles if the backend sees
-	// another folder of that name than this program does, and os.DirFS(Root) to follow links.
+	// os.OpenRoot for each request, so that no link leads out of it. Set NoFiles if the backend
+	// sees another folder of that name than this program does, and os.DirFS(Root) to follow links.
 	Files fs.FS
 
 	// Prefix is the path at which the application is mounted, without a slash at the end. If the

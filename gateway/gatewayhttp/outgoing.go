@@ -135,8 +135,8 @@ func checkFields(h http.Header) error {
 	return nil
 }
 
-// outgoingName returns the key in a header. A request with an Idempotency-Key would be sent again by
-// the transport, whatever its method is. It finds the field by its canonical name alone.
+// outgoingName returns the key in a header. A request with an Idempotency-Key would be sent again
+// by the transport, whatever its method is. It finds the field by its canonical name alone.
 func outgoingName(field string) string {
 	if field == "Idempotency-Key" || field == "X-Idempotency-Key" {
 		return strings.ToLower(field)

@@ -179,8 +179,8 @@ type closer func() error
 
 func (c closer) Close() error { return c() }
 
-// TestReadAheadPanics checks that a panic of the backend, in the goroutine that reads ahead, cuts the
-// response and does not end the process.
+// TestReadAheadPanics checks that a panic of the backend, in the goroutine that reads ahead, cuts
+// the response and does not end the process.
 func TestReadAheadPanics(t *testing.T) {
 	p := &gatewayhttp.Proxy{Logger: quiet, ReadAhead: 1 << 20, Backend: responding(io.NopCloser(readerFunc(func([]byte) (int, error) { panic("of the backend") })), -1)}
 	defer func() {

@@ -95,8 +95,8 @@ func (m *Mapping) look(name string) error {
 	return fmt.Errorf("script: %w", fs.ErrNotExist)
 }
 
-// files returns Files, or the folder Root, if that is on this machine. Once it has been seen, a folder
-// that is missing for a moment does not switch the check off.
+// files returns Files, or the folder Root, if that is on this machine. Once it has been seen, a
+// folder that is missing for a moment does not switch the check off.
 func (m *Mapping) files() fs.FS {
 	if m.Files != nil {
 		return m.Files

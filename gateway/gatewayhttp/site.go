@@ -37,8 +37,8 @@ import (
 // Dir is opened with os.OpenRoot for each request. A link to the current release can therefore be
 // switched while the site is served, and no link leads out of Dir unless FollowLinks is set.
 //
-// In front of workers that take one request at a time, as PHP's do, set Mapping.Body of the Proxy in
-// Script to SpoolBody: otherwise a slow upload holds a worker.
+// In front of workers that take one request at a time, as PHP's do, set Mapping.Body of the Proxy
+// in Script to SpoolBody: otherwise a slow upload holds a worker.
 type Site struct {
 	// Dir is the folder on this machine.
 	Dir string
@@ -46,8 +46,8 @@ type Site struct {
 	// Root is the same folder as the application sees it. Empty means the absolute path of Dir.
 	Root string
 
-	// Prefix is the path at which the site is mounted, as Mapping.Prefix is. SCRIPT_NAME begins with
-	// it.
+	// Prefix is the path at which the site is mounted, as Mapping.Prefix is. SCRIPT_NAME begins
+	// with it.
 	Prefix string
 
 	// Index lists the names of the files that are served for a folder. Nil means index.php and
@@ -64,8 +64,8 @@ type Site struct {
 	// FollowLinks allows symbolic links that lead out of Dir.
 	FollowLinks bool
 
-	// Hidden, if not nil, reports whether a clean path without Prefix is a 404 besides those with an
-	// element that begins with a dot, such as one below /data/.
+	// Hidden, if not nil, reports whether a clean path without Prefix is a 404 besides those with
+	// an element that begins with a dot, such as one below /data/.
 	Hidden func(path string) bool
 
 	// Script serves the scripts: a Proxy, or a ReverseProxy over a Transport. Its Mapping takes the
@@ -134,7 +134,8 @@ func (s *Site) visit(r *http.Request) (v visit, status int) {
 func (v *visit) hidden(p string) bool { return v.s.Hidden != nil && v.s.Hidden(p) }
 
 // dotted reports whether a path has an element that begins with a dot, other than /.well-known. One
-// that ends with a dot or a space counts as well: some systems ignore these, and would open a script.
+// that ends with a dot or a space counts as well: some systems ignore these, and would open a
+// script.
 func dotted(p string) bool {
 	for i, element := range strings.Split(strings.Trim(p, "/"), "/") {
 		hidden := strings.HasPrefix(element, ".") && (i > 0 || element != ".well-known") // rule F60
@@ -192,7 +193,8 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	case folder:
 		if !slash || v.bare {
-			u := url.URL{Path: v.prefix + strings.TrimSuffix(v.path, "/") + "/", RawQuery: r.URL.RawQuery} // no "//": the path is clean
+			// There is no "//", since the path is clean.
+			u := url.URL{Path: v.prefix + strings.TrimSuffix(v.path, "/") + "/", RawQuery: r.URL.RawQuery}
 			http.Redirect(w, r, u.String(), http.StatusPermanentRedirect)
 			return
 		}

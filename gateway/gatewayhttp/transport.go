@@ -53,8 +53,8 @@ func addTo(dst http.Header, h *gateway.Header) {
 // httptrace.ClientTrace.
 //
 // A ReverseProxy responds to every error with 502, unless its ErrorHandler calls w.WriteHeader with
-// gateway.ErrorStatus(err): a script that does not exist is then a 404. Its BufferPool saves most of
-// the memory of a request.
+// gateway.ErrorStatus(err): a script that does not exist is then a 404. Its BufferPool saves most
+// of the memory of a request.
 type Transport struct {
 	// Backend receives the requests.
 	Backend gateway.RoundTripper

@@ -100,8 +100,8 @@ func (r *Recorder) WriteInterim(status int, h *gateway.Header) error {
 	return nil
 }
 
-// Hijack gives the handler one end of a connection in memory, and sets Stream to the other. It is an
-// error after WriteHeader.
+// Hijack gives the handler one end of a connection in memory, and sets Stream to the other. It is
+// an error after WriteHeader.
 func (r *Recorder) Hijack() (gateway.Stream, error) {
 	if r.Status != 0 {
 		return nil, errors.New("gatewaytest: Hijack after the head was settled")

@@ -16,8 +16,8 @@ type Callbacks struct {
 	Stderr  func(ctx context.Context, line []byte) // of FastCGI and CGI
 }
 
-// A CallbackClient returns a client with these functions and one place, of a server with the handler
-// "callbacks" and SendInterim.
+// A CallbackClient returns a client with these functions and one place, of a server with the
+// handler "callbacks" and SendInterim.
 type CallbackClient func(t testing.TB, b Callbacks) gateway.RoundTripper
 
 // TestCallbacks checks a client whose functions panic or close the Body. protocol is its name.

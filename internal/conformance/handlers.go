@@ -50,7 +50,7 @@ func environ(w gateway.ResponseWriter, _ *gateway.Request) error {
 	return err
 }
 
-// respond responds as the path says.
+// responses responds as the path says: with a head that is whole.
 func responses(w gateway.ResponseWriter, r *gateway.Request) error {
 	h := w.Header()
 	switch r.PathInfo() {
@@ -72,6 +72,33 @@ func responses(w gateway.ResponseWriter, r *gateway.Request) error {
 	case "/twice":
 		w.WriteHeader(201)
 		w.WriteHeader(404)
+	case "/own-status":
+		h.Set("Status", "404 Not Found")
+		io.WriteString(w, "own")
+	case "/stderr":
+		io.WriteString(w.Stderr(), "a word\n")
+		w.SetAppStatus(7)
+		io.WriteString(w, "said")
+	case "/status256":
+		w.SetAppStatus(256)
+		io.WriteString(w, "said")
+	case "/204":
+		w.WriteHeader(204)
+	case "/304":
+		h.Set("Content-Length", "10")
+		w.WriteHeader(304)
+	case "/head":
+		h.Set("Content-Length", "10")
+	default:
+		return faulty(w, r)
+	}
+	return nil
+}
+
+// faulty responds as the path says, with a fault of the handler.
+func faulty(w gateway.ResponseWriter, r *gateway.Request) error {
+	h := w.Header()
+	switch r.PathInfo() {
 	case "/error":
 		return errors.New("an error of the handler")
 	case "/param":
@@ -105,9 +132,15 @@ func responses(w gateway.ResponseWriter, r *gateway.Request) error {
 		h.Set("Content-Length", "10")
 		w.Flush()
 		io.WriteString(w, "short")
-	case "/own-status":
-		h.Set("Status", "404 Not Found")
-		io.WriteString(w, "own")
+	default:
+		return timed(w, r)
+	}
+	return nil
+}
+
+// timed responds as the path says: in pieces, late, or not until something has happened.
+func timed(w gateway.ResponseWriter, r *gateway.Request) error {
+	switch r.PathInfo() {
 	case "/flush":
 		w.WriteHeader(202)
 		return w.Flush()
@@ -117,23 +150,9 @@ func responses(w gateway.ResponseWriter, r *gateway.Request) error {
 			w.Flush()
 			time.Sleep(30 * time.Millisecond)
 		}
-	case "/stderr":
-		io.WriteString(w.Stderr(), "a word\n")
-		w.SetAppStatus(7)
-		io.WriteString(w, "said")
-	case "/status256":
-		w.SetAppStatus(256)
-		io.WriteString(w, "said")
 	case "/large-write":
 		_, err := w.Write(make([]byte, 1<<20))
 		return err
-	case "/204":
-		w.WriteHeader(204)
-	case "/304":
-		h.Set("Content-Length", "10")
-		w.WriteHeader(304)
-	case "/head":
-		h.Set("Content-Length", "10")
 	case "/unread":
 		io.WriteString(w, "not read")
 	case "/wait":

@@ -145,9 +145,9 @@ func seed(f *testing.F, proto, side string) {
 	}
 }
 
-// BodyAfterClose closes a response without a body that has arrived before the whole request was sent,
-// from an application that goes on reading. The request's body is the caller's again then. newClient
-// returns a client over that connection; respond writes the response, a 204.
+// BodyAfterClose closes a response without a body that has arrived before the whole request was
+// sent, from an application that goes on reading. The request's body is the caller's again then.
+// newClient returns a client over that connection; respond writes the response, a 204.
 func BodyAfterClose(t *testing.T, newClient func(dial func(context.Context) (net.Conn, error)) gateway.RoundTripper, respond string) {
 	c := newClient(func(context.Context) (net.Conn, error) {
 		ours, theirs := net.Pipe()

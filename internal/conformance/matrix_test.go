@@ -102,7 +102,8 @@ func server(protocol string, h gateway.Handler) gatewaytest.Server {
 	return &uwsgi.Server{Handler: h, Logger: quiet}
 }
 
-// overHTTP serves HTTP before a backend. failed is the status for a response that cannot be passed on.
+// overHTTP serves HTTP before a backend. failed is the status for a response that cannot be passed
+// on.
 func overHTTP(b gateway.RoundTripper, failed int) gatewaytest.Server {
 	p := &gatewayhttp.Proxy{Backend: b, Logger: quiet, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 		status := gateway.ErrorStatus(err)

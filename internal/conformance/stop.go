@@ -144,8 +144,8 @@ func noDeadlines(t *testing.T, k StopKit) {
 	<-over
 }
 
-// lateRequest sends a request on a connection that was accepted before Shutdown. On a machine that is
-// busy elsewhere it may come too late, so one of ten must be served.
+// lateRequest sends a request on a connection that was accepted before Shutdown. On a machine that
+// is busy elsewhere it may come too late, so one of ten must be served.
 func lateRequest(t *testing.T, k StopKit) {
 	served := 0
 	for range 10 {
@@ -194,7 +194,8 @@ func (l slowListener) Accept() (net.Conn, error) {
 	return l.TCPListener.Accept()
 }
 
-// lateConns connects and sends just before the server stops. What the kernel has accepted is served.
+// lateConns connects and sends just before the server stops. What the kernel has accepted is
+// served.
 func lateConns(t *testing.T, k StopKit) {
 	s := k.NewServer(ok, 0)
 	l := slowListener{listen(t).(*net.TCPListener)}
@@ -260,8 +261,8 @@ func closedOnce(t *testing.T, k StopKit) {
 	}
 }
 
-// earlyRefusal refuses an upload that its client sends to the end before it reads. The response is not
-// lost to a reset.
+// earlyRefusal refuses an upload that its client sends to the end before it reads. The response is
+// not lost to a reset.
 func earlyRefusal(t *testing.T, k StopKit) {
 	s := k.NewServer(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 		w.WriteHeader(413)

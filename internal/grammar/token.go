@@ -31,7 +31,8 @@ func IsFieldValue[S ~string | ~[]byte](s S) bool {
 	return true
 }
 
-// EqualFold compares a and b without regard to the case of ASCII letters. Bytes over 0x7f only match themselves.
+// EqualFold compares a and b without regard to the case of ASCII letters. Bytes over 0x7f only
+// match themselves.
 func EqualFold[A, B ~string | ~[]byte](a A, b B) bool {
 	if len(a) != len(b) {
 		return false

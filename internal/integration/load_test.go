@@ -36,8 +36,8 @@ import (
 
 var load = flag.Duration("load", 0, "how long TestLoad loads each peer; it then writes LOAD.md (0: 5 s, and it writes nothing)")
 
-// loadPHP notes each run under its id, waits until a kill may come, and responds with the id, the sum
-// of the body, and as many bytes as were asked for. The status 555 means that a body was short.
+// loadPHP notes each run under its id, waits until a kill may come, and responds with the id, the
+// sum of the body, and as many bytes as were asked for. The status 555 means that a body was short.
 const loadPHP = `<?php
 parse_str($_SERVER['QUERY_STRING'], $q);
 $b = file_get_contents('php://input');
@@ -102,9 +102,9 @@ func (c *tally) row(name string) string {
 		c.lost.Load(), c.crossed.Load(), c.duplicated.Load(), c.hung.Load(), c.untyped.Load(), c.kills, c.reloads)
 }
 
-// TestLoad sends 64 requests at a time through a Proxy to php-fpm and to uWSGI, while their children
-// are killed every 300 ms, their masters reload every 2 s, and every eighth client leaves. Each
-// request has a whole response of its own, or an error that is typed; no POST runs twice.
+// TestLoad sends 64 requests at a time through a Proxy to php-fpm and to uWSGI, while their
+// children are killed every 300 ms, their masters reload every 2 s, and every eighth client leaves.
+// Each request has a whole response of its own, or an error that is typed; no POST runs twice.
 func TestLoad(t *testing.T) {
 	var rows strings.Builder
 	for _, name := range []string{"php-fpm", "uWSGI, uwsgi", "uWSGI, scgi", "uWSGI, fastcgi"} {

@@ -80,8 +80,8 @@ func TestReadmePHP(t *testing.T) {
 	}
 }
 
-// TestReadmeAccessLog runs the README's access log behind nginx, with 32 clients at a time: there is
-// one whole line for each request, and the metrics have the same number.
+// TestReadmeAccessLog runs the README's access log behind nginx, with 32 clients at a time: there
+// is one whole line for each request, and the metrics have the same number.
 func TestReadmeAccessLog(t *testing.T) {
 	t.Run("one line for each request [471]", func(t *testing.T) {
 		const clients, each = 32, 50

@@ -15,8 +15,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
 )
 
-// behindSlowClients puts a Proxy before php-fpm with four children, and lets fifty clients send slowly
-// and fifty read slowly. It returns the URL.
+// behindSlowClients puts a Proxy before php-fpm with four children, and lets fifty clients send
+// slowly and fifty read slowly. It returns the URL.
 func behindSlowClients(t testing.TB) string {
 	t.Helper()
 	socket, root := startPHP(t, 4, "")

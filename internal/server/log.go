@@ -24,8 +24,8 @@ func LogRequest(l *slog.Logger, level slog.Level, message string, r *gateway.Req
 	l.LogAttrs(ctx, level, message, attrs...)
 }
 
-// LevelOf returns the level at which a response of the library's own is logged: a fault is an error,
-// and what the client did wrong is not, since a scanner would fill the log.
+// LevelOf returns the level at which a response of the library's own is logged: a fault is an
+// error, and what the client did wrong is not, since a scanner would fill the log.
 func LevelOf(status int) slog.Level {
 	if status >= 500 {
 		return slog.LevelError

@@ -28,8 +28,8 @@ func (c *conn) reason() error {
 	return nil
 }
 
-// observedContext returns the context for Observe: that of SetContext, or that of the connection. It
-// does not create that of the request.
+// observedContext returns the context for Observe: that of SetContext, or that of the connection.
+// It does not create that of the request.
 func (c *conn) observedContext() context.Context {
 	if c.record == nil {
 		return c.ctx

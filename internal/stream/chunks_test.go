@@ -160,8 +160,8 @@ func FuzzChunks(f *testing.F) {
 	})
 }
 
-// TestChunksOfNoBody reads the response to a HEAD, which may end with its head or have chunks all the
-// same.
+// TestChunksOfNoBody reads the response to a HEAD, which may end with its head or have chunks all
+// the same.
 func TestChunksOfNoBody(t *testing.T) {
 	for chunks, want := range map[string]string{"": "", "3\r\nabc\r\n0\r\n\r\n": "abc"} {
 		_, r, err := chunked(t, strings.NewReader(chunkedHead+chunks))

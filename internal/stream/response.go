@@ -122,9 +122,9 @@ func (a *Response) oneHead(res *gateway.Response, limit int) error {
 	}
 }
 
-// Misprint returns the first line that is neither a field nor a status line, where ReadHead found no
-// head that it could read, or nil. Of a field whose value is invalid it returns the name. It is a
-// view.
+// Misprint returns the first line that is neither a field nor a status line, where ReadHead found
+// no head that it could read, or nil. Of a field whose value is invalid it returns the name. It is
+// a view.
 func (a *Response) Misprint() []byte {
 	if a.bad == nil {
 		return nil

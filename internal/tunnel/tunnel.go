@@ -68,8 +68,8 @@ func (d *direction) copy() error {
 	return err
 }
 
-// A source notes the error of its reader, to tell it from that of the writer: after a Write that was
-// cut short nothing can follow.
+// A source notes the error of its reader, to tell it from that of the writer: after a Write that
+// was cut short nothing can follow.
 type source struct {
 	r   io.Reader
 	err error
