@@ -186,11 +186,20 @@ func (n *noting) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// A slowListener takes its time, so that connections wait in its queue.
-type slowListener struct{ *net.TCPListener }
+// A slowListener takes its time, so that connections wait in its queue. Every eighth Accept comes
+// after any deadline that Shutdown has set, as on a busy machine.
+type slowListener struct {
+	*net.TCPListener
+	calls int
+}
 
-func (l slowListener) Accept() (net.Conn, error) {
-	time.Sleep(5 * time.Millisecond)
+func (l *slowListener) Accept() (net.Conn, error) {
+	l.calls++
+	delay := 5 * time.Millisecond
+	if l.calls%8 == 0 {
+		delay = 50 * time.Millisecond
+	}
+	time.Sleep(delay)
 	return l.TCPListener.Accept()
 }
 
@@ -198,7 +207,7 @@ func (l slowListener) Accept() (net.Conn, error) {
 // served.
 func lateConns(t *testing.T, k StopKit) {
 	s := k.NewServer(ok, 0)
-	l := slowListener{listen(t).(*net.TCPListener)}
+	l := &slowListener{TCPListener: listen(t).(*net.TCPListener)}
 	go s.Serve(l)
 	var conns []*net.TCPConn
 	for range 20 {

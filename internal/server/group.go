@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,8 +43,11 @@ const (
 	BeginGrace = 100 * time.Millisecond
 
 	// acceptGrace is how long Shutdown waits for one more connection in the listener's queue, which
-	// would be reset with the listener. acceptLimit is how long it goes on in all.
+	// would be reset with the listener. acceptTries is the number of waits in a row that must find
+	// none: on a busy machine Accept may begin after its deadline, and returns without a look at the
+	// queue. acceptLimit is how long it goes on in all.
 	acceptGrace = 20 * time.Millisecond
+	acceptTries = 3
 	acceptLimit = 500 * time.Millisecond
 
 	// closeGrace limits how long Close waits for the connections to close: one whose peer does not
@@ -148,15 +152,21 @@ func (g *Group) expect(n int) {
 // acceptWaiting accepts what waits in the queue of l after Shutdown.
 func (g *Group) acceptWaiting(l net.Listener, start func(c net.Conn)) {
 	d, ok := l.(interface{ SetDeadline(t time.Time) error })
-	for end := time.Now().Add(acceptLimit); ok && time.Now().Before(end) && !g.isClosed(); {
+	tries := 0
+	for end := time.Now().Add(acceptLimit); ok && tries < acceptTries && time.Now().Before(end) && !g.isClosed(); {
 		if d.SetDeadline(time.Now().Add(acceptGrace)) != nil {
 			return
 		}
 		c, err := l.Accept()
-		if err != nil {
+		switch {
+		case err == nil:
+			tries = 0
+			start(c)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			tries++
+		default:
 			return
 		}
-		start(c)
 	}
 }
 
