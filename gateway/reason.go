@@ -1,7 +1,7 @@
 package gateway
 
 // reasons are the phrases of RFC 9110 section 15 and of the IANA registry.
-var reasons = map[int]string{
+var reasons = [...]string{
 	100: "Continue", 101: "Switching Protocols", 102: "Processing", 103: "Early Hints",
 
 	200: "OK", 201: "Created", 202: "Accepted", 203: "Non-Authoritative Information", 204: "No Content",
@@ -27,8 +27,8 @@ var reasons = map[int]string{
 // reason returns the phrase of a status. It never returns "": Apache and nginx accept a status
 // without a phrase, but HAProxy forwards "404 " as it is.
 func reason(status int) string {
-	if r, ok := reasons[status]; ok {
-		return r
+	if status < len(reasons) && reasons[status] != "" {
+		return reasons[status]
 	}
 	return "Status " + string([]byte{byte('0' + status/100), byte('0' + status/10%10), byte('0' + status%10)})
 }

@@ -88,11 +88,10 @@ func appendHead(dst []byte, start string, r *Response) ([]byte, error) {
 		if grammar.EqualFold(name, "Status") || grammar.EqualFold(name, "Content-Length") {
 			continue
 		}
-		if !grammar.IsToken(name) || !grammar.IsFieldValue(value) {
+		ok := false
+		if b, ok = appendField(b, name, value); !ok {
 			return dst, fmt.Errorf("gateway: response field %d: %w", i, ErrMalformed)
 		}
-		b = append(append(b, name...), ": "...)
-		b = append(append(b, value...), "\r\n"...)
 	}
 	if r.ContentLength >= 0 && r.Status >= 200 && r.Status != 204 {
 		b = append(b, "Content-Length: "...)
@@ -100,6 +99,15 @@ func appendHead(dst []byte, start string, r *Response) ([]byte, error) {
 		b = append(b, "\r\n"...)
 	}
 	return append(b, "\r\n"...), nil
+}
+
+// appendField appends the line of a field, unless one of its bytes is forbidden.
+func appendField(dst, name, value []byte) ([]byte, bool) {
+	if !grammar.IsToken(name) || !grammar.IsFieldValue(value) {
+		return dst, false
+	}
+	dst = append(append(dst, name...), ": "...)
+	return append(append(dst, value...), "\r\n"...), true
 }
 
 // ConsumeResponse reads the head of a response from the start of b into r, which it resets first.

@@ -96,10 +96,14 @@ func (o *Output) Flush() error {
 // write writes p for as long as the destination accepts some of it within Timeout. It writes at
 // most MaxKept bytes at once: a connection such as TLS is unusable after a deadline that passed
 // inside a write.
-func (o *Output) write(p []byte) (err error) {
-	before := o.Sent.Swap(true) // during the write it is unknown whether a byte was sent
-	total := int64(0)
-	defer func() { o.wrote(before, total, err) }()
+func (o *Output) write(p []byte) error {
+	before := o.sending()
+	n, err := o.writeAll(p)
+	o.wrote(before, n, err)
+	return err
+}
+
+func (o *Output) writeAll(p []byte) (total int64, err error) {
 	size := len(p)
 	if o.Timeout > 0 {
 		size = min(size, MaxKept)
@@ -111,11 +115,11 @@ func (o *Output) write(p []byte) (err error) {
 		p = p[n:]
 		switch {
 		case err != nil && !o.progress(int64(n), err):
-			return err
+			return total, err
 		case len(p) == 0:
-			return nil
+			return total, nil
 		case n == 0:
-			return io.ErrShortWrite
+			return total, io.ErrShortWrite
 		}
 	}
 }
@@ -155,16 +159,29 @@ func (o *Output) arm() {
 	}
 }
 
+// sending notes the start of a write, during which it is unknown whether a byte was sent. It returns
+// whether one had been sent before. A load costs less than a store.
+func (o *Output) sending() (before bool) {
+	if before = o.Sent.Load(); !before {
+		o.Sent.Store(true)
+	}
+	return before
+}
+
 // wrote notes the result of a write. before says whether a byte had been sent before it.
 func (o *Output) wrote(before bool, n int64, err error) {
-	o.Sent.Store(before || n > 0)
+	if !before && n == 0 {
+		o.Sent.Store(false)
+	}
 	if o.Timed && n > 0 && o.First.IsZero() {
 		o.First = time.Now()
 	}
 	if o.counts {
 		ahead := min(n, o.head)
 		o.head -= ahead
-		o.Content.Add(n - ahead)
+		if n > ahead {
+			o.Content.Add(n - ahead)
+		}
 	}
 	if err != nil {
 		o.Failed = err
@@ -175,7 +192,7 @@ func (o *Output) wrote(before bool, n int64, err error) {
 func (o *Output) Dst() io.Writer { return o.dst }
 
 // Moved notes that n bytes of a body were sent to Dst in another way.
-func (o *Output) Moved(n int64, err error) { o.wrote(o.Sent.Load(), n, err) }
+func (o *Output) Moved(n int64, err error) { o.wrote(o.sending(), n, err) }
 
 // MoveFrom makes Dst, a TCP connection, read src, for as long as bytes are sent within Timeout.
 func (o *Output) MoveFrom(src io.Reader) (int64, error) {
@@ -201,7 +218,7 @@ func (o *Output) FlushWith(p, tail []byte) error {
 	}
 	o.slices[0], o.slices[1], o.slices[2] = o.B, p, tail
 	o.vec = o.slices[:]
-	before := o.Sent.Swap(true)
+	before := o.sending()
 	n, err := o.persist(func() (int64, error) { return o.vec.WriteTo(o.dst) })
 	o.wrote(before, n, err)
 	clear(o.slices[:])
