@@ -16,6 +16,10 @@ import (
 
 // The functions of this file are called by the goroutine that reads, except control, finish's call
 // of remove, and what these call. They are called without c.mu unless they say that it is held.
+// headBytes, of the connection and of a request, belongs to that goroutine alone. Handlers look at
+// requests, orphan, drained, limit, heads and closing as well, so these change with c.mu held.
+//
+// control is called without c.mu, since a write may block.
 
 // step reads one record, or the rest of the current one. It returns a request that has become ready
 // to run. Content of the stream of type t of target, whose handler reads it, is left in rec.

@@ -14,6 +14,9 @@ import (
 // A responseWriter is what a handler holds of a request: the ResponseWriter, the Request, its
 // readers and its context. It is never reused, so a handler that keeps it holds something empty,
 // whose methods fail. The memory of the params and fields is reused.
+//
+// Any goroutine of the handler may call its methods. finish sets r to nil with the response locked
+// and the connection's mu held, so a method that has locked either looks at r again.
 type responseWriter struct {
 	server.ResponseWriter
 
@@ -175,7 +178,7 @@ func (r *request) Send(p []byte) (int, error) {
 		start := r.Open()
 		out := &r.response.Out
 		gathered := len(out.B) - start - headerSize
-		n := min(len(p), maxStream-gathered)
+		n := min(len(p), maxStream-gathered) // p continues the open record
 		putLength(out.B[start:], gathered+n)
 		r.open = -1
 		if err := r.send(p[:n]); err != nil {
@@ -186,6 +189,7 @@ func (r *request) Send(p []byte) (int, error) {
 	return total, nil
 }
 
+// send writes the buffer and p. wmu keeps the records of other requests and of control out of them.
 func (r *request) send(p []byte) error {
 	c := r.c
 	c.wmu.Lock()

@@ -62,7 +62,7 @@ func (p *Pool[C]) Get(ctx context.Context) (c C, kept bool, err error) {
 		p.mu.Unlock()
 		return c, false, nil
 	}
-	wait := make(chan grant[C], 1)
+	wait := make(chan grant[C], 1) // with room, since the grant is sent while mu is held
 	p.waiters = append(p.waiters, wait)
 	p.mu.Unlock()
 	select {
@@ -85,6 +85,7 @@ func (p *Pool[C]) giveUp(wait chan grant[C]) {
 	if i >= 0 {
 		return
 	}
+	// The grant was sent after ctx was done and before this caller was removed.
 	if g := <-wait; g.kept {
 		p.Put(g.c)
 	} else {
@@ -131,6 +132,7 @@ func (p *Pool[C]) Drop() {
 	}
 }
 
+// grantLocked passes g to the caller that has waited longest, if one waits. mu is held.
 func (p *Pool[C]) grantLocked(g grant[C]) bool {
 	if len(p.waiters) == 0 {
 		return false
@@ -164,6 +166,7 @@ func (p *Pool[C]) takeExpired() []kept[C] {
 // CloseIdle closes the idle connections.
 func (p *Pool[C]) CloseIdle() { closeAll(p.takeIdle()) }
 
+// takeIdle removes all idle connections. The timer stops, and runs again after the next Put.
 func (p *Pool[C]) takeIdle() []kept[C] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
