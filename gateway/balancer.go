@@ -152,18 +152,9 @@ func (b *Balancer) RoundTrip(ctx context.Context, r *Request, res *Response) err
 		if err == nil && !a.bad || ctx.Err() != nil || len(tried) == b.MaxTries {
 			return err
 		}
-		next, ok := again(r, err)
-		if !ok {
+		if a, r = b.again(key, tried, r, res, err); a == nil {
 			return err
 		}
-		last := a
-		if a = b.choose(key, tried); a == nil {
-			return err
-		}
-		if last.bad {
-			res.Body.Close()
-		}
-		r = next
 	}
 }
 
@@ -171,25 +162,48 @@ func (b *Balancer) RoundTrip(ctx context.Context, r *Request, res *Response) err
 // looks at the method and the body of the request alone.
 var badResponse = &Error{Phase: PhaseHead, Sent: true, Err: ErrNoResponse}
 
-// again returns the request to be sent to another target after err, which is nil if there was a
-// response. A body that may have been read is read again from its beginning.
-func again(r *Request, err error) (*Request, bool) {
-	if err == nil {
+// again returns an attempt at another target after err, which is nil if there was a response, and
+// the request for it. The attempt is nil if the request must not be repeated or no target is left.
+func (b *Balancer) again(key string, tried []*target, r *Request, res *Response, err error) (a *attempt, next *Request) {
+	bad := err == nil
+	if bad {
 		err = badResponse
 	}
 	if !MayRetry(err, r) {
-		return nil, false
+		return nil, nil
 	}
+	if a = b.choose(key, tried); a == nil {
+		return nil, nil
+	}
+	defer func() {
+		if next == nil { // GetBody has failed, or a function of the caller has panicked
+			a.cancel()
+			a = nil
+		}
+	}()
+	again, err := repeat(r, err)
+	if err != nil {
+		return a, nil
+	}
+	if bad {
+		res.Body.Close()
+	}
+	return a, again
+}
+
+// repeat returns the request to be sent after err. A body that may have been read is read again
+// from its beginning.
+func repeat(r *Request, err error) (*Request, error) {
 	e, _ := errors.AsType[*Error](err)
 	if body, _ := r.body(); body == nil || e.Phase == PhaseWait || e.Phase == PhaseDial {
-		return r, true
+		return r, nil
 	}
 	body, err := r.GetBody()
 	if err != nil {
-		return nil, false
+		return nil, err
 	}
 	next := new(Request) // r does not change
 	next.CopyFrom(r)
 	next.Body = body
-	return next, true
+	return next, nil
 }

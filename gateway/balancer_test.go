@@ -448,6 +448,26 @@ func TestBalancerFailures(t *testing.T) {
 			t.Errorf("%+v", s[0])
 		}
 	})
+	t.Run("a panic of the backend is no success", func(t *testing.T) {
+		all, b := fakes(1)
+		b.MaxFails = 2
+		calls := 0
+		all[0].respond = func(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
+			if calls++; calls == 2 {
+				panic("of the backend")
+			}
+			return errDial(ctx, r, res)
+		}
+		for range 3 {
+			func() {
+				defer func() { recover() }()
+				askTarget(t, b, "GET", "/")
+			}()
+		}
+		if s := b.Stats(); s[0].MarkedUntil.IsZero() {
+			t.Errorf("%+v", s[0])
+		}
+	})
 }
 
 type errReader struct{ err error }
@@ -512,6 +532,35 @@ func TestBalancerBodies(t *testing.T) {
 	}
 }
 
+// TestBalancerOpensNoBodyInVain counts the bodies that are opened when no target is left, or when
+// one cannot be opened.
+func TestBalancerOpensNoBodyInVain(t *testing.T) {
+	all, b := fakes(1)
+	all[0].respond = func(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
+		io.ReadFull(r.Body, make([]byte, 1))
+		return failing(gateway.PhaseHead, gateway.ErrRefused)(ctx, r, res)
+	}
+	opened := 0
+	r := gatewaytest.NewRequest("POST", "/", []byte("body"))
+	r.GetBody = func() (io.Reader, error) {
+		opened++
+		return nil, errors.New("no body")
+	}
+	for targets := 1; targets <= 2; targets++ {
+		var res gateway.Response
+		if err := b.RoundTrip(t.Context(), r, &res); !errors.Is(err, gateway.ErrRefused) {
+			t.Error(err)
+		}
+		if opened != targets-1 {
+			t.Errorf("%d targets: %d bodies opened", targets, opened)
+		}
+		b.SetTargets(b.Targets[0], gateway.Target{Name: "other", Backend: &fakeTarget{}})
+	}
+	if s := b.Stats(); s[0].InFlight != 0 || s[1].InFlight != 0 || s[1].Requests != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestBalancerFailed(t *testing.T) {
 	unavailable := func(f *fakeTarget, closed *atomic.Int64) {
 		f.respond = func(_ context.Context, _ *gateway.Request, res *gateway.Response) error {
@@ -546,6 +595,28 @@ func TestBalancerFailed(t *testing.T) {
 		}
 	})
 }
+
+// TestBalancerPanickingClose closes a response that counts as a failure with a Close that panics.
+func TestBalancerPanickingClose(t *testing.T) {
+	all, b := fakes(2)
+	b.Failed = func(res *gateway.Response) bool { return res.Status == 503 }
+	all[0].respond = func(_ context.Context, _ *gateway.Request, res *gateway.Response) error {
+		respondWith(res, 503, "busy")
+		res.Body = panickingCloser{res.Body}
+		return nil
+	}
+	func() {
+		defer func() { recover() }()
+		askTarget(t, b, "GET", "/")
+	}()
+	if s := b.Stats(); s[1].InFlight != 0 || s[1].Requests != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+type panickingCloser struct{ io.ReadCloser }
+
+func (panickingCloser) Close() error { panic("of Close") }
 
 type closeCounter struct {
 	io.ReadCloser

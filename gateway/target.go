@@ -156,7 +156,7 @@ func (a *attempt) roundTrip(ctx context.Context, r *Request, res *Response) erro
 	returned := false
 	defer func() {
 		if !returned {
-			a.Ended(nil)
+			a.Ended(errPanic)
 		}
 	}()
 	err := a.backend.RoundTrip(ctx, r, res)
@@ -184,6 +184,22 @@ func (a *attempt) judge(res *Response) {
 		a.b.succeed(a)
 	}
 	returned = true
+}
+
+// errPanic says nothing about a target: its Backend has panicked.
+var errPanic = errors.New("gateway: the backend panicked")
+
+// cancel takes back an attempt that was not made.
+func (a *attempt) cancel() {
+	b, t := a.b, a.t
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.stats.Requests--
+	t.stats.InFlight--
+	b.inFlight--
+	if a.probe {
+		t.probing = false
+	}
 }
 
 // Ended notes the end of the attempt.

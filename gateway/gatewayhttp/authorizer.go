@@ -1,7 +1,6 @@
 package gatewayhttp
 
 import (
-	"cmp"
 	"io"
 	"log/slog"
 	"net/http"
@@ -9,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
-	"github.com/gatehouse-go/gatehouse/internal/tunnel"
 )
 
 // Authorizer asks a FastCGI authorizer whether a request may pass, section 6.3 of the FastCGI
@@ -41,71 +39,64 @@ type Authorizer struct {
 // Wrap returns a handler that calls next for the requests that the authorizer allows. The fields of
 // the client that are called like a variable, such as Remote-User, do not reach next.
 func (a *Authorizer) Wrap(next http.Handler) http.Handler {
+	p := &Proxy{Backend: a.Backend, Mapping: a.Mapping, ErrorHandler: a.ErrorHandler, Logger: a.Logger}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		allowed, err := a.ask(w, r)
-		switch {
-		case err != nil:
-			(&Proxy{ErrorHandler: a.ErrorHandler, Logger: a.Logger}).handleError(new(crossing), w, r, err)
-		case allowed != nil:
+		if allowed := a.ask(p, w, r); allowed != nil {
 			next.ServeHTTP(w, allowed)
 		}
 	})
 }
 
 // ask returns the request with the variables of the authorizer, if that allows it. If it does not,
-// its response is sent.
-func (a *Authorizer) ask(w http.ResponseWriter, r *http.Request) (allowed *http.Request, err error) {
-	req, err := a.request(r)
-	if err != nil {
-		return nil, &gateway.Error{Phase: gateway.PhaseRequest, Err: err}
+// p sends its response, or the error.
+func (a *Authorizer) ask(p *Proxy, w http.ResponseWriter, r *http.Request) (allowed *http.Request) {
+	x := crossings.Get().(*crossing)
+	defer x.release()
+	if err := a.request(&x.req, r); err != nil {
+		p.handleError(x, w, r, &gateway.Error{Phase: gateway.PhaseRequest, Err: err})
+		return nil
 	}
-	var res gateway.Response
-	if err := a.Backend.RoundTrip(r.Context(), req, &res); err != nil {
-		return nil, err
+	if err := a.Backend.RoundTrip(r.Context(), &x.req, &x.res); err != nil {
+		p.handleError(x, w, r, err)
+		return nil
 	}
-	defer res.Body.Close()
-	if res.Status != http.StatusOK {
-		a.relay(w, r, &res)
-		return nil, nil
+	defer func() { x.res.Body.Close() }()
+	if x.res.Status != http.StatusOK {
+		dropVariables(&x.res.Header)
+		p.respond(x, w, r)
+		return nil
 	}
 	// Only its end shows that the response is complete.
-	if _, err := io.Copy(io.Discard, res.Body); err != nil { // rule F64
-		return nil, err
+	if _, err := io.Copy(io.Discard, x.res.Body); err != nil { // rule F64
+		p.handleError(x, w, r, err)
+		return nil
 	}
-	return a.allow(r, &res), nil
+	return a.allow(r, &x.res)
 }
 
 // request makes the request for the authorizer.
-func (a *Authorizer) request(r *http.Request) (*gateway.Request, error) {
+func (a *Authorizer) request(req *gateway.Request, r *http.Request) error {
 	m := a.Mapping.orZero()
-	var req gateway.Request
 	bare := new(http.Request)
 	*bare = *r
 	bare.Body, bare.ContentLength = http.NoBody, 0
-	if err := m.request(&req, bare, m.TrustForwarded); err != nil {
-		return nil, err
+	if err := m.request(req, bare, m.TrustForwarded); err != nil {
+		return err
 	}
 	req.Role, req.Upgrade = gateway.RoleAuthorizer, ""
-	return &req, nil
+	return nil
 }
 
-// relay sends the response of an authorizer that does not allow the request.
-func (a *Authorizer) relay(w http.ResponseWriter, r *http.Request, res *gateway.Response) {
-	header := w.Header()
-	addTo(header, &res.Header)
-	setLength(header, res)
-	for name := range header {
-		if strings.HasPrefix(name, "Variable-") {
-			header.Del(name)
+// dropVariables deletes the fields that are for the web server alone.
+func dropVariables(h *gateway.Header) {
+	var names []string
+	for name := range h.All() {
+		if _, found := cutPrefixFold(string(name), "Variable-"); found {
+			names = append(names, string(name))
 		}
 	}
-	w.WriteHeader(res.Status)
-	if r.Method == http.MethodHead || !bodyAllowed(res.Status) {
-		return
-	}
-	if err := tunnel.CopyBody(w, flusher(w), res.Body, make([]byte, 32<<10)); err != nil {
-		cmp.Or(a.Logger, slog.Default()).WarnContext(r.Context(), "response cut", "error", err, "method", r.Method, "path", r.URL.Path)
-		cut(w, r)
+	for _, name := range names {
+		h.Del(name)
 	}
 }
 

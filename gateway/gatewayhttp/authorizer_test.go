@@ -105,6 +105,23 @@ func TestAuthorizer(t *testing.T) {
 			}
 		})
 	}
+	t.Run("no guessed Content-Type [437]", func(t *testing.T) {
+		_, h, _ := guarded(t, func(w gateway.ResponseWriter, _ *gateway.Request) error {
+			w.WriteHeader(403)
+			_, err := io.WriteString(w, "<html>")
+			return err
+		})
+		s := httptest.NewServer(h)
+		defer s.Close()
+		res, err := http.Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if kind, sent := res.Header["Content-Type"]; sent || res.StatusCode != 403 {
+			t.Errorf("%d %q", res.StatusCode, kind)
+		}
+	})
 	t.Run("a panic of the authorizer [437]", func(t *testing.T) {
 		_, h, called := guarded(t, func(gateway.ResponseWriter, *gateway.Request) error { panic("of the authorizer") })
 		if w := fetchFrom(h, "GET", "/"); w.Code != 500 || *called != 0 {

@@ -208,15 +208,17 @@ func (c *Client) connect(ctx context.Context, secure bool) (conn net.Conn, err e
 	c.count.Dialed()
 	c.open.Add(1)
 	cc := &clientConn{Conn: raw, c: c, timeout: stream.Timeout(c.SendTimeout, client.DefaultSendTimeout)}
+	fc := &framedConn{Conn: cc, timeout: stream.Timeout(c.BodyTimeout, client.DefaultBodyTimeout)}
 	if !secure {
-		return &framedConn{Conn: cc}, nil
+		return fc, nil
 	}
 	tc := tls.Client(cc, c.tlsConfig())
 	if err := tc.HandshakeContext(ctx); err != nil {
 		cc.Close()
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
-	return &framedConn{Conn: tc}, nil
+	fc.Conn = tc
+	return fc, nil
 }
 
 // tlsConfig returns the configuration of TLS with the server's name and protocol.

@@ -828,6 +828,29 @@ func TestClientTimeouts(t *testing.T) {
 	conformance.ResponseTimeouts(t, newClient, func(w io.Writer) { io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nea") })
 }
 
+// TestClientBodyTimeoutAgain keeps a connection idle for longer than BodyTimeout, which then limits
+// the next body that it carries.
+func TestClientBodyTimeoutAgain(t *testing.T) {
+	const timeout = 50 * time.Millisecond
+	addr := conformance.Script(t, func(c net.Conn) {
+		in := bufio.NewReader(c)
+		readHead(in)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		readHead(in)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+		io.Copy(io.Discard, in)
+	})
+	c := &gatewayhttp.Client{Addr: addr, BodyTimeout: timeout}
+	if o := conformance.Ask(t, c, gatewaytest.NewRequest("GET", "/", nil)); o.Err != nil {
+		t.Fatal(o.Err)
+	}
+	time.Sleep(3 * timeout)
+	o := conformance.Ask(t, c, gatewaytest.NewRequest("GET", "/", nil))
+	if e, ok := errors.AsType[*gateway.Error](o.Err); !ok || !e.Timeout() || !e.Reused {
+		t.Errorf("%v", o.Err)
+	}
+}
+
 func TestClientCallbacks(t *testing.T) {
 	conformance.TestCallbacks(t, "http", func(t testing.TB, b conformance.Callbacks) gateway.RoundTripper {
 		back := gatewaytest.Start(t, &scgi.Server{Handler: conformance.Handlers["callbacks"], SendInterim: true, Logger: quiet})

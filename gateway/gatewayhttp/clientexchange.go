@@ -270,19 +270,12 @@ func (x *clientExchange) Read(p []byte) (int, error) {
 	if end := x.end.Load(); end != nil {
 		return 0, *end
 	}
-	timeout := stream.Timeout(x.c.BodyTimeout, client.DefaultBodyTimeout)
-	if timeout > 0 {
-		x.conn.SetReadDeadline(time.Now().Add(timeout))
-	}
 	n, err := x.http.Body.Read(p)
 	x.read.Add(int64(n))
-	if err == nil {
-		return n, nil
+	if err != nil {
+		err = x.finish(err)
 	}
-	if timeout > 0 {
-		x.conn.SetReadDeadline(time.Time{}) // the connection may be kept
-	}
-	return n, x.finish(err)
+	return n, err
 }
 
 // Close ends the exchange.

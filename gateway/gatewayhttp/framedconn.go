@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"time"
 )
 
 // A framedConn is the connection that the transport uses. It ends when a server sends more than the
@@ -12,6 +13,8 @@ import (
 // any time. So the connection ends with such a head even if nothing follows.
 type framedConn struct {
 	net.Conn
+	timeout time.Duration // of one read of a response's body; 0 or less means no limit
+
 	next atomic.Pointer[string] // the method of a request that is about to be sent, or nil
 	sent atomic.Pointer[string] // that of the last one that was sent
 
@@ -20,6 +23,7 @@ type framedConn struct {
 	response framing
 	whole    bool // the response has been read
 	over     bool
+	armed    bool // there is a read deadline
 }
 
 // begin notes that a request with method is about to be sent.
@@ -32,10 +36,24 @@ func (c *framedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// arm sets the deadline of a read of the body. A read that waits for a head has none: the transport
+// limits that itself, and an idle connection waits for the next request.
+func (c *framedConn) arm() {
+	switch inBody := !c.whole && c.sent.Load() == c.request && c.response.inBody(); {
+	case inBody && c.timeout > 0:
+		c.Conn.SetReadDeadline(time.Now().Add(c.timeout))
+		c.armed = true
+	case c.armed:
+		c.Conn.SetReadDeadline(time.Time{})
+		c.armed = false
+	}
+}
+
 func (c *framedConn) Read(p []byte) (int, error) {
 	if c.over {
 		return 0, io.EOF
 	}
+	c.arm()
 	n, err := c.Conn.Read(p)
 	if request := c.sent.Load(); request != c.request {
 		c.request, c.response, c.whole = request, framing{method: *request}, false

@@ -38,6 +38,10 @@ const (
 // maxFramingLine is more than a line that says how long a body is has in bytes.
 const maxFramingLine = 256
 
+// inBody reports whether the head of a response with a body has been read. A 101 has none: what
+// follows belongs to another protocol.
+func (f *framing) inBody() bool { return f.in != inHead && !strings.HasPrefix(f.status, "101") }
+
 // next reads p up to the end of the response. done means that it was reached.
 func (f *framing) next(p []byte) (used int, done bool) {
 	for used < len(p) && !done {

@@ -99,17 +99,17 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.SendFile != nil && p.sentFile(x, w, r) {
 		return
 	}
+	p.respond(x, w, r)
+}
+
+// respond sends the response to the client.
+func (p *Proxy) respond(x *crossing, w http.ResponseWriter, r *http.Request) {
 	if !cuttable(w, r, &x.res) {
 		if err := p.gather(x); err != nil {
 			p.handleError(x, w, r, err)
 			return
 		}
 	}
-	p.respond(x, w, r)
-}
-
-// respond sends the response to the client.
-func (p *Proxy) respond(x *crossing, w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	addTo(header, &x.res.Header)
 	setLength(header, &x.res)
@@ -349,7 +349,7 @@ func (p *Proxy) handleError(x *crossing, w http.ResponseWriter, r *http.Request,
 		level = slog.LevelError
 	}
 	p.log(x, r, level, "no response", slog.Int("status", status), slog.Any("error", err))
-	http.Error(w, http.StatusText(status), status)
+	sendStatus(w, status)
 }
 
 // log logs a record about r: the request as the client sent it, and the script and the backend that

@@ -82,7 +82,7 @@ type Site struct {
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v, status := s.visit(r)
 	if status != 0 {
-		http.Error(w, http.StatusText(status), status)
+		sendStatus(w, status)
 		return
 	}
 	defer v.close()
@@ -97,6 +97,7 @@ type visit struct {
 	prefix string // of the path
 	path   string // clean, without prefix
 	bare   bool   // the path is the prefix, without a slash at its end
+	lacks  bool   // a file could not be looked at for a lack of descriptors or memory
 }
 
 // visit cleans the path and opens the folder. A status other than 0 is the response.
@@ -160,6 +161,7 @@ func (v *visit) kind(p string) kind {
 	info, err := fs.Stat(v.files, cmp.Or(strings.Trim(p, "/"), "."))
 	switch {
 	case err != nil:
+		v.lacks = v.lacks || paths.Lacking(err)
 		return nothing
 	case info.IsDir():
 		return folder
@@ -221,6 +223,9 @@ func (v *visit) index(w http.ResponseWriter, r *http.Request) bool {
 	for _, name := range names {
 		p := v.path + name
 		if v.kind(p) != file || v.hidden(p) {
+			if v.lacks {
+				return false // the next name is not the one that was meant
+			}
 			continue
 		}
 		if v.isScript(p) {
@@ -246,12 +251,18 @@ func (v *visit) isScript(p string) bool {
 // front passes r to the script that Front names.
 func (v *visit) front(w http.ResponseWriter, r *http.Request) {
 	front := path.Join("/", v.s.Front)
-	if v.s.Front == "" || v.kind(front) != file {
+	isFile := v.s.Front != "" && v.kind(front) == file
+	switch {
+	case v.lacks:
+		sendStatus(w, http.StatusServiceUnavailable)
+	case isFile:
+		v.script(w, r, front, "")
+	default:
 		http.NotFound(w, r)
-		return
 	}
-	v.script(w, r, front, "")
 }
+
+func sendStatus(w http.ResponseWriter, status int) { http.Error(w, http.StatusText(status), status) }
 
 // script passes r to a script.
 func (v *visit) script(w http.ResponseWriter, r *http.Request, name, info string) {
@@ -259,7 +270,7 @@ func (v *visit) script(w http.ResponseWriter, r *http.Request, name, info string
 	if root == "" {
 		abs, err := filepath.Abs(v.s.Dir)
 		if err != nil {
-			http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+			sendStatus(w, http.StatusInternalServerError)
 			return
 		}
 		root = filepath.ToSlash(abs)
@@ -281,7 +292,7 @@ func (v *visit) linksToScript(name string) bool {
 func (v *visit) static(w http.ResponseWriter, r *http.Request, name string) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
+		sendStatus(w, http.StatusMethodNotAllowed)
 		return
 	}
 	if v.linksToScript(name) {
@@ -299,12 +310,14 @@ func (v *visit) static(w http.ResponseWriter, r *http.Request, name string) {
 	if err != nil {
 		status := http.StatusInternalServerError
 		switch {
+		case paths.Lacking(err):
+			status = http.StatusServiceUnavailable
 		case errors.Is(err, fs.ErrPermission):
 			status = http.StatusForbidden
 		case errors.Is(err, fs.ErrNotExist):
 			status = http.StatusNotFound
 		}
-		http.Error(w, http.StatusText(status), status)
+		sendStatus(w, status)
 		return
 	}
 	defer f.Close()

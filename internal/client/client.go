@@ -7,6 +7,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -125,9 +126,14 @@ func (c *Client) Stats() gateway.Stats { return c.count.Stats(c.pool.Counts()) }
 var errNotStream = errors.New("gateway: the connection cannot be handed over")
 
 // NewError returns the error of an exchange that failed in phase because of err, or because ctx is
-// done.
+// done. A fault of the request's body stays: net/http cancels the context of a request whose body
+// it cannot read.
 func NewError(ctx context.Context, phase gateway.Phase, addr string, err error) *gateway.Error {
-	if cause := context.Cause(ctx); cause != nil && phase > gateway.PhaseRequest {
+	switch cause := context.Cause(ctx); {
+	case cause == nil || phase <= gateway.PhaseRequest:
+	case errors.Is(err, gateway.ErrRequestBody) && !errors.Is(err, cause):
+		err = fmt.Errorf("%w (%w)", err, cause)
+	default:
 		err = cause
 	}
 	return &gateway.Error{Phase: phase, Addr: addr, Err: err}

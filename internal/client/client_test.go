@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,27 @@ func over(t *testing.T, serve func(c net.Conn)) *Client {
 		return append(dst, "head\n"...), nil
 	}
 	return NewOverSockets(Settings{MaxConns: 1, MaxHeadBytes: 1000, SendTimeout: time.Minute}, Sockets{Dial: dial, AppendHead: head})
+}
+
+func TestNewError(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errTest)
+	fault := BodyFault(os.ErrDeadlineExceeded)
+	for err, want := range map[error][]error{io.EOF: {errTest}, fault: {errTest, gateway.ErrRequestBody, os.ErrDeadlineExceeded}} {
+		e := NewError(ctx, gateway.PhaseSend, "", err)
+		for _, target := range want {
+			if !errors.Is(e, target) {
+				t.Errorf("%v: %v is not %v", err, e, target)
+			}
+		}
+		if errors.Is(e, io.EOF) {
+			t.Errorf("%v: %v", err, e)
+		}
+	}
+	// net/http cancels the context of a request whose body is late.
+	if got := gateway.ErrorStatus(NewError(ctx, gateway.PhaseSend, "", fault)); got != 408 {
+		t.Errorf("status %d", got)
+	}
 }
 
 func TestRoundTrip(t *testing.T) {
