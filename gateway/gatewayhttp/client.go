@@ -208,7 +208,7 @@ func (c *Client) connect(ctx context.Context, secure bool) (conn net.Conn, err e
 	c.count.Dialed()
 	c.open.Add(1)
 	cc := &clientConn{Conn: raw, c: c, timeout: stream.Timeout(c.SendTimeout, client.DefaultSendTimeout)}
-	fc := &framedConn{Conn: cc, timeout: stream.Timeout(c.BodyTimeout, client.DefaultBodyTimeout)}
+	fc := &framedConn{Conn: cc, timeout: stream.Timeout(c.BodyTimeout, client.DefaultBodyTimeout), wait: cc.timeout, ended: make(chan struct{})}
 	if !secure {
 		return fc, nil
 	}

@@ -1,8 +1,11 @@
 package gatewayhttp
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -14,6 +17,10 @@ import (
 type framedConn struct {
 	net.Conn
 	timeout time.Duration // of one read of a response's body; 0 or less means no limit
+	wait    time.Duration // of a failed Write for the response; 0 or less means no limit
+
+	once  sync.Once
+	ended chan struct{} // closed when nothing more will be read
 
 	next atomic.Pointer[string] // the method of a request that is about to be sent, or nil
 	sent atomic.Pointer[string] // that of the last one that was sent
@@ -33,7 +40,34 @@ func (c *framedConn) Write(p []byte) (int, error) {
 	if method := c.next.Swap(nil); method != nil {
 		c.sent.Store(method)
 	}
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.awaitEnd()
+	}
+	return n, err
+}
+
+// awaitEnd waits until nothing more will be read. A server may respond to a request without reading
+// its body, and close the connection. The transport would drop that response as soon as Write
+// returns an error.
+func (c *framedConn) awaitEnd() {
+	var late <-chan time.Time
+	if c.wait > 0 {
+		timer := time.NewTimer(c.wait)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-c.ended:
+	case <-late:
+	}
+}
+
+func (c *framedConn) end() { c.once.Do(func() { close(c.ended) }) }
+
+func (c *framedConn) Close() error {
+	c.end()
+	return c.Conn.Close()
 }
 
 // arm sets the deadline of a read of the body. A read that waits for a head has none: the transport
@@ -50,6 +84,14 @@ func (c *framedConn) arm() {
 }
 
 func (c *framedConn) Read(p []byte) (int, error) {
+	n, err := c.read(p)
+	if err != nil {
+		c.end()
+	}
+	return n, err
+}
+
+func (c *framedConn) read(p []byte) (int, error) {
 	if c.over {
 		return 0, io.EOF
 	}
