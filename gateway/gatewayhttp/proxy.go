@@ -62,8 +62,8 @@ type Proxy struct {
 	// of a file). It receives a GET, or a HEAD after HEAD, with that path in URL.Path, and of the
 	// client's fields Range and those that begin with If-. Its response takes the place of the
 	// application's body and of the fields that describe it; the other fields of the application
-	// stay. SendFile alone decides which files may be served. Nil means that both fields are
-	// dropped.
+	// stay. SendFile alone decides which files may be served. http.FileServer redirects the path of
+	// an index.html to its folder. Nil means that both fields are dropped.
 	SendFile http.Handler
 
 	// ReadAhead is how many bytes of a response are read ahead of a client that reads slowly, so

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/gatehouse-go/gatehouse/internal/paths"
@@ -24,7 +25,8 @@ import (
 //
 //   - A path with a backslash or a control byte, or one that leaves Dir, is a 400. A path with an
 //     element that begins with a dot is a 404, unless that is the first and is .well-known; see
-//     Hidden. So is one with an element that ends with a dot or a space, which some systems ignore.
+//     Hidden. So is one with an element that ends with a dot or a space, which some systems ignore,
+//     and on Windows one with a tilde before a digit, which may be the short name of another file.
 //   - An element of the path that ends with an extension of Split, in any case of letters, and is a
 //     file, is the script. What follows it is PATH_INFO. If there is no such file, the path is that
 //     of Front. The file is never sent, and the backend is never asked for a script that does not
@@ -140,11 +142,17 @@ func (v *visit) hidden(p string) bool { return v.s.Hidden != nil && v.s.Hidden(p
 func dotted(p string) bool {
 	for i, element := range strings.Split(strings.Trim(p, "/"), "/") {
 		hidden := strings.HasPrefix(element, ".") && (i > 0 || element != ".well-known") // rule F60
-		if hidden || strings.HasSuffix(element, ".") || strings.HasSuffix(element, " ") {
+		if hidden || strings.HasSuffix(element, ".") || strings.HasSuffix(element, " ") || runtime.GOOS == "windows" && isShort(element) {
 			return true
 		}
 	}
 	return false
+}
+
+// isShort reports whether a name may be one that Windows gives to a file with a longer name.
+func isShort(element string) bool {
+	_, rest, found := strings.Cut(element, "~")
+	return found && rest != "" && '0' <= rest[0] && rest[0] <= '9'
 }
 
 // kind is what a name is.
