@@ -1,14 +1,24 @@
 package integration_test
 
 import (
+	"fmt"
+	"io"
+	"net"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/net/websocket"
+
+	"github.com/gatehouse-go/gatehouse/fastcgi"
+	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
 	"github.com/gatehouse-go/gatehouse/internal/integration"
+	"github.com/gatehouse-go/gatehouse/scgi"
+	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
 
 // asgiApp is wsgiApp for ASGI, with an echo of WebSockets.
@@ -133,4 +143,73 @@ func TestIdleGunicorn(t *testing.T) {
 			<-done
 		}
 	})
+}
+
+// TestFrames sends 10,000 frames of a WebSocket in each direction, and then ends one direction.
+func TestFrames(t *testing.T) {
+	for _, name := range []string{"uvicorn", "daphne"} {
+		t.Run(name, func(t *testing.T) {
+			dir := integration.Dir(t)
+			httpBacks[name](t, dir)
+			c := &gatewayhttp.Client{Addr: "unix:" + dir + "/http.sock"}
+			t.Cleanup(func() { c.Close() })
+			serveProxies(t, dir, &gateway.Proxy{Backend: c})
+			for way, c := range map[string]gateway.RoundTripper{
+				"http":  c,
+				"scgi":  &scgi.Client{Addr: "unix:" + dir + "/front-s.sock"},
+				"uwsgi": &uwsgi.Client{Addr: "unix:" + dir + "/front-u.sock"},
+			} {
+				t.Run(way+" [369]", func(t *testing.T) { frames(t, before(t, c, nil)+"/socket") })
+			}
+			t.Run("FastCGI has no room for it [369]", func(t *testing.T) {
+				url := before(t, &fastcgi.Client{Addr: "unix:" + dir + "/front-f.sock", Logger: quiet}, nil) + "/socket"
+				if c, err := websocket.Dial(strings.Replace(url, "http", "ws", 1), "", "http://origin/"); err == nil {
+					c.Close()
+					t.Error("a WebSocket through FastCGI")
+				}
+			})
+		})
+	}
+}
+
+// frames sends 10,000 messages while it receives their echoes, and ends its direction: the server
+// ends the other.
+func frames(t *testing.T, url string) {
+	raw, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	raw.SetDeadline(time.Now().Add(time.Minute))
+	config, err := websocket.NewConfig(strings.Replace(url, "http", "ws", 1), "http://origin/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := websocket.NewClient(config, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		for i := range 10000 {
+			if err := websocket.Message.Send(c, fmt.Sprint("message ", i)); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	for i := range 10000 {
+		var got string
+		if err := websocket.Message.Receive(c, &got); err != nil || got != fmt.Sprint("message ", i) {
+			t.Fatalf("message %d is %q, %v", i, got, err)
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	raw.(*net.TCPConn).CloseWrite()
+	if _, err := io.Copy(io.Discard, raw); err != nil {
+		t.Errorf("the server does not end its direction: %v", err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gatehouse-go/gatehouse/cgi"
 	"github.com/gatehouse-go/gatehouse/fastcgi"
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
@@ -140,7 +141,8 @@ func stockNginx(t *testing.T, dir string) map[string]string {
 	return map[string]string{"fastcgi": "http://" + loopback(ports[0]), "scgi": "http://" + loopback(ports[1]), "uwsgi": "http://" + loopback(ports[2])}
 }
 
-// TestMountAtBehindNginx passes nginx's stock params on to uWSGI.
+// TestMountAtBehindNginx passes nginx's stock params on to uWSGI, by each protocol that it speaks,
+// and to a CGI program.
 func TestMountAtBehindNginx(t *testing.T) {
 	dir := integration.Dir(t)
 	integration.Write(t, dir, "paths.py", `
@@ -149,15 +151,21 @@ def application(env, start):
     return [('%s|%s' % (env['SCRIPT_NAME'], env['PATH_INFO'])).encode('latin-1')]
 `)
 	startUWSGI(t, dir, "paths")
-	serveProxies(t, dir, &gateway.Proxy{Backend: &uwsgi.Client{Addr: "unix:" + dir + "/u.sock"}, Rewrite: gateway.MountAt("/app")})
-	for name, url := range stockNginx(t, dir) {
-		t.Run(name+" [462]", func(t *testing.T) {
-			for path, want := range map[string]string{"/app/a%2Fb": "/app|/a/b", "/app/caf%C3%A9": "/app|/caf\xc3\xa9", "/other": "|/other"} {
-				if status, body := fetch(t, url+path, nil); status != 200 || body != want {
-					t.Errorf("%s: %d %q, want %q", path, status, body, want)
+	backs := threeWays(dir)
+	integration.Write(t, dir, "run.cgi", "#!"+python(t)+"\nimport sys\nsys.path.insert(0, '${DIR}')\nfrom paths import application\nfrom wsgiref.handlers import CGIHandler\nCGIHandler().run(application)\n")
+	backs["cgi"] = &cgi.Client{Path: dir + "/run.cgi", Logger: quiet}
+	for back, c := range backs {
+		dir := integration.Dir(t)
+		serveProxies(t, dir, &gateway.Proxy{Backend: c, Rewrite: gateway.MountAt("/app")})
+		for front, url := range stockNginx(t, dir) {
+			t.Run(front+" to "+back+" [462]", func(t *testing.T) {
+				for path, want := range map[string]string{"/app/a%2Fb": "/app|/a/b", "/app/caf%C3%A9": "/app|/caf\xc3\xa9", "/other": "|/other"} {
+					if status, body := fetch(t, url+path, nil); status != 200 || body != want {
+						t.Errorf("%s: %d %q, want %q", path, status, body, want)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
 
