@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -149,14 +148,8 @@ func certificate(t *testing.T, dir string, c tls.Certificate) {
 
 // fromElsewhere is a client whose address is 127.0.0.2, which no other process here has.
 func fromElsewhere(t *testing.T) *http.Client {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
-	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := d.DialContext(ctx, network, addr)
-		if err != nil { // a system without the whole of 127.0.0.0/8
-			return nil, fmt.Errorf("from 127.0.0.2: %w", err)
-		}
-		return c, nil
-	}}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(integration.Host(t, 2))}}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DialContext: d.DialContext}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }

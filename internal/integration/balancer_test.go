@@ -22,8 +22,8 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/integration"
 )
 
-// startFPM starts the n-th php-fpm of a folder.
-func startFPM(t *testing.T, dir string, n int) {
+// startFPM starts the n-th php-fpm of a folder. A script finds the number in the variable NODE.
+func startFPM(t *testing.T, dir string, n int, listen string) {
 	t.Helper()
 	fpm := integration.Need(t, "php-fpm8.2", "php8.2-fpm")
 	conf := integration.Write(t, dir, fmt.Sprintf("fpm%d.conf", n), fmt.Sprintf(`[global]
@@ -31,13 +31,14 @@ error_log = ${DIR}/fpm%d.log
 pid = ${DIR}/fpm%d.pid
 daemonize = no
 [www]
-listen = ${DIR}/fpm%d.sock
+listen = %s
+env[NODE] = %d
 listen.mode = 0666
 pm = static
 pm.max_children = 8
 php_admin_value[error_log] =
-`, n, n, n))
-	integration.Start(t, dir, fmt.Sprintf("%s/fpm%d.sock", dir, n), fpm, "--nodaemonize", "--fpm-config", conf)
+`, n, n, listen, n))
+	integration.Start(t, dir, listen, fpm, "--nodaemonize", "--fpm-config", conf)
 }
 
 // killFPM ends it with all its children.
@@ -60,11 +61,12 @@ func TestBalancer(t *testing.T) {
 		dir := integration.Dir(t)
 		integration.Write(t, dir, "load.php", loadPHP)
 		balancer := &gateway.Balancer{FailTimeout: 200 * time.Millisecond}
+		sockets := [...]string{dir + "/0.sock", dir + "/1.sock", dir + "/2.sock"}
 		for i := range 3 {
-			startFPM(t, dir, i)
+			startFPM(t, dir, i, sockets[i])
 			balancer.Targets = append(balancer.Targets, gateway.Target{
 				Name:    fmt.Sprint("php-fpm ", i),
-				Backend: &fastcgi.Client{Addr: fmt.Sprintf("unix:%s/fpm%d.sock", dir, i), MaxConns: 8, MaxIdleConns: 4, Logger: quiet},
+				Backend: &fastcgi.Client{Addr: "unix:" + sockets[i], MaxConns: 8, MaxIdleConns: 4, Logger: quiet},
 			})
 		}
 		web := httptest.NewServer(&gatewayhttp.Proxy{Backend: balancer, Logger: quiet, Mapping: &gatewayhttp.Mapping{Root: dir}})
@@ -78,7 +80,7 @@ func TestBalancer(t *testing.T) {
 		killed := 0
 		for more := true; more; killed++ {
 			killFPM(t, dir, killed%3)
-			startFPM(t, dir, killed%3)
+			startFPM(t, dir, killed%3, sockets[killed%3])
 			select {
 			case <-over:
 				more = false

@@ -2,9 +2,16 @@ package integration_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -54,6 +61,95 @@ func TestFastrouter(t *testing.T) {
 		}
 		routed(t, router, "www.example.com", func(o *conformance.Outcome) bool { return errors.Is(o.Err, gateway.ErrNoResponse) })
 	})
+}
+
+// TestSignedSubscriptions sends packets for four hosts to a router that checks signatures: one is
+// not signed, one is signed and then altered, one is over a day old, and one is right. It comes last, so
+// that the router has seen the others when it is known to have seen that.
+func TestSignedSubscriptions(t *testing.T) {
+	program := integration.Need(t, "uwsgi-core", "uwsgi-core")
+	t.Run("only the right one is accepted [417]", func(t *testing.T) {
+		dir := integration.Dir(t)
+		router, subscriptions := loopback(integration.Port(t)), loopback(integration.Port(t))
+		node := gatewaytest.Start(t, &uwsgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
+			_, err := io.WriteString(w, "node")
+			return err
+		})})
+		hosts := []string{"unsigned.example", "altered.example", "old.example", "right.example"}
+		var packets [][]byte
+		for _, host := range hosts {
+			key := privateKey(t, keys(t, dir, host))
+			s := uwsgi.Subscription{Key: host, Address: node, Unix: time.Now().Unix()}
+			if host == "old.example" {
+				s.Unix -= 25 * 60 * 60 // the router tolerates a day
+			}
+			if host != "unsigned.example" {
+				s.Signature = sign(t, key, &s)
+			}
+			if host == "altered.example" {
+				s.Weight = 9
+			}
+			packet, err := uwsgi.AppendSubscription(nil, &s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			packets = append(packets, packet)
+		}
+		startRouter(t, dir, program, router, subscriptions)
+		c, err := net.Dial("udp", subscriptions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for _, packet := range packets {
+			if _, err := c.Write(packet); err != nil {
+				t.Fatal(err)
+			}
+		}
+		routed(t, router, "right.example", func(o *conformance.Outcome) bool { return o.Err == nil && o.Body == "node" })
+		for _, host := range hosts[:3] {
+			r := gatewaytest.NewRequest("GET", "/", nil)
+			r.Params.Set("HTTP_HOST", host)
+			if o := conformance.Ask(t, &uwsgi.Client{Addr: router}, r); !errors.Is(o.Err, gateway.ErrNoResponse) {
+				t.Errorf("%s: %q, %v", host, o.Body, o.Err)
+			}
+		}
+	})
+}
+
+// privateKey reads a key that keys has written.
+func privateKey(t *testing.T, path string) *rsa.PrivateKey {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// sign returns the signature of s. What is signed is what a packet with a signature covers.
+func sign(t *testing.T, key *rsa.PrivateKey, s *uwsgi.Subscription) []byte {
+	t.Helper()
+	draft := *s
+	draft.Signature = []byte("x")
+	packet, err := uwsgi.AppendSubscription(nil, &draft)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := uwsgi.ConsumeSubscription(packet, &draft); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha1.Sum(draft.Signed)
+	signature, err := rsa.SignPKCS1v15(nil, key, crypto.SHA1, sum[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signature
 }
 
 // TestSubscribeTo has uWSGI subscribe to us.
@@ -112,4 +208,30 @@ uwsgi.register_rpc('big', lambda: b'x' * 70000)
 			t.Errorf("%q, %v", b, err)
 		}
 	})
+}
+
+// keys writes a private key, and the public one where a router looks for it, and returns the path
+// of the former.
+func keys(t *testing.T, dir, host string) (private string) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir+"/keys", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	integration.Write(t, dir, "keys/"+host+".pem", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})))
+	return integration.Write(t, dir, host+"-key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
+}
+
+// startRouter starts uWSGI's fastrouter, which accepts signed packets alone.
+func startRouter(t *testing.T, dir, program, router, subscriptions string) {
+	t.Helper()
+	integration.Start(t, dir, router, program, "--plugins", "fastrouter", "--master", "--die-on-term", "--fastrouter", router, "--fastrouter-subscription-server", subscriptions,
+		"--subscriptions-sign-check", "SHA1:"+dir+"/keys")
 }

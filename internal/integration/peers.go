@@ -107,6 +107,18 @@ func Port(t testing.TB) int {
 	return 0
 }
 
+// Host returns 127.0.0.n, or skips the test on a system that has 127.0.0.1 alone.
+func Host(t testing.TB, n int) string {
+	t.Helper()
+	host := fmt.Sprintf("127.0.0.%d", n)
+	l, err := net.Listen("tcp", host+":0")
+	if err != nil {
+		t.Skip(err)
+	}
+	l.Close()
+	return host
+}
+
 // Start runs a peer until the test ends, and waits until it listens on addr ("host:port" or a
 // socket's path). Its output is logged if the test fails.
 func Start(t testing.TB, dir, addr string, argv ...string) {

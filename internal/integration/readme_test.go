@@ -47,16 +47,22 @@ func swap(t *testing.T, text string, replace ...string) string {
 	return text
 }
 
+// nginxBlock returns the n-th piece of nginx's configuration in the README.
+func nginxBlock(t *testing.T, n int) string {
+	t.Helper()
+	blocks, err := docs.Snippets("../../README.md", "nginx")
+	if err != nil || len(blocks) <= n {
+		t.Fatalf("%d blocks, %v", len(blocks), err)
+	}
+	return blocks[n]
+}
+
 // TestReadmeHandler runs the README's handler behind nginx, configured as the README says.
 func TestReadmeHandler(t *testing.T) {
 	dir := integration.Dir(t)
 	app, web := loopback(integration.Port(t)), integration.Port(t)
 	integration.Start(t, dir, app, program(t, dir, 0, "127.0.0.1:9000", app))
-	blocks, err := docs.Snippets("../../README.md", "nginx")
-	if err != nil || len(blocks) != 1 {
-		t.Fatalf("%d blocks, %v", len(blocks), err)
-	}
-	location := swap(t, blocks[0], "127.0.0.1:9000", app, "include fastcgi_params", "include /etc/nginx/fastcgi_params")
+	location := swap(t, nginxBlock(t, 0), "127.0.0.1:9000", app, "include fastcgi_params", "include /etc/nginx/fastcgi_params")
 	startNginx(t, dir, loopback(web), fmt.Sprintf("server { listen 127.0.0.1:%d;\n%s }", web, location))
 	if res, body, err := do("GET", "http://"+loopback(web)+"/", nil, nil); err != nil || res.StatusCode != 200 || string(body) != "hello, 127.0.0.1\n" {
 		t.Errorf("%v, %q, %v", res, body, err)
