@@ -86,17 +86,9 @@ case '/duplex':
 // path and the root.
 func startPHP(t testing.TB, children int, extra string) (socket, root string) {
 	t.Helper()
-	fpm := integration.Need(t, "php-fpm8.2", "php8.2-fpm")
 	dir := integration.Dir(t)
 	integration.Write(t, dir, "index.php", phpScript)
-	conf := integration.Write(t, dir, "fpm.conf", fmt.Sprintf(`[global]
-error_log = ${DIR}/fpm.log
-pid = ${DIR}/fpm.pid
-daemonize = no
-[www]
-listen = ${DIR}/fpm.sock
-listen.mode = 0666
-pm = static
+	integration.StartFPM(t, dir, "fpm", dir+"/fpm.sock", fmt.Sprintf(`pm = static
 pm.max_children = %d
 catch_workers_output = no
 php_admin_value[post_max_size] = 64M
@@ -107,7 +99,6 @@ php_admin_value[error_log] =
 pm.status_path = /status
 %s
 `, children, extra))
-	integration.Start(t, dir, dir+"/fpm.sock", fpm, "--nodaemonize", "--fpm-config", conf)
 	return dir + "/fpm.sock", dir
 }
 

@@ -2,9 +2,7 @@ package integration_test
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"maps"
@@ -120,7 +118,7 @@ func frontsOf(t *testing.T, dir string, c gateway.RoundTripper) map[string]strin
 	t.Helper()
 	p := httptest.NewTLSServer(&gatewayhttp.Proxy{Mapping: &gatewayhttp.Mapping{Prefix: "/app"}, Backend: c, Logger: quiet})
 	t.Cleanup(p.Close)
-	certificate(t, dir, p.TLS.Certificates[0])
+	integration.Certificate(t, dir)
 	serveProxies(t, dir, &gateway.Proxy{Backend: c, Rewrite: gateway.MountAt("/app")})
 	urls := map[string]string{"our HTTP front": p.URL}
 	var servers strings.Builder
@@ -133,17 +131,6 @@ func frontsOf(t *testing.T, dir string, c gateway.RoundTripper) map[string]strin
 	}
 	startNginx(t, dir, loopback(port), servers.String())
 	return urls
-}
-
-// certificate writes cert.pem and key.pem.
-func certificate(t *testing.T, dir string, c tls.Certificate) {
-	t.Helper()
-	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	integration.Write(t, dir, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})))
-	integration.Write(t, dir, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
 }
 
 // fromElsewhere is a client whose address is 127.0.0.2, which no other process here has.

@@ -25,20 +25,11 @@ import (
 // startFPM starts the n-th php-fpm of a folder. A script finds the number in the variable NODE.
 func startFPM(t *testing.T, dir string, n int, listen string) {
 	t.Helper()
-	fpm := integration.Need(t, "php-fpm8.2", "php8.2-fpm")
-	conf := integration.Write(t, dir, fmt.Sprintf("fpm%d.conf", n), fmt.Sprintf(`[global]
-error_log = ${DIR}/fpm%d.log
-pid = ${DIR}/fpm%d.pid
-daemonize = no
-[www]
-listen = %s
-env[NODE] = %d
-listen.mode = 0666
-pm = static
+	integration.StartFPM(t, dir, fmt.Sprint("fpm", n), listen, fmt.Sprintf(`pm = static
 pm.max_children = 8
+env[NODE] = %d
 php_admin_value[error_log] =
-`, n, n, listen, n))
-	integration.Start(t, dir, listen, fpm, "--nodaemonize", "--fpm-config", conf)
+`, n))
 }
 
 // killFPM ends it with all its children.

@@ -10,8 +10,14 @@ package integration
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
-	"math/rand/v2"
+	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -97,7 +103,7 @@ func Port(t testing.TB) int {
 	var err error
 	for range 100 {
 		var l net.Listener
-		port := 10000 + rand.IntN(20000)
+		port := 10000 + mathrand.IntN(20000)
 		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			l.Close()
 			return port
@@ -105,6 +111,44 @@ func Port(t testing.TB) int {
 	}
 	t.Fatal(err)
 	return 0
+}
+
+// Certificate writes a certificate of 127.0.0.1 and localhost that no authority has signed, cert.pem,
+// and its key, key.pem.
+func Certificate(t testing.TB, dir string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	cert, certErr := x509.CreateCertificate(rand.Reader, spec, spec, &key.PublicKey, key)
+	secret, keyErr := x509.MarshalPKCS8PrivateKey(key)
+	if certErr != nil || keyErr != nil {
+		t.Fatal(certErr, keyErr)
+	}
+	Write(t, dir, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})))
+	Write(t, dir, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})))
+}
+
+// StartFPM starts a php-fpm that listens on a socket's path or "host:port". Its configuration, log
+// and pid file have that name in dir. pool is its pool's configuration.
+func StartFPM(t testing.TB, dir, name, listen, pool string) {
+	t.Helper()
+	fpm := Need(t, "php-fpm8.2", "php8.2-fpm")
+	path := filepath.Join(dir, name)
+	conf := Write(t, dir, name+".conf", fmt.Sprintf(`[global]
+error_log = %s.log
+pid = %[1]s.pid
+daemonize = no
+[www]
+listen = %s
+listen.mode = 0666
+%s`, path, listen, pool))
+	Start(t, dir, listen, fpm, "--nodaemonize", "--fpm-config", conf)
 }
 
 // Host returns 127.0.0.n, or skips the test on a system that has 127.0.0.1 alone.

@@ -1,8 +1,10 @@
 package integration_test
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -131,12 +133,15 @@ func TestReadmeAccessLog(t *testing.T) {
 	})
 }
 
-// TestReadmeSite runs the README's site of PHP.
+// TestReadmeSite runs the README's site of PHP, over HTTP/2.
 func TestReadmeSite(t *testing.T) {
 	socket, root := startPHP(t, 2, "")
 	dir := integration.Dir(t)
 	web := loopback(integration.Port(t))
-	integration.Start(t, dir, web, program(t, dir, 3, "/srv/www", root, "/run/php/php8.2-fpm.sock", socket, "127.0.0.1:8080", web))
+	integration.Certificate(t, dir)
+	integration.Start(t, dir, web, program(t, dir, 3, "/srv/www", root, "/run/php/php8.2-fpm.sock", socket, "127.0.0.1:8443", web, "/etc/site", dir))
+	c := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	defer c.CloseIdleConnections()
 	for name, text := range map[string]string{"index.php": "<?php echo 'front ', $_SERVER['REQUEST_URI'];", "style.css": "body {}", ".env": "secret", "one.php": "<?php echo 'one ', $_SERVER['PATH_INFO'];"} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -145,9 +150,14 @@ func TestReadmeSite(t *testing.T) {
 	for path, want := range map[string]string{
 		"/": "200 front /", "/post/1?a=b": "200 front /post/1?a=b", "/style.css": "200 body {}", "/one.php/x": "200 one /x", "/missing.php": "200 front /missing.php", "/.env": "404 Not Found\n",
 	} {
-		res, body, err := do("GET", "http://"+web+path, nil, nil)
-		if err != nil || fmt.Sprint(res.StatusCode, " ", string(body)) != want {
-			t.Errorf("%s: %v, %q, %v", path, res, body, err)
+		res, err := c.Get("https://" + web + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if got := fmt.Sprint(res.StatusCode, " ", string(body)); got != want || err != nil || res.ProtoMajor != 2 {
+			t.Errorf("%s: %q by %s, %v", path, got, res.Proto, err)
 		}
 	}
 }
