@@ -13,6 +13,7 @@ import (
 
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
+	"github.com/gatehouse-go/gatehouse/internal/docs"
 	"github.com/gatehouse-go/gatehouse/internal/integration"
 )
 
@@ -92,7 +93,7 @@ func TestReadmeUpstream(t *testing.T) {
 		nodes = append(nodes, fmt.Sprintf("%s:%d", integration.Host(t, n+1), integration.Port(t)))
 		stops = append(stops, startNode(t, dir, nodes[n], program(t, dir, 0, "127.0.0.1:9000", nodes[n])))
 	}
-	startNginx(t, dir, loopback(web), swap(t, nginxBlock(t, 1), "10.0.0.1:9000", nodes[0], "10.0.0.2:9000", nodes[1], "include fastcgi_params", "include /etc/nginx/fastcgi_params",
+	startNginx(t, dir, loopback(web), docs.Swap(t, docs.Snippet(t, readme, "nginx", 1), "10.0.0.1:9000", nodes[0], "10.0.0.2:9000", nodes[1], "include fastcgi_params", "include /etc/nginx/fastcgi_params",
 		"server {", fmt.Sprintf("server { listen 127.0.0.1:%d;", web)))
 	for i := range 300 {
 		if i == 100 {

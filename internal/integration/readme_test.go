@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -19,44 +18,12 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/integration"
 )
 
+const readme = "../../README.md"
+
 // program builds the n-th program of the README, with some of its words changed for others.
 func program(t *testing.T, dir string, n int, replace ...string) string {
 	t.Helper()
-	snippets, err := docs.Snippets("../../README.md", "go")
-	if err != nil || len(snippets) <= n {
-		t.Fatalf("%d snippets, %v", len(snippets), err)
-	}
-	text := swap(t, snippets[n], replace...)
-	src := integration.Write(t, dir, fmt.Sprintf("readme%d.go", n), text)
-	path := filepath.Join(dir, fmt.Sprintf("readme%d", n))
-	cmd := exec.Command("go", "build", "-o", path, src)
-	cmd.Dir = "../.."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return path
-}
-
-// swap replaces words that must be there.
-func swap(t *testing.T, text string, replace ...string) string {
-	t.Helper()
-	for i := 0; i < len(replace); i += 2 {
-		if !strings.Contains(text, replace[i]) {
-			t.Fatalf("no %q in\n%s", replace[i], text)
-		}
-		text = strings.ReplaceAll(text, replace[i], replace[i+1])
-	}
-	return text
-}
-
-// nginxBlock returns the n-th piece of nginx's configuration in the README.
-func nginxBlock(t *testing.T, n int) string {
-	t.Helper()
-	blocks, err := docs.Snippets("../../README.md", "nginx")
-	if err != nil || len(blocks) <= n {
-		t.Fatalf("%d blocks, %v", len(blocks), err)
-	}
-	return blocks[n]
+	return docs.Build(t, readme, dir, docs.Swap(t, docs.Snippet(t, readme, "go", n), replace...))
 }
 
 // TestReadmeHandler runs the README's handler behind nginx, configured as the README says.
@@ -64,7 +31,7 @@ func TestReadmeHandler(t *testing.T) {
 	dir := integration.Dir(t)
 	app, web := loopback(integration.Port(t)), integration.Port(t)
 	integration.Start(t, dir, app, program(t, dir, 0, "127.0.0.1:9000", app))
-	location := swap(t, nginxBlock(t, 0), "127.0.0.1:9000", app, "include fastcgi_params", "include /etc/nginx/fastcgi_params")
+	location := docs.Swap(t, docs.Snippet(t, readme, "nginx", 0), "127.0.0.1:9000", app, "include fastcgi_params", "include /etc/nginx/fastcgi_params")
 	startNginx(t, dir, loopback(web), fmt.Sprintf("server { listen 127.0.0.1:%d;\n%s }", web, location))
 	if res, body, err := do("GET", "http://"+loopback(web)+"/", nil, nil); err != nil || res.StatusCode != 200 || string(body) != "hello, 127.0.0.1\n" {
 		t.Errorf("%v, %q, %v", res, body, err)
