@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestSiteWithoutDescriptors leaves one descriptor to this process: the folder takes it, and what is
-// in it cannot be looked at. That must not be taken for a file that is not there.
+// TestSiteWithoutDescriptors leaves one descriptor to this process: the folder takes it, and what
+// is in it cannot be looked at. That must not be taken for a file that is not there.
 func TestSiteWithoutDescriptors(t *testing.T) {
 	s, _ := site(t)
 	for _, target := range []string{"/sub/index.html", "/x.php/y.php", "/sub/", "/style.css"} {

@@ -83,6 +83,25 @@ func do(t *testing.T, ctx context.Context, what string, actions ...chromedp.Acti
 	value(t, ctx, what, chromedp.Steps(actions...))
 }
 
+// reach waits until a page has been loaded that has an element of that selector. It may come in the
+// place of another page.
+func reach(selector string) chromedp.Action[chromedp.Void] {
+	there := chromedp.Evaluate[bool](fmt.Sprintf("document.readyState == 'complete' && !!document.querySelector(%q)", selector))
+	return func(ctx context.Context, target *chromedp.Target) (none chromedp.Void, err error) {
+		for {
+			// An error means that the page is just being replaced.
+			if ok, err := there(ctx, target); ok && err == nil {
+				return none, nil
+			}
+			select {
+			case <-ctx.Done():
+				return none, context.Cause(ctx)
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+}
+
 // value is do for an action with a value.
 func value[T any](t *testing.T, ctx context.Context, what string, action chromedp.Action[T]) T {
 	t.Helper()

@@ -43,19 +43,19 @@ func TestDokuWiki(t *testing.T) {
 	t.Run("in a browser [435]", func(t *testing.T) {
 		ctx := open(t)
 		do(t, ctx, "log in", chromedp.Navigate(url+"/doku.php/start?do=login"), chromedp.SendKeys("input[name=u]", "ada"), chromedp.SendKeys("input[name=p]", "password"),
-			chromedp.Submit("input[name=p]"), chromedp.WaitVisible("a.logout, li.logout a"))
-		do(t, ctx, "edit a page", chromedp.Navigate(url+"/doku.php/notes/first?do=edit"), chromedp.WaitVisible("#wiki__text"),
-			chromedp.SetValue("#wiki__text", "====== The first note ======\nWritten by a browser. {{:picture.png}}"), chromedp.Click("#edbtn__save"), chromedp.WaitVisible("#the_first_note"))
-		do(t, ctx, "upload a picture", chromedp.Navigate(url+"/doku.php/start?do=media&tab_files=upload"), chromedp.WaitReady("#mediamanager__uploader input[type=file]"),
-			chromedp.SetUploadFiles("#mediamanager__uploader input[type=file]", []string{picture(t, dir)}), chromedp.WaitVisible("#mediamanager__upload_button"),
-			chromedp.Click("#mediamanager__upload_button"), chromedp.WaitVisible(".qq-upload-success"))
-		do(t, ctx, "look at the page by its address", chromedp.Navigate(url+"/doku.php/notes/first"), chromedp.WaitReady(".level1 img"))
+			chromedp.Submit("input[name=p]"), reach("a.logout, li.logout a"))
+		do(t, ctx, "edit a page", chromedp.Navigate(url+"/doku.php/notes/first?do=edit"), reach("#wiki__text"),
+			chromedp.SetValue("#wiki__text", "====== The first note ======\nWritten by a browser. {{:picture.png}}"), chromedp.Click("#edbtn__save"), reach("#the_first_note"))
+		do(t, ctx, "upload a picture", chromedp.Navigate(url+"/doku.php/start?do=media&tab_files=upload"), reach("#mediamanager__uploader input[type=file]"),
+			chromedp.SetUploadFiles("#mediamanager__uploader input[type=file]", []string{picture(t, dir)}), reach("#mediamanager__upload_button"),
+			chromedp.Click("#mediamanager__upload_button"), reach(".qq-upload-success"))
+		do(t, ctx, "look at the page by its address", chromedp.Navigate(url+"/doku.php/notes/first"), reach(".level1 img"))
 		text := value(t, ctx, "read it", chromedp.Text(".level1"))
 		width := value(t, ctx, "see the picture", chromedp.Poll[int]("document.querySelector('.level1 img').naturalWidth"))
 		if !strings.Contains(text, "Written by a browser.") || width != 60 {
 			t.Errorf("%q with a picture %d pixels wide", text, width)
 		}
-		do(t, ctx, "log out", chromedp.Click("a.logout, li.logout a"), chromedp.WaitVisible("a.login, li.login a"))
+		do(t, ctx, "log out", chromedp.Click("a.logout, li.logout a"), reach("a.login, li.login a"))
 	})
 	t.Run("nothing else [424 425 426 435]", func(t *testing.T) {
 		if _, err := os.Stat(www + "/data/pages/notes/first.txt"); err != nil {

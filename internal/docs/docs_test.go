@@ -43,7 +43,7 @@ func TestPrograms(t *testing.T) {
 // flags apart first, and looks that those of go name what there is. Test and CI run the first two
 // of the README as they are.
 func TestCommands(t *testing.T) {
-	for _, page := range []string{"README.md", "CONTRIBUTING.md", "internal/bench/README.md", "internal/integration/README.md", "fuzz/README.md", "SECURITY.md"} {
+	for _, page := range []string{"README.md", "CONTRIBUTING.md", "internal/bench/README.md", "internal/integration/README.md", "internal/browser/README.md", "fuzz/README.md", "SECURITY.md"} {
 		snippets, err := docs.Snippets("../../"+page, "sh")
 		if err != nil || len(snippets) == 0 {
 			t.Fatalf("%s: %d snippets, %v", page, len(snippets), err)

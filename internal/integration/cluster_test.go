@@ -64,8 +64,8 @@ func TestFastrouter(t *testing.T) {
 }
 
 // TestSignedSubscriptions sends packets for four hosts to a router that checks signatures: one is
-// not signed, one is signed and then altered, one is over a day old, and one is right. It comes last, so
-// that the router has seen the others when it is known to have seen that.
+// not signed, one is signed and then altered, one is over a day old, and one is right. It comes
+// last, so that the router has seen the others when it is known to have seen that.
 func TestSignedSubscriptions(t *testing.T) {
 	program := integration.Need(t, "uwsgi-core", "uwsgi-core")
 	t.Run("only the right one is accepted [417]", func(t *testing.T) {

@@ -113,8 +113,8 @@ func Port(t testing.TB) int {
 	return 0
 }
 
-// Certificate writes a certificate of 127.0.0.1 and localhost that no authority has signed, cert.pem,
-// and its key, key.pem.
+// Certificate writes a certificate of 127.0.0.1 and localhost that no authority has signed,
+// cert.pem, and its key, key.pem.
 func Certificate(t testing.TB, dir string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -44,8 +44,8 @@ const (
 
 	// acceptGrace is how long Shutdown waits for one more connection in the listener's queue, which
 	// would be reset with the listener. acceptTries is the number of waits in a row that must find
-	// none: on a busy machine Accept may begin after its deadline, and returns without a look at the
-	// queue. acceptLimit is how long it goes on in all.
+	// none: on a busy machine Accept may begin after its deadline, and returns without a look at
+	// the queue. acceptLimit is how long it goes on in all.
 	acceptGrace = 20 * time.Millisecond
 	acceptTries = 3
 	acceptLimit = 500 * time.Millisecond

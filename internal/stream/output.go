@@ -159,8 +159,8 @@ func (o *Output) arm() {
 	}
 }
 
-// sending notes the start of a write, during which it is unknown whether a byte was sent. It returns
-// whether one had been sent before. A load costs less than a store.
+// sending notes the start of a write, during which it is unknown whether a byte was sent. It
+// returns whether one had been sent before. A load costs less than a store.
 func (o *Output) sending() (before bool) {
 	if before = o.Sent.Load(); !before {
 		o.Sent.Store(true)
