@@ -15,9 +15,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-go/gatehouse/fastcgi"
-	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
-	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 	"github.com/gatehouse-go/gatehouse/internal/integration"
 )
 
@@ -438,86 +436,6 @@ hosts:
 `, port))
 	integration.Start(t, dir, loopback(port), h2o, "-c", conf)
 	testFront(t, "h2o", "http://"+loopback(port))
-}
-
-// gate is an authorizer that accepts the right password, and otherwise asks for one.
-var gate = gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
-	if r.Role != gateway.RoleAuthorizer || r.Body != gateway.NoBody {
-		return fmt.Errorf("role %v, body %v", r.Role, r.Body)
-	}
-	password, _ := r.Params.Lookup("REMOTE_PASSWD")
-	key, _ := r.Params.Lookup("HTTP_X_KEY")
-	if string(password) != "sesame" && string(key) != "sesame" {
-		w.Header().Set("WWW-Authenticate", `Basic realm="gate"`)
-		w.WriteHeader(http.StatusUnauthorized)
-		return nil
-	}
-	w.Header().Set("Variable-GATE", "open")
-	w.WriteHeader(http.StatusOK)
-	return nil
-})
-
-// testGate requests a file behind an authorizer, with and without the password.
-func testGate(t *testing.T, url string, open func(*http.Request)) {
-	for _, c := range []struct {
-		open   bool
-		status int
-	}{{true, 200}, {false, 401}} {
-		req, err := http.NewRequest("GET", url, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.open {
-			open(req)
-		}
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if res.StatusCode != c.status {
-			t.Errorf("open %v: status %d, want %d", c.open, res.StatusCode, c.status)
-		}
-	}
-}
-
-func TestAuthorizerApache(t *testing.T) {
-	apache := integration.Need(t, "apache2", "apache2")
-	dir := integration.Dir(t)
-	integration.Write(t, dir, "file.txt", "behind the gate")
-	app := gatewaytest.Start(t, &fastcgi.Server{Authorizer: gate})
-	port := integration.Port(t)
-	conf := integration.Write(t, dir, "apache.conf", apacheConf+fmt.Sprintf(`
-Listen 127.0.0.1:%d
-DocumentRoot ${DIR}
-AuthnzFcgiDefineProvider authn gate fcgi://%s/
-<Directory ${DIR}>
-	AuthType Basic
-	AuthName gate
-	AuthBasicProvider gate
-	Require valid-user
-</Directory>
-`, port, app))
-	integration.Start(t, dir, loopback(port), apache, "-X", "-f", conf)
-	testGate(t, "http://"+loopback(port)+"/file.txt", func(r *http.Request) { r.SetBasicAuth("ali", "sesame") })
-}
-
-func TestAuthorizerLighttpd(t *testing.T) {
-	lighttpd := integration.Need(t, "lighttpd", "lighttpd")
-	dir := integration.Dir(t)
-	integration.Write(t, dir, "file.txt", "behind the gate")
-	host, p, _ := strings.Cut(gatewaytest.Start(t, &fastcgi.Server{Authorizer: gate}), ":")
-	port := integration.Port(t)
-	conf := integration.Write(t, dir, "lighttpd.conf", fmt.Sprintf(`
-server.document-root = "${DIR}"
-server.bind = "127.0.0.1"
-server.port = %d
-server.errorlog = "${DIR}/error.log"
-server.modules = ( "mod_fastcgi" )
-fastcgi.server = ( "/" => (( "host" => "%s", "port" => %s, "mode" => "authorizer", "docroot" => "${DIR}", "check-local" => "disable" )))
-`, port, host, p))
-	integration.Start(t, dir, loopback(port), lighttpd, "-D", "-f", conf)
-	testGate(t, "http://"+loopback(port)+"/file.txt", func(r *http.Request) { r.Header.Set("X-Key", "sesame") })
 }
 
 var quiet = slog.New(slog.DiscardHandler)
