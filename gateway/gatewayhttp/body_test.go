@@ -2,6 +2,7 @@ package gatewayhttp_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -149,11 +150,17 @@ func TestStreamBodyOfUnknownLength(t *testing.T) {
 		w.Write(body)
 		return err
 	})
+	chunked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%v %d %s %v", r.TransferEncoding, r.ContentLength, body, err)
+	}))
+	defer chunked.Close()
 	for name, c := range map[string]struct {
 		backend gateway.RoundTripper
 		status  int
 		body    string
 	}{
+		"http":    {&gatewayhttp.Client{Addr: chunked.Listener.Addr().String()}, 200, "[chunked] -1 body <nil>"},
 		"fastcgi": {&fastcgi.Client{Addr: gatewaytest.Start(t, &fastcgi.Server{Handler: length}), UnknownLength: true}, 200, "body"},
 		"scgi":    {&scgi.Client{Addr: gatewaytest.Start(t, &scgi.Server{Handler: length})}, 411, "Length Required\n"},
 		"uwsgi":   {&uwsgi.Client{Addr: gatewaytest.Start(t, &uwsgi.Server{Handler: length})}, 411, "Length Required\n"},
