@@ -130,18 +130,14 @@ func (c *balanced) send(t *testing.T, method, id string) {
 // compare compares what the application noted with what the clients know.
 func (c *balanced) compare(t *testing.T, dir string) {
 	t.Helper()
-	b, err := os.ReadFile(dir + "/runs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ran := make(map[string]int)
-	for id := range strings.FieldsSeq(string(b)) {
-		if ran[id]++; ran[id] > 1 && strings.HasPrefix(id, "POST") {
-			t.Errorf("%s ran %d times", id, ran[id])
+	runs := runsIn(t, dir)
+	for id, n := range runs {
+		if n > 1 && strings.HasPrefix(id, "POST") {
+			t.Errorf("%s ran %d times", id, n)
 		}
 	}
 	c.ok.Range(func(id, _ any) bool {
-		if ran[id.(string)] == 0 {
+		if runs[id.(string)] == 0 {
 			t.Errorf("%s has a response and did not run", id)
 		}
 		return true

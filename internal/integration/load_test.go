@@ -367,8 +367,8 @@ func (c *tally) check(id string, b []byte, want string) {
 	c.lost.Add(1)
 }
 
-// countRuns compares the application's notes with what the clients know.
-func (c *tally) countRuns(t *testing.T, dir string) {
+// runsIn reads the application's notes: how often each id ran.
+func runsIn(t *testing.T, dir string) map[string]int {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(dir, "runs"))
 	if err != nil {
@@ -378,6 +378,13 @@ func (c *tally) countRuns(t *testing.T, dir string) {
 	for id := range strings.FieldsSeq(string(b)) {
 		runs[id]++
 	}
+	return runs
+}
+
+// countRuns compares the application's notes with what the clients know.
+func (c *tally) countRuns(t *testing.T, dir string) {
+	t.Helper()
+	runs := runsIn(t, dir)
 	for id := range c.posts {
 		if runs[id] > 1 {
 			c.duplicated.Add(1)
