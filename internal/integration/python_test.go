@@ -468,12 +468,10 @@ func leaves(t *testing.T, dir, url string) {
 func pythonTable() string {
 	var b, why strings.Builder
 	b.WriteString("| WSGI | ASGI | from |")
-	rule := "\n|---|---|---|"
 	for _, s := range pythonServers {
 		fmt.Fprintf(&b, " %s |", s.name)
-		rule += "---|"
 	}
-	b.WriteString(rule + "\n")
+	b.WriteString("\n|" + strings.Repeat("---|", 3+len(pythonServers)) + "\n")
 	for _, k := range pythonKeys {
 		fmt.Fprintf(&b, "| %s | %s | %s |", k.wsgi, k.asgi, k.from)
 		for _, s := range pythonServers {
