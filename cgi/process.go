@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -266,7 +267,7 @@ func (p *process) Close() error {
 	if p.p.Ended() && (eof || !p.held()) {
 		close(p.gone)
 	} else {
-		p.reaper.End(p.p, p.grace, func() { close(p.gone) })
+		p.reaper.End(p.p, syscall.SIGTERM, p.grace, func() { close(p.gone) })
 	}
 	p.stdin.Close()
 	p.stdout.Close()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -83,7 +84,7 @@ func readValues(r *Reader) (map[string]string, error) {
 	for {
 		rec, err := r.Next()
 		switch {
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 			return nil, fmt.Errorf("fastcgi: %w (%w)", gateway.ErrNoResponse, err)
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return nil, fmt.Errorf("fastcgi: GET_VALUES_RESULT: %w", gateway.ErrTruncated)

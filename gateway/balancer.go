@@ -52,7 +52,8 @@ type Balancer struct {
 	Failed func(res *Response) bool
 
 	// Changed, if not nil, is called when a target is marked, with the reason, and when it is used
-	// again, with a nil error. Several goroutines may call it at once. It must not block.
+	// again, with a nil error. It is not called when a probe fails. Several goroutines may call it
+	// at once. It must not block.
 	Changed func(name string, err error)
 
 	once     sync.Once
@@ -69,7 +70,7 @@ type Balancer struct {
 // Target is one backend of a Balancer.
 type Target struct {
 	// Name identifies the target in Stats and Changed, and Key chooses by it. Of several targets
-	// with the same name the last is used.
+	// with the same name, or without one, only the last is used.
 	Name string
 
 	// Backend receives the requests.
@@ -100,7 +101,8 @@ type TargetStats struct {
 }
 
 // SetTargets replaces the targets. A target whose Name was there before keeps its counters and its
-// mark. A target that is removed receives no new requests; those that it has go on.
+// mark. A target that is removed receives no new requests; those that it has go on. Its Backend is
+// not closed.
 func (b *Balancer) SetTargets(targets ...Target) {
 	b.once.Do(func() {}) // the field Targets no longer counts
 	b.mu.Lock()
@@ -144,7 +146,7 @@ func (b *Balancer) RoundTrip(ctx context.Context, r *Request, res *Response) err
 	tried := memory[:0]
 	a := b.choose(key, tried)
 	if a == nil {
-		return &Error{Phase: PhaseWait, Err: fmt.Errorf("gateway: no targets: %w", ErrRefused)}
+		return &Error{Phase: PhaseWait, Err: fmt.Errorf("no targets: %w", ErrRefused)}
 	}
 	for {
 		tried = append(tried, a.t)

@@ -106,7 +106,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Timeout reports whether the cause was a time-out.
+// Timeout reports whether the cause was a time-out: that of the context, or of a field such as
+// HeadTimeout, which is os.ErrDeadlineExceeded.
 func (e *Error) Timeout() bool {
 	if errors.Is(e.Err, context.DeadlineExceeded) || errors.Is(e.Err, os.ErrDeadlineExceeded) {
 		return true

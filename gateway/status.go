@@ -33,7 +33,8 @@ var statuses = []struct {
 //	413  ErrBodyTooLarge
 //	431  ErrTooLarge, if it is the request that is too large
 //	500  any other error of PhaseRequest, such as a missing folder for temporary files
-//	502  ErrMalformed, ErrTruncated, ErrNoResponse, and any other *Error
+//	502  ErrMalformed, ErrTruncated, ErrNoResponse, and any other *Error, such as that of a
+//	     context that was canceled
 //	503  ErrRefused, any *Error of PhaseWait, and a lack of descriptors, memory or space
 //	504  an *Error whose Timeout is true
 //	500  any other error, and nil

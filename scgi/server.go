@@ -134,7 +134,8 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
 func (s *Server) Shutdown(ctx context.Context) error { return s.server().Shutdown(ctx) }
 
 // Close closes the listeners and all connections, and cancels the contexts of the requests. It does
-// not wait for their handlers. It returns nil. The Server cannot be used again.
+// not wait for their handlers, and does not close connections that handlers have taken over. It
+// returns nil. The Server cannot be used again.
 func (s *Server) Close() error { return s.server().Close() }
 
 // Stats returns the counters since the first use, and the current gauges.

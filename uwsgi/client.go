@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gatehouse-go/gatehouse/gateway"
@@ -175,7 +176,7 @@ const pingTimeout = 5 * time.Second
 func readPong(r io.Reader) (warning string, err error) {
 	var b [headerSize]byte
 	if n, err := io.ReadFull(r, b[:]); err != nil {
-		if n == 0 && errors.Is(err, io.EOF) {
+		if n == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
 			err = fmt.Errorf("%w (%w)", gateway.ErrNoResponse, err)
 		}
 		return "", fmt.Errorf("uwsgi: ping: %w", err)

@@ -85,7 +85,11 @@ func (s *Subscriber) packet(unsubscribe bool) ([]byte, error) {
 	b, err := appendUnsigned(nil, &now, s.Sign != nil)
 	var signature []byte
 	if err == nil && s.Sign != nil {
-		if signature, err = s.Sign(b[headerSize:]); err == nil && len(signature) == 0 {
+		signature, err = s.Sign(b[headerSize:])
+		switch {
+		case err != nil:
+			err = fmt.Errorf("uwsgi: Sign: %w", err)
+		case len(signature) == 0:
 			err = errors.New("uwsgi: Sign returned no signature")
 		}
 	}

@@ -59,8 +59,11 @@ func AppendSubscription(dst []byte, s *Subscription) ([]byte, error) {
 
 // appendUnsigned appends the packet without its signature. timed says that it has the time.
 func appendUnsigned(dst []byte, s *Subscription, timed bool) ([]byte, error) {
-	if !node(s.Key) || !node(s.Address) {
-		return dst, fmt.Errorf("uwsgi: subscription: %w", gateway.ErrParam)
+	switch {
+	case !node(s.Key):
+		return dst, fmt.Errorf("uwsgi: subscription: Key: %w", gateway.ErrParam)
+	case !node(s.Address):
+		return dst, fmt.Errorf("uwsgi: subscription: Address: %w", gateway.ErrParam)
 	}
 	h := PacketHeader{Modifier1: ModifierSubscription}
 	if s.Unsubscribe {

@@ -11,12 +11,14 @@ import (
 )
 
 // Authorizer asks a FastCGI authorizer whether a request may pass, section 6.3 of the FastCGI
-// specification. It passes only if the authorizer sends a complete response with the status 200.
-// Any other response is sent to the client. If the authorizer cannot be asked, or its response is
+// specification. It passes only if the authorizer sends a complete response with the status 200,
+// whose other fields and body are dropped. Any other response is sent to the client. If the authorizer cannot be asked, or its response is
 // truncated, the request does not pass. Set the fields before the first use and do not change them
 // afterwards.
 type Authorizer struct {
-	// Backend is the authorizer.
+	// Backend is the authorizer: a fastcgi.Client, or gateway.InProcess. The other protocols have no
+	// such role, and their clients refuse the request. It must not be nil. An application that is
+	// no authorizer, such as PHP, responds with 200 to every request.
 	Backend gateway.RoundTripper
 
 	// Mapping makes the request for the authorizer. Nil means a Mapping of zero values. The body is

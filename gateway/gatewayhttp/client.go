@@ -55,7 +55,9 @@ type Client struct {
 	TLS *tls.Config
 
 	// Rewrite, if not nil, changes the outgoing request when everything else has been set. Its
-	// error ends the exchange in PhaseRequest.
+	// error ends the exchange in PhaseRequest. out.URL.Opaque is the target, or out.URL.Path if that
+	// begins with two slashes. SCRIPT_NAME and PATH_INFO do not change it: a server that is to
+	// receive the path below a mount gets that from Rewrite.
 	Rewrite func(out *http.Request, r *gateway.Request) error
 
 	// TrustForwarded says that a trusted proxy is in front of this program. The fields Forwarded,

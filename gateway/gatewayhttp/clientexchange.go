@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -186,7 +187,8 @@ func (x *clientExchange) cause(err error) error {
 	case x.interimFault != nil:
 		return x.interimFault
 	case late != nil && late.Timeout():
-		return fmt.Errorf("http: %w", err)
+		// Of a time-out of its own net/http says that it is context.DeadlineExceeded.
+		return fmt.Errorf("http: %w (%v)", os.ErrDeadlineExceeded, err)
 	case got == 0:
 		return fmt.Errorf("http: %w (%w)", gateway.ErrNoResponse, err)
 	case cutOff(err), x.raw.ended.Load(): // of a line that is cut net/http says that it is malformed

@@ -166,6 +166,33 @@ func ExampleClient() {
 	// Output: GET /a%2Fb?c for 192.0.2.1
 }
 
+// A server that is to receive the path below a mount, as Starlette before version 0.33 with
+// --root-path.
+func ExampleClient_mounted() {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.URL) }))
+	defer app.Close()
+
+	client := &gatewayhttp.Client{Addr: app.Listener.Addr().String(), Rewrite: func(out *http.Request, r *gateway.Request) error {
+		target := strings.TrimPrefix(out.URL.Opaque, string(r.ScriptName()))
+		if !strings.HasPrefix(target, "/") {
+			target = "/" + target
+		}
+		out.URL.Opaque = target
+		return nil
+	}}
+	defer client.Close()
+	proxy := &gatewayhttp.Proxy{Backend: client, Mapping: &gatewayhttp.Mapping{Prefix: "/app"}}
+	for _, path := range []string{"/app/a%2Fb?c", "/app", "/other"} {
+		w := httptest.NewRecorder()
+		proxy.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		fmt.Print(w.Body)
+	}
+	// Output:
+	// /a%2Fb?c
+	// /
+	// /other
+}
+
 // An authorizer in front of a handler. What it finds out about the user reaches the application.
 func ExampleAuthorizer() {
 	authorizer := gateway.InProcess(gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {

@@ -24,8 +24,7 @@ import (
 // The fields Connection, Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade and
 // Status are not sent, since they belong to the web server. X-Accel-Redirect, X-Sendfile,
 // X-Sendfile2, X-LIGHTTPD-send-file and X-Reproxy-URL are not sent either: a handler that echoes
-// what it received would make them the client's orders. Set them in a gateway.Handler around this
-// one.
+// what it received would make them the client's orders. A gateway.Handler can send them.
 //
 // The ResponseWriter is an http.Hijacker for requests that ask for a WebSocket, if the server can
 // hand over its connection (scgi and uwsgi). The handler must first write the head of an HTTP

@@ -35,7 +35,7 @@ import (
 // httputil.ReverseProxy does, so that the client does not mistake it for a complete one. If the
 // client disconnects, the request is canceled.
 type Proxy struct {
-	// Backend receives the requests.
+	// Backend receives the requests. It must not be nil.
 	Backend gateway.RoundTripper
 
 	// Mapping makes the gateway.Request. Nil means a Mapping of zero values.
@@ -61,9 +61,14 @@ type Proxy struct {
 	// X-Accel-Redirect (a path, percent-encoded, whose query is ignored) or in X-Sendfile (the name
 	// of a file). It receives a GET, or a HEAD after HEAD, with that path in URL.Path, and of the
 	// client's fields Range and those that begin with If-. Its response takes the place of the
-	// application's body and of the fields that describe it; the other fields of the application
-	// stay. SendFile alone decides which files may be served. http.FileServer redirects the path of
-	// an index.html to its folder. Nil means that both fields are dropped.
+	// application's body and of the fields that depend on its bytes; the other fields of the
+	// application stay. So does Content-Type, unless SendFile sets another: http.FileServer does
+	// not, so the application must send the type of the file. PHP sends text/html by default.
+	//
+	// SendFile alone decides which files may be served. The path is that of the field, which may
+	// have dot segments; http.FileServer and http.ServeMux clean it. A redirect of SendFile goes to
+	// the client: http.FileServer redirects the path of an index.html to its folder. Nil means that
+	// both fields are dropped.
 	SendFile http.Handler
 
 	// ReadAhead is how many bytes of a response are read ahead of a client that reads slowly, so

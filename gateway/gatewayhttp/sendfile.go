@@ -45,11 +45,14 @@ func fileOf(res *gateway.Response) (string, error) {
 		raw, _, _ := strings.Cut(string(v), "?")
 		name, err := url.PathUnescape(raw)
 		if err != nil || !strings.HasPrefix(name, "/") {
-			return "", fmt.Errorf("gatewayhttp: X-Accel-Redirect: %w", gateway.ErrMalformed)
+			return "", fmt.Errorf("gatewayhttp: X-Accel-Redirect %q is no path: %w", v, gateway.ErrMalformed)
 		}
 		return name, nil
 	}
 	if v, ok := res.Header.Lookup("X-Sendfile"); ok && len(v) > 0 {
+		if v[0] != '/' {
+			return "", fmt.Errorf("gatewayhttp: X-Sendfile %q is no absolute path: %w", v, gateway.ErrMalformed)
+		}
 		return string(v), nil
 	}
 	return "", nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -37,7 +38,8 @@ import (
 //   - Everything else is passed to Front, or is a 404 if Front is empty or not there.
 //
 // Dir is opened with os.OpenRoot for each request. A link to the current release can therefore be
-// switched while the site is served, and no link leads out of Dir unless FollowLinks is set.
+// switched while the site is served, and no link leads out of Dir unless FollowLinks is set: the
+// path of one that does is that of Front. A link to a script by another name is a 404.
 //
 // In front of workers that take one request at a time, as PHP's do, set Mapping.Body of the Proxy
 // in Script to SpoolBody: otherwise a slow upload holds a worker.
@@ -49,7 +51,8 @@ type Site struct {
 	Root string
 
 	// Prefix is the path at which the site is mounted, as Mapping.Prefix is. SCRIPT_NAME begins
-	// with it.
+	// with it. Any other path is served as if Prefix were empty, so register the site at the prefix
+	// in an http.ServeMux.
 	Prefix string
 
 	// Index lists the names of the files that are served for a folder. Nil means index.php and
@@ -63,14 +66,16 @@ type Site struct {
 	// Split lists the extensions of scripts. Nil means ".php".
 	Split []string
 
-	// FollowLinks allows symbolic links that lead out of Dir.
+	// FollowLinks allows symbolic links that lead out of Dir. An absolute link counts as one.
 	FollowLinks bool
 
 	// Hidden, if not nil, reports whether a clean path without Prefix is a 404 besides those with
-	// an element that begins with a dot, such as one below /data/.
+	// an element that begins with a dot, such as one below /data/. It looks at the path of the
+	// request: a link of another name is followed, and a file system that ignores the case of
+	// letters finds a file whose path Hidden does not know.
 	Hidden func(path string) bool
 
-	// Script serves the scripts: a Proxy, or a ReverseProxy over a Transport. Its Mapping takes the
+	// Script, which must not be nil, serves the scripts: a Proxy, or a ReverseProxy over a Transport. Its Mapping takes the
 	// script and DOCUMENT_ROOT from the context of the request.
 	Script http.Handler
 
@@ -78,6 +83,10 @@ type Site struct {
 	// Prefix. http.FileServer does not serve an index.html, since it redirects that path to the
 	// folder. Nil means that they are served from Dir.
 	Static http.Handler
+
+	// Logger receives a log record for a Dir or a file that cannot be opened. Nil means
+	// slog.Default.
+	Logger *slog.Logger
 }
 
 // ServeHTTP serves a file, or passes the request to Script.
@@ -89,6 +98,10 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer v.close()
 	v.serve(w, r)
+}
+
+func (s *Site) log(r *http.Request, err error) {
+	cmp.Or(s.Logger, slog.Default()).LogAttrs(r.Context(), slog.LevelError, "cannot open", slog.Any("error", err), slog.String("method", r.Method), slog.String("path", r.URL.Path))
 }
 
 // A visit is one request of a Site.
@@ -123,10 +136,11 @@ func (s *Site) visit(r *http.Request) (v visit, status int) {
 		return v, 0
 	}
 	root, err := os.OpenRoot(s.Dir) // rule F62
-	switch {
-	case paths.Lacking(err):
-		return v, http.StatusServiceUnavailable
-	case err != nil:
+	if err != nil {
+		s.log(r, err)
+		if paths.Lacking(err) {
+			return v, http.StatusServiceUnavailable
+		}
 		return v, http.StatusInternalServerError
 	}
 	v.files, v.close = root.FS(), root.Close
@@ -185,7 +199,7 @@ func (v *visit) serve(w http.ResponseWriter, r *http.Request) {
 		switch v.kind(v.path[:end]) {
 		case file:
 			if v.hidden(v.path[:end]) {
-				http.NotFound(w, r)
+				sendStatus(w, http.StatusNotFound)
 				return
 			}
 			v.script(w, r, v.path[:end], v.path[end:])
@@ -266,7 +280,7 @@ func (v *visit) front(w http.ResponseWriter, r *http.Request) {
 	case isFile:
 		v.script(w, r, front, "")
 	default:
-		http.NotFound(w, r)
+		sendStatus(w, http.StatusNotFound)
 	}
 }
 
@@ -304,7 +318,7 @@ func (v *visit) static(w http.ResponseWriter, r *http.Request, name string) {
 		return
 	}
 	if v.linksToScript(name) {
-		http.NotFound(w, r)
+		sendStatus(w, http.StatusNotFound)
 		return
 	}
 	if v.s.Static != nil {
@@ -325,6 +339,9 @@ func (v *visit) static(w http.ResponseWriter, r *http.Request, name string) {
 		case errors.Is(err, fs.ErrNotExist):
 			status = http.StatusNotFound
 		}
+		if status >= 500 {
+			v.s.log(r, err)
+		}
 		sendStatus(w, status)
 		return
 	}
@@ -332,7 +349,7 @@ func (v *visit) static(w http.ResponseWriter, r *http.Request, name string) {
 	info, err := f.Stat()
 	content, ok := f.(io.ReadSeeker)
 	if err != nil || !ok || !info.Mode().IsRegular() {
-		http.NotFound(w, r)
+		sendStatus(w, http.StatusNotFound)
 		return
 	}
 	http.ServeContent(w, r, info.Name(), info.ModTime(), content)

@@ -1,9 +1,11 @@
 package gatewayhttp_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -257,8 +259,10 @@ func TestSiteMethods(t *testing.T) {
 		}
 	})
 	t.Run("no folder", func(t *testing.T) {
-		if w := fetchFrom(&gatewayhttp.Site{Dir: dir + "-not-there"}, "GET", "/x"); w.Code != 500 {
-			t.Errorf("%d", w.Code)
+		var log bytes.Buffer
+		s := &gatewayhttp.Site{Dir: dir + "-not-there", Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		if w := fetchFrom(s, "GET", "/x"); w.Code != 500 || !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), dir+"-not-there") {
+			t.Errorf("%d, log %q", w.Code, &log)
 		}
 	})
 }

@@ -129,9 +129,13 @@ var errNotStream = errors.New("gateway: the connection cannot be handed over")
 // done. A fault of the request's body stays: net/http cancels the context of a request whose body
 // it cannot read.
 func NewError(ctx context.Context, phase gateway.Phase, addr string, err error) *gateway.Error {
-	switch cause := context.Cause(ctx); {
+	cause := context.Cause(ctx)
+	if cause != nil && !errors.Is(cause, ctx.Err()) {
+		cause = fmt.Errorf("%w (%w)", cause, ctx.Err()) // which says whether it was a time-out
+	}
+	switch {
 	case cause == nil || phase <= gateway.PhaseRequest:
-	case errors.Is(err, gateway.ErrRequestBody) && !errors.Is(err, cause):
+	case errors.Is(err, gateway.ErrRequestBody) && !errors.Is(err, ctx.Err()):
 		err = fmt.Errorf("%w (%w)", err, cause)
 	default:
 		err = cause

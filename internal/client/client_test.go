@@ -41,6 +41,9 @@ func TestNewError(t *testing.T) {
 				t.Errorf("%v: %v is not %v", err, e, target)
 			}
 		}
+		if !errors.Is(e, context.Canceled) {
+			t.Errorf("%v: %v has lost the context's error", err, e)
+		}
 		if errors.Is(e, io.EOF) {
 			t.Errorf("%v: %v", err, e)
 		}

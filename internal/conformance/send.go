@@ -161,6 +161,8 @@ func silent(t *testing.T, newClient TimedClient, app func(w io.Writer), phase ga
 	switch {
 	case !ok || e.Phase != phase || gateway.ErrorStatus(err) != http.StatusGatewayTimeout:
 		t.Errorf("got %v", err)
+	case timeout == 0 && (!errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)):
+		t.Errorf("got %v, which is the context's", err)
 	case timeout == 0 && took != time.Minute:
 		t.Errorf("after %v, want a minute", took)
 	case timeout < 0 && took != time.Hour:

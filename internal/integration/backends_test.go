@@ -24,6 +24,7 @@ import (
 type backend struct {
 	name  string
 	app   string // its source
+	below bool   // it is to receive the path below the mount
 	start func(t *testing.T, dir, socket string)
 }
 
@@ -33,14 +34,14 @@ from django.conf import settings
 settings.configure(SECRET_KEY='x', ALLOWED_HOSTS=['*'], ROOT_URLCONF=__name__, MIDDLEWARE=[])
 django.setup()
 from django.http import JsonResponse
-from django.urls import re_path
+from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 @csrf_exempt
-def view(r):
+def view(r, name=None):
     root = r.META.get('SCRIPT_NAME') or r.scope['root_path'] # the latter in ASGI
     client = r.META['REMOTE_ADDR'] or r.META['HTTP_X_FORWARDED_FOR']
     return JsonResponse({'path': r.path_info, 'root': root, 'scheme': r.scheme, 'client': client, 'body': r.body.decode(), 'query': r.META['QUERY_STRING']})
-urlpatterns = [re_path('', view)]
+urlpatterns = [path('café/<name>', view), path('x', view)]
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 asgi, wsgi = get_asgi_application(), get_wsgi_application()
@@ -53,7 +54,7 @@ from starlette.routing import Route
 async def view(r):
     path = r.scope['path'].removeprefix(r.scope['root_path'])
     return JSONResponse({'path': path, 'root': r.scope['root_path'], 'scheme': r.url.scheme, 'client': r.client.host, 'body': (await r.body()).decode(), 'query': r.url.query})
-application = Starlette(routes=[Route('/{path:path}', view, methods=['GET', 'POST'])])
+application = Starlette(routes=[Route('/café/{name}', view, methods=['GET', 'POST']), Route('/x', view)])
 `
 
 const flaskApp = `
@@ -61,8 +62,8 @@ from flask import Flask, jsonify, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 application = Flask(__name__)
 application.wsgi_app = ProxyFix(application.wsgi_app)
-@application.route('/<path:path>', methods=['GET', 'POST'])
-def view(path):
+@application.route('/café/<name>', methods=['GET', 'POST'])
+def view(name):
     return jsonify(path=request.path, root=request.script_root, scheme=request.scheme, client=request.remote_addr, body=request.get_data(as_text=True), query=request.query_string.decode())
 `
 
@@ -77,15 +78,15 @@ require('http').createServer((r, w) => {
 `
 
 var backends = []backend{
-	{"Django (ASGI), uvicorn", djangoApp, startUvicorn("asgi", "python3-django")},
-	{"Django (ASGI), daphne", djangoApp, func(t *testing.T, dir, socket string) {
+	{"Django (ASGI), uvicorn", djangoApp, false, startUvicorn("asgi", "python3-django")},
+	{"Django (ASGI), daphne", djangoApp, false, func(t *testing.T, dir, socket string) {
 		needModule(t, "django", "python3-django")
 		integration.Start(t, dir, socket, integration.Need(t, "daphne", "daphne"), "-u", socket, "--root-path", "/app", "--proxy-headers", "-v", "0", "app:asgi")
 	}},
-	{"Django (WSGI), gunicorn", djangoApp, startGunicorn("wsgi", "python3-django")},
-	{"Starlette, uvicorn", starletteApp, startUvicorn("application", "python3-starlette")},
-	{"Flask, gunicorn", flaskApp, startGunicorn("application", "python3-flask")},
-	{"node", nodeApp, func(t *testing.T, dir, socket string) {
+	{"Django (WSGI), gunicorn", djangoApp, false, startGunicorn("wsgi", "python3-django")},
+	{"Starlette, uvicorn", starletteApp, true, startUvicorn("application", "python3-starlette")},
+	{"Flask, gunicorn", flaskApp, false, startGunicorn("application", "python3-flask")},
+	{"node", nodeApp, false, func(t *testing.T, dir, socket string) {
 		integration.Start(t, dir, socket, integration.Need(t, "node", "nodejs"), "app.py", socket)
 	}},
 }
@@ -153,6 +154,9 @@ func TestBackends(t *testing.T) {
 			b.start(t, dir, socket)
 			c := &gatewayhttp.Client{Addr: "unix:" + socket, Rewrite: func(out *http.Request, r *gateway.Request) error {
 				out.Header.Set("X-Script-Name", string(r.ScriptName()))
+				if b.below {
+					out.URL.Opaque = strings.TrimPrefix(out.URL.Opaque, string(r.ScriptName()))
+				}
 				return nil
 			}}
 			t.Cleanup(func() { c.Close() })
@@ -217,9 +221,9 @@ func says(t *testing.T, c *http.Client, url string) {
 // believes none of them, with it all.
 func TestForwarded(t *testing.T) {
 	fields := http.Header{"X-Forwarded-For": {"192.0.2.7"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Ssl": {"on"}, "X-Forwarded-Host": {"other"}}
-	ask := func(t *testing.T, c gateway.RoundTripper, trust bool) (said map[string]string) {
+	ask := func(t *testing.T, c gateway.RoundTripper, path string, trust bool) (said map[string]string) {
 		t.Helper()
-		_, body := fetch(t, before(t, c, &gatewayhttp.Mapping{Prefix: "/app", TrustForwarded: trust})+"/app/x", fields)
+		_, body := fetch(t, before(t, c, &gatewayhttp.Mapping{Prefix: "/app", TrustForwarded: trust})+path, fields)
 		if err := json.Unmarshal([]byte(body), &said); err != nil {
 			t.Fatalf("%q: %v", body, err)
 		}
@@ -233,7 +237,7 @@ func TestForwarded(t *testing.T) {
 		startUWSGI(t, dir, "app:wsgi")
 		for name, c := range threeWays(dir) {
 			for trust, scheme := range schemes {
-				if said := ask(t, c, trust); said["scheme"] != scheme || said["client"] != "127.0.0.1" {
+				if said := ask(t, c, "/app/x", trust); said["scheme"] != scheme || said["client"] != "127.0.0.1" {
 					t.Errorf("%s, trusted %v: %v", name, trust, said)
 				}
 			}
@@ -247,7 +251,7 @@ func TestForwarded(t *testing.T) {
 		clients := map[bool]string{false: "127.0.0.1", true: "192.0.2.7"}
 		for trust, scheme := range schemes {
 			c := &gatewayhttp.Client{Addr: "unix:" + socket, TrustForwarded: trust}
-			if said := ask(t, c, trust); said["scheme"] != scheme || said["client"] != clients[trust] {
+			if said := ask(t, c, "/x", trust); said["scheme"] != scheme || said["client"] != clients[trust] {
 				t.Errorf("trusted %v: %v", trust, said)
 			}
 			c.Close()

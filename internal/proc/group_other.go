@@ -13,7 +13,10 @@ const Groups = false
 
 func isolate(cmd *exec.Cmd) {}
 
-func terminate(cmd *exec.Cmd) { cmd.Process.Kill() }
+// DieWithParent does nothing.
+func DieWithParent(cmd *exec.Cmd) {}
+
+func signal(cmd *exec.Cmd, _ os.Signal) { cmd.Process.Kill() }
 
 func kill(cmd *exec.Cmd) { cmd.Process.Kill() }
 

@@ -24,11 +24,13 @@ func isolate(cmd *exec.Cmd) {
 	}
 }
 
-func terminate(cmd *exec.Cmd) { signal(cmd, syscall.SIGTERM) }
-
 func kill(cmd *exec.Cmd) { signal(cmd, syscall.SIGKILL) }
 
-func signal(cmd *exec.Cmd, sig syscall.Signal) { syscall.Kill(-cmd.Process.Pid, sig) }
+func signal(cmd *exec.Cmd, sig os.Signal) {
+	if s, ok := sig.(syscall.Signal); ok {
+		syscall.Kill(-cmd.Process.Pid, s)
+	}
+}
 
 // alive reports whether the group has a process left. Until then its number is not reused.
 func alive(cmd *exec.Cmd) bool { return syscall.Kill(-cmd.Process.Pid, 0) != syscall.ESRCH }

@@ -48,6 +48,16 @@ func (p *Process) Ended() bool {
 // State returns how the program ended. It must not be called before Done is closed.
 func (p *Process) State() *os.ProcessState { return p.cmd.ProcessState }
 
+// PID returns the process id of the program.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Kill kills the group of a program that has not ended.
+func (p *Process) Kill() {
+	if !p.Ended() {
+		kill(p.cmd)
+	}
+}
+
 // A Reaper ends processes. The zero value is ready.
 type Reaper struct {
 	mu   sync.Mutex
@@ -55,10 +65,10 @@ type Reaper struct {
 	idle chan struct{} // closed when there are none; nil if no caller waits
 }
 
-// End sends SIGTERM to the group of p, and SIGKILL to the rest of it after grace. It returns at
-// once; gone is called when the group is empty, or cannot be killed.
-func (r *Reaper) End(p *Process, grace time.Duration, gone func()) {
-	terminate(p.cmd)
+// End sends sig to the group of p, and SIGKILL to the rest of it after grace, unless that is
+// negative. It returns at once; gone is called when the group is empty, or cannot be killed.
+func (r *Reaper) End(p *Process, sig os.Signal, grace time.Duration, gone func()) {
+	signal(p.cmd, sig)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.n++
@@ -77,7 +87,7 @@ func (r *Reaper) End(p *Process, grace time.Duration, gone func()) {
 // reap waits for the end of the group, and kills it after grace.
 func (p *Process) reap(grace time.Duration) {
 	const interval = 20 * time.Millisecond
-	for end := time.Now().Add(grace); time.Now().Before(end); time.Sleep(interval) {
+	for end := time.Now().Add(grace); grace < 0 || time.Now().Before(end); time.Sleep(interval) {
 		if p.Ended() && !alive(p.cmd) {
 			return
 		}

@@ -56,7 +56,7 @@ func TestEnd(t *testing.T) {
 			p, r := start(t, c.script)
 			var reaper Reaper
 			gone := make(chan struct{})
-			reaper.End(p, c.grace, func() { close(gone) })
+			reaper.End(p, syscall.SIGTERM, c.grace, func() { close(gone) })
 			reaper.Wait()
 			<-gone
 			if !p.Ended() {
@@ -75,7 +75,7 @@ func TestEndOfChildren(t *testing.T) {
 	p, r := start(t, "sleep 60 & echo")
 	<-p.Done()
 	var reaper Reaper
-	reaper.End(p, 20*time.Second, func() {})
+	reaper.End(p, syscall.SIGTERM, 20*time.Second, func() {})
 	reaper.Wait()
 	ended(t, r)
 }
