@@ -21,6 +21,7 @@ const (
 type responseReader struct {
 	id      uint16                                    // of the request; 0 means that of the first record
 	bare    bool                                      // the response may lack the body that its length promises, as to HEAD
+	strict  bool                                      // only END_REQUEST ends the response: that of an authorizer
 	interim func(status int, h *gateway.Header) error // receives 1xx responses; nil means that they are dropped
 	stderr  func(p []byte)                            // receives STDERR
 	res     *gateway.Response                         // the response whose AppStatus is set at the end
@@ -109,7 +110,7 @@ func (a *responseReader) step(rec *recordReader) (content []byte, err error) {
 // advance reads the header of the next record and handles the record.
 func (a *responseReader) advance(rec *recordReader) {
 	h, err := rec.next()
-	if err == io.EOF && a.closed && a.started {
+	if err == io.EOF && a.closed && a.started && !a.strict {
 		// Some applications end the output and close, without END_REQUEST.
 		a.dirty = true
 		a.err = a.atEnd()

@@ -183,7 +183,14 @@ func (b *Balancer) again(key string, tried []*target, r *Request, res *Response,
 			a = nil
 		}
 	}()
+	prepared := false
+	defer func() {
+		if bad && !prepared && next == nil { // GetBody has panicked
+			res.Body.Close()
+		}
+	}()
 	again, err := repeat(r, err)
+	prepared = true
 	if err != nil {
 		return a, nil
 	}

@@ -609,8 +609,29 @@ func TestBalancerPanickingClose(t *testing.T) {
 		defer func() { recover() }()
 		askTarget(t, b, "GET", "/")
 	}()
-	if s := b.Stats(); s[1].InFlight != 0 || s[1].Requests != 0 {
+	if s := b.Stats(); s[0].InFlight != 0 || s[1].InFlight != 0 || s[1].Requests != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestBalancerPanickingGetBody has GetBody panic after a response that counts as a failure.
+func TestBalancerPanickingGetBody(t *testing.T) {
+	all, b := fakes(2)
+	b.Failed = func(res *gateway.Response) bool { return res.Status == 503 }
+	all[0].respond = func(_ context.Context, _ *gateway.Request, res *gateway.Response) error {
+		respondWith(res, 503, "busy")
+		return nil
+	}
+	r := gatewaytest.NewRequest("GET", "/", []byte("body"))
+	r.GetBody = func() (io.Reader, error) { panic("of GetBody") }
+	func() {
+		defer func() { recover() }()
+		b.RoundTrip(t.Context(), r, new(gateway.Response))
+	}()
+	for _, s := range b.Stats() {
+		if s.InFlight != 0 {
+			t.Errorf("%+v", s)
+		}
 	}
 }
 

@@ -216,6 +216,7 @@ func (a *attempt) Ended(err error) {
 		t.fails = 0
 	}
 	b.mu.Unlock()
+	a.ctx, a.backend = nil, nil // the slab lives longer
 	if failed {
 		b.fail(a, err)
 	}

@@ -2,6 +2,7 @@ package gatewayhttp_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -128,24 +129,28 @@ func TestAuthorizer(t *testing.T) {
 			t.Errorf("%d %q, called %d times", w.Code, w.Body, *called)
 		}
 	})
-	t.Run("a 200 without an end [437 F64]", func(t *testing.T) {
-		head := "\x01\x06\x00\x01\x00\x13\x00\x00Status: 200 OK\r\n\r\n\n"[:8] + "Status: 200 OK\r\n\r\nx"
-		addr := conformance.Script(t, func(c net.Conn) {
-			var r gateway.Request
-			fastcgi.NewReader(c).ReadRequest(&r)
-			io.WriteString(c, head)
+	for name, stdout := range map[string]string{
+		"a 200 that is cut [437 F64]":         "\x01\x06\x00\x01\x00\x13\x00\x00Status: 200 OK\r\n\r\nx",
+		"a 200 without END_REQUEST [437 F64]": "\x01\x06\x00\x01\x00\x13\x00\x00Status: 200 OK\r\n\r\nx\x01\x06\x00\x01\x00\x00\x00\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr := conformance.Script(t, func(c net.Conn) {
+				var r gateway.Request
+				fastcgi.NewReader(c).ReadRequest(&r)
+				io.WriteString(c, stdout)
+			})
+			called := false
+			var failure error
+			a := &gatewayhttp.Authorizer{Backend: &fastcgi.Client{Addr: addr, Logger: quiet}, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+				failure = err
+				w.WriteHeader(gateway.ErrorStatus(err))
+			}}
+			w := fetchFrom(a.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true })), "GET", "/")
+			if w.Code != 502 || called || !errors.Is(failure, gateway.ErrTruncated) {
+				t.Errorf("%d, called %v, %v", w.Code, called, failure)
+			}
 		})
-		called := false
-		var failure error
-		a := &gatewayhttp.Authorizer{Backend: &fastcgi.Client{Addr: addr, Logger: quiet}, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			failure = err
-			w.WriteHeader(gateway.ErrorStatus(err))
-		}}
-		w := fetchFrom(a.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true })), "GET", "/")
-		if w.Code != 502 || called || failure == nil {
-			t.Errorf("%d, called %v, %v", w.Code, called, failure)
-		}
-	})
+	}
 	t.Run("no authorizer [437]", func(t *testing.T) {
 		called := false
 		a := &gatewayhttp.Authorizer{Logger: quiet, Backend: gateway.RoundTripperFunc(func(context.Context, *gateway.Request, *gateway.Response) error {

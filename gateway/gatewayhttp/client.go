@@ -209,8 +209,9 @@ func (c *Client) connect(ctx context.Context, secure bool) (conn net.Conn, err e
 	}
 	c.count.Dialed()
 	c.open.Add(1)
-	cc := &clientConn{Conn: raw, c: c, timeout: stream.Timeout(c.SendTimeout, client.DefaultSendTimeout)}
-	fc := &framedConn{Conn: cc, timeout: stream.Timeout(c.BodyTimeout, client.DefaultBodyTimeout), wait: cc.timeout, ended: make(chan struct{})}
+	cc := &clientConn{Conn: raw, c: c}
+	cc.timeout.Store(int64(stream.Timeout(c.SendTimeout, client.DefaultSendTimeout)))
+	fc := &framedConn{Conn: cc, timeout: stream.Timeout(c.BodyTimeout, client.DefaultBodyTimeout), wait: c.patience(), ended: make(chan struct{})}
 	if !secure {
 		return fc, nil
 	}
@@ -221,6 +222,16 @@ func (c *Client) connect(ctx context.Context, secure bool) (conn net.Conn, err e
 	}
 	fc.Conn = tc
 	return fc, nil
+}
+
+// patience returns how long a write that has failed waits for the head of a response: no longer
+// than HeadTimeout.
+func (c *Client) patience() time.Duration {
+	const limit = 5 * time.Second
+	if d := stream.Timeout(c.HeadTimeout, client.DefaultHeadTimeout); d > 0 {
+		return min(d, limit)
+	}
+	return limit
 }
 
 // tlsConfig returns the configuration of TLS with the server's name and protocol.

@@ -15,7 +15,7 @@ import (
 type clientConn struct {
 	net.Conn
 	c              *Client
-	timeout        time.Duration // of one write without progress; 0 means no limit
+	timeout        atomic.Int64 // of one write without progress, a time.Duration; 0 means no limit
 	sent, received atomic.Int64
 	stuck          atomic.Bool // a write made no progress for timeout
 	ended          atomic.Bool // a read failed: nothing more comes
@@ -43,13 +43,14 @@ func (cc *clientConn) Read(p []byte) (int, error) {
 // Write writes p. Each byte that is written begins the time-out again.
 func (cc *clientConn) Write(p []byte) (n int, err error) {
 	for {
-		if cc.timeout > 0 {
-			cc.Conn.SetWriteDeadline(time.Now().Add(cc.timeout))
+		timeout := time.Duration(cc.timeout.Load())
+		if timeout > 0 {
+			cc.Conn.SetWriteDeadline(time.Now().Add(timeout))
 		}
 		some, err := cc.Conn.Write(p[n:])
 		n += some
 		cc.sent.Add(int64(some))
-		if err == nil || cc.timeout <= 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == nil || timeout <= 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
 		if some == 0 {

@@ -39,7 +39,8 @@ type clientExchange struct {
 	started time.Time
 	granted bool // a place was taken
 
-	conn       net.Conn // of the last try; nil until there is one
+	framed     *framedConn // of the last try; nil until there is one
+	conn       net.Conn    // below it
 	raw        *clientConn
 	reused     bool
 	sentBefore int64 // what the connection had sent and received before
@@ -123,6 +124,7 @@ func (x *clientExchange) request(r *gateway.Request) (*http.Request, error) {
 		if err := x.c.Rewrite(out, r); err != nil {
 			return nil, err
 		}
+		sendOnce(out)
 	}
 	return out, checkFields(out.Header)
 }
@@ -136,7 +138,7 @@ func (x *clientExchange) trace(out *http.Request, r *gateway.Request, begun time
 			}
 			conn := info.Conn.(*framedConn)
 			conn.begin(out.Method)
-			x.conn, x.raw, x.reused = conn.Conn, rawConn(conn.Conn), info.Reused
+			x.framed, x.conn, x.raw, x.reused = conn, conn.Conn, rawConn(conn.Conn), info.Reused
 			x.sentBefore, x.gotBefore = x.raw.sent.Load(), x.raw.received.Load()
 			x.x.Dial = time.Since(begun)
 		},
@@ -241,9 +243,9 @@ func (x *clientExchange) switched(r *gateway.Request, res *gateway.Response) err
 	res.Header.Set("Upgrade", token)
 	x.conn.SetDeadline(time.Time{})
 	if t, ok := x.conn.(*tls.Conn); ok {
-		t.NetConn().(*clientConn).timeout = 0
+		t.NetConn().(*clientConn).timeout.Store(0)
 	} else {
-		x.raw.timeout = 0
+		x.raw.timeout.Store(0)
 	}
 	stop := context.AfterFunc(x.ctx, func() { body.Close() })
 	res.Body = &upgrade.Stream{Conn: &switchedConn{x.conn, body}, Closed: func() {
@@ -280,12 +282,20 @@ func (x *clientExchange) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the exchange.
+// Close ends the exchange. What has arrived of the body is read, so that the connection is kept if
+// that is all.
 func (x *clientExchange) Close() error {
+	defer x.http.Body.Close() // also if Observe panics
+	if !x.over.Load() {
+		x.framed.stops.Store(true)
+		io.CopyN(io.Discard, x.http.Body, maxRest)
+	}
 	x.finish(stream.ErrClosed)
-	x.http.Body.Close()
 	return nil
 }
+
+// maxRest limits in bytes what is read of a body that is closed early.
+const maxRest = 64 << 10
 
 // finish ends the exchange because of err, and returns the error for the caller of Read.
 func (x *clientExchange) finish(err error) error {
@@ -331,7 +341,7 @@ func (x *clientExchange) bodyError(err error) error {
 // drop gives back what the exchange holds. The transport has the connection.
 func (x *clientExchange) drop() {
 	if x.body != nil {
-		x.body.over.Store(true)
+		x.body.end()
 	}
 	if x.conn != nil {
 		x.c.busy.Add(-1)

@@ -2,12 +2,15 @@ package gatewayhttp
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gatehouse-go/gatehouse/gateway"
 )
 
 // A framedConn is the connection that the transport uses. It ends when a server sends more than the
@@ -17,10 +20,12 @@ import (
 type framedConn struct {
 	net.Conn
 	timeout time.Duration // of one read of a response's body; 0 or less means no limit
-	wait    time.Duration // of a failed Write for the response; 0 or less means no limit
+	wait    time.Duration // of a failed Write for the head of the response
 
 	once  sync.Once
-	ended chan struct{} // closed when nothing more will be read
+	ended chan struct{} // closed when nothing more will be read, and after a 101
+	begun atomic.Bool   // the head of the response has been read
+	stops atomic.Bool   // the rest of the body is read without waiting
 
 	next atomic.Pointer[string] // the method of a request that is about to be sent, or nil
 	sent atomic.Pointer[string] // that of the last one that was sent
@@ -30,11 +35,19 @@ type framedConn struct {
 	response framing
 	whole    bool // the response has been read
 	over     bool
-	armed    bool // there is a read deadline
+	armed    bool  // there is a read deadline
+	seen     int64 // bytes of the body when it was set
 }
 
+// errOdd is the error of a response whose end is not certain.
+var errOdd = fmt.Errorf("http: a field of the response that says how long it is: %w", gateway.ErrMalformed)
+
 // begin notes that a request with method is about to be sent.
-func (c *framedConn) begin(method string) { c.next.Store(&method) }
+func (c *framedConn) begin(method string) {
+	c.begun.Store(false)
+	c.stops.Store(false)
+	c.next.Store(&method)
+}
 
 func (c *framedConn) Write(p []byte) (int, error) {
 	if method := c.next.Swap(nil); method != nil {
@@ -49,17 +62,17 @@ func (c *framedConn) Write(p []byte) (int, error) {
 
 // awaitEnd waits until nothing more will be read. A server may respond to a request without reading
 // its body, and close the connection. The transport would drop that response as soon as Write
-// returns an error.
+// returns an error. The head must come soon; the reader of the body, who has time-outs, ends it.
 func (c *framedConn) awaitEnd() {
-	var late <-chan time.Time
-	if c.wait > 0 {
-		timer := time.NewTimer(c.wait)
-		defer timer.Stop()
-		late = timer.C
-	}
+	timer := time.NewTimer(c.wait)
+	defer timer.Stop()
 	select {
 	case <-c.ended:
-	case <-late:
+		return
+	case <-timer.C:
+	}
+	if c.begun.Load() {
+		<-c.ended
 	}
 }
 
@@ -73,10 +86,17 @@ func (c *framedConn) Close() error {
 // arm sets the deadline of a read of the body. A read that waits for a head has none: the transport
 // limits that itself, and an idle connection waits for the next request.
 func (c *framedConn) arm() {
-	switch inBody := !c.whole && c.sent.Load() == c.request && c.response.inBody(); {
-	case inBody && c.timeout > 0:
-		c.Conn.SetReadDeadline(time.Now().Add(c.timeout))
+	inBody := !c.whole && c.sent.Load() == c.request && c.response.inBody()
+	switch {
+	case inBody && c.stops.Load():
+		c.Conn.SetReadDeadline(time.Unix(1, 0))
 		c.armed = true
+	case inBody && c.timeout > 0:
+		if c.armed && c.seen == c.response.body {
+			return // bytes that are not of the body do not renew it
+		}
+		c.Conn.SetReadDeadline(time.Now().Add(c.timeout))
+		c.armed, c.seen = true, c.response.body
 	case c.armed:
 		c.Conn.SetReadDeadline(time.Time{})
 		c.armed = false
@@ -106,6 +126,15 @@ func (c *framedConn) read(p []byte) (int, error) {
 	}
 	used, done := c.response.next(p[:n])
 	c.whole = done
+	switch {
+	case c.response.odd: // rule F67
+		c.over = true
+		return 0, errOdd
+	case c.response.isSwitched():
+		c.end()
+	case c.response.in != inHead:
+		c.begun.Store(true)
+	}
 	if done && (c.response.bare || used < n) { // rule F67
 		c.over = true
 		return used, io.EOF

@@ -20,6 +20,8 @@ type framing struct {
 	chunks bool   // the body consists of chunks
 	left   int64  // bytes of the body or of the chunk; -1 means up to the end of the connection
 	bare   bool   // the response has no body, whatever its fields say
+	odd    bool   // a field says how long the body is in a way that others may read differently
+	body   int64  // bytes of the body that were seen
 }
 
 // A part of a response.
@@ -38,6 +40,9 @@ const (
 // maxFramingLine is more than a line that says how long a body is has in bytes.
 const maxFramingLine = 256
 
+// isSwitched reports whether the response is a 101.
+func (f *framing) isSwitched() bool { return f.in == notKnown && strings.HasPrefix(f.status, "101") }
+
 // inBody reports whether the head of a response with a body has been read. A 101 has none: what
 // follows belongs to another protocol.
 func (f *framing) inBody() bool { return f.in != inHead && !strings.HasPrefix(f.status, "101") }
@@ -47,10 +52,12 @@ func (f *framing) next(p []byte) (used int, done bool) {
 	for used < len(p) && !done {
 		switch rest := p[used:]; f.in {
 		case notKnown:
+			f.body += int64(len(rest))
 			return len(p), false
 		case inBody, inChunk:
 			n := min(f.left, int64(len(rest)))
 			f.left -= n
+			f.body += n
 			used += int(n)
 			if f.left == 0 {
 				done = f.in == inBody
@@ -100,17 +107,23 @@ func (f *framing) endLine(line string) (done bool) {
 	return false
 }
 
-// field uses a field of the head.
+// field uses a field of the head. A line that continues one is odd, RFC 9112 section 5.2, and so is
+// a field that the transport would understand and this function does not.
 func (f *framing) field(line string) {
 	name, value, _ := strings.Cut(line, ":")
 	value = strings.TrimSpace(value)
 	switch {
+	case line[0] == ' ' || line[0] == '\t':
+		f.odd = true
 	case strings.EqualFold(name, "Transfer-Encoding"):
 		f.chunks = !f.old && strings.EqualFold(value, "chunked")
+		f.odd = f.odd || len(line) == maxFramingLine
 	case strings.EqualFold(name, "Content-Length"):
-		if n, ok := grammar.Decimal([]byte(value)); ok {
+		n, ok := grammar.Decimal([]byte(value))
+		if ok {
 			f.left = n
 		}
+		f.odd = f.odd || !ok || len(line) == maxFramingLine
 	}
 }
 

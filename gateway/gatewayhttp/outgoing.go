@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/net/http/httpguts"
@@ -16,6 +17,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/internal/grammar"
 	"github.com/gatehouse-go/gatehouse/internal/pairs"
 	"github.com/gatehouse-go/gatehouse/internal/params"
+	"github.com/gatehouse-go/gatehouse/internal/stream"
 )
 
 // outgoing makes the http.Request that a Client sends for r, without its body.
@@ -144,6 +146,17 @@ func outgoingName(field string) string {
 	return field
 }
 
+// sendOnce makes the transport send a request that Rewrite has changed once.
+func sendOnce(out *http.Request) {
+	out.GetBody = nil
+	for _, field := range [...]string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, set := out.Header[field]; set {
+			delete(out.Header, field)
+			out.Header[outgoingName(field)] = values
+		}
+	}
+}
+
 // addForwarded adds what this program knows of the client. What a trusted proxy said stays.
 func (c *Client) addForwarded(h http.Header, r *gateway.Request, host string) {
 	if addr := r.RemoteAddr(); addr != "" {
@@ -173,14 +186,27 @@ func (v valueless) AfterFunc(f func()) (stop func() bool) { return context.After
 // over. The transport reads it in its own goroutine.
 type outgoingBody struct {
 	r     io.Reader
-	left  int64 // -1 means that the length is unknown
-	small bool  // its end is looked for before its last bytes are sent, as the other clients do
+	left  int64      // -1 means that the length is unknown
+	small bool       // its end is looked for before its last bytes are sent, as the other clients do
+	mu    sync.Mutex // held while r is read
 	over  atomic.Bool
 	sent  atomic.Int64
 	err   atomic.Pointer[error]
 }
 
+// end ends the reading. It waits for a body in memory; another one may be left in a Read of r, which
+// is the last.
+func (b *outgoingBody) end() {
+	b.over.Store(true)
+	if stream.InMemory(b.r) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+	}
+}
+
 func (b *outgoingBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.over.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}

@@ -2,7 +2,9 @@
 package track
 
 import (
+	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,11 +20,16 @@ type End interface {
 
 // A Body passes on the Body of a response and calls its End. It is used once, so that a Close that
 // comes late reaches no other response: it is a part of what its owner takes from a slab.
+//
+// After Close it keeps nothing of the response: the slab lives longer.
 type Body struct {
-	body io.ReadCloser
+	mu   sync.Mutex
+	body io.ReadCloser // nil after Close
 	end  End
 	over atomic.Bool
 }
+
+var errClosed = errors.New("gateway: read on closed body")
 
 // A stream is a gateway.Stream.
 type stream interface {
@@ -40,8 +47,18 @@ func (b *Body) Track(body io.ReadCloser, end End) io.ReadCloser {
 	return b
 }
 
+func (b *Body) current() io.ReadCloser {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.body
+}
+
 func (b *Body) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p)
+	body := b.current()
+	if body == nil {
+		return 0, errClosed
+	}
+	n, err := body.Read(p)
 	if err != nil {
 		b.ended(err)
 	}
@@ -49,12 +66,22 @@ func (b *Body) Read(p []byte) (int, error) {
 }
 
 // Ready reports whether Read can return without waiting.
-func (b *Body) Ready() bool { return tunnel.Ready(b.body) }
+func (b *Body) Ready() bool {
+	body := b.current()
+	return body != nil && tunnel.Ready(body)
+}
 
+// Close closes the body. The End is called even if that panics.
 func (b *Body) Close() error {
-	err := b.body.Close()
-	b.ended(nil)
-	return err
+	b.mu.Lock()
+	body := b.body
+	b.body = nil
+	b.mu.Unlock()
+	if body == nil {
+		return nil
+	}
+	defer b.ended(nil)
+	return body.Close()
 }
 
 func (b *Body) ended(err error) {
