@@ -283,16 +283,74 @@ func TestBalancerMarks(t *testing.T) {
 	in("all are marked [391]", func(t *testing.T) {
 		all, b := fakes(3)
 		b.FailTimeout = time.Hour
+		late := func(ctx context.Context, r *gateway.Request, res *gateway.Response) error {
+			time.Sleep(time.Second)
+			return errDial(ctx, r, res)
+		}
 		for _, f := range all {
-			f.respond = errDial
+			f.respond = late
 		}
-		askTarget(t, b, "POST", "/") // a, b and c in turn, since no connection was made
+		b.Key = func(*gateway.Request) string { return "key" } // b comes first, or another one
+		askTarget(t, b, "POST", "/")                           // all in turn, a second apart, since no connection was made
+		first := 0
+		for i, s := range b.Stats() {
+			if s.MarkedUntil.Before(b.Stats()[first].MarkedUntil) {
+				first = i
+			}
+		}
 		all[0].respond, all[1].respond, all[2].respond = nil, nil, nil
-		if name, err := askTarget(t, b, "GET", "/"); name != "a" || err != nil {
-			t.Errorf("%q, %v", name, err)
+		if name, err := askTarget(t, b, "GET", "/"); name != all[first].name || err != nil {
+			t.Errorf("%q, %v; %s was marked first", name, err, all[first].name)
 		}
-		if s := b.Stats(); !s[0].MarkedUntil.IsZero() || s[1].MarkedUntil.IsZero() {
-			t.Errorf("%+v", s)
+		for i, s := range b.Stats() {
+			if s.MarkedUntil.IsZero() != (i == first) {
+				t.Errorf("%+v", s)
+			}
+		}
+	})
+	in("after a probe one failure marks again [390]", func(t *testing.T) {
+		all, b := fakes(1)
+		b.MaxFails = 3
+		marked := func() bool { return !b.Stats()[0].MarkedUntil.IsZero() }
+		all[0].respond = errDial
+		for i := range 3 {
+			if askTarget(t, b, "GET", "/"); marked() != (i == 2) {
+				t.Errorf("marked %v after %d failures", marked(), i+1)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		all[0].respond = func(_ context.Context, _ *gateway.Request, res *gateway.Response) error {
+			respondWith(res, 200, "a")
+			res.Body = io.NopCloser(errReader{&gateway.Error{Phase: gateway.PhaseBody, Received: true, Err: gateway.ErrTruncated}})
+			return nil
+		}
+		askTarget(t, b, "GET", "/") // the head ends the mark, and the body is a failure
+		if !marked() {
+			t.Errorf("%+v", b.Stats())
+		}
+	})
+	in("a probe that is not sent [405]", func(t *testing.T) {
+		all, b := fakes(2)
+		all[1].respond = errDial
+		for range 2 {
+			askTarget(t, b, "GET", "/")
+		}
+		time.Sleep(10 * time.Second)
+		all[0].respond = failing(gateway.PhaseHead, gateway.ErrRefused)
+		b.Targets[0].Weight = 1 << 20 // a comes first
+		b.SetTargets(b.Targets...)
+		r := gatewaytest.NewRequest("POST", "/", []byte("body"))
+		r.GetBody = func() (io.Reader, error) { return nil, errors.New("no body") }
+		b.RoundTrip(t.Context(), r, new(gateway.Response)) // b would be probed by the body that is missing
+		all[0].respond, all[1].respond = nil, nil
+		b.Targets[0].Weight = 1
+		b.SetTargets(b.Targets...)
+		before := all[1].requests.Load()
+		for range 4 {
+			askTarget(t, b, "GET", "/")
+		}
+		if all[1].requests.Load() == before {
+			t.Error("b is not probed any more")
 		}
 	})
 	in("backups [392]", func(t *testing.T) {

@@ -837,7 +837,9 @@ func TestClientBodyTimeoutAgain(t *testing.T) {
 	addr := conformance.Script(t, func(c net.Conn) {
 		in := bufio.NewReader(c)
 		readHead(in)
-		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+		time.Sleep(timeout / 5) // so that the rest is waited for
+		io.WriteString(c, "k")
 		readHead(in)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
 		io.Copy(io.Discard, in)

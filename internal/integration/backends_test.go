@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewayhttp"
 	"github.com/gatehouse-go/gatehouse/internal/integration"
+	"github.com/gatehouse-go/gatehouse/scgi"
 )
 
 // A backend is an application of a framework, in a server that speaks HTTP on a Unix socket. It is
@@ -50,11 +51,14 @@ asgi, wsgi = get_asgi_application(), get_wsgi_application()
 const starletteApp = `
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 async def view(r):
     path = r.scope['path'].removeprefix(r.scope['root_path'])
     return JSONResponse({'path': path, 'root': r.scope['root_path'], 'scheme': r.url.scheme, 'client': r.client.host, 'body': (await r.body()).decode(), 'query': r.url.query})
-application = Starlette(routes=[Route('/café/{name}', view, methods=['GET', 'POST']), Route('/x', view)])
+async def echo(socket):
+    await socket.accept()
+    async for text in socket.iter_text(): await socket.send_text(text)
+application = Starlette(routes=[Route('/café/{name}', view, methods=['GET', 'POST']), Route('/x', view), WebSocketRoute('/socket', echo)])
 `
 
 const flaskApp = `
@@ -162,6 +166,10 @@ func TestBackends(t *testing.T) {
 			t.Cleanup(func() { c.Close() })
 			for name, url := range frontsOf(t, dir, c) {
 				right[b.name+name] = t.Run(name+" [462]", func(t *testing.T) { says(t, fromElsewhere(t), url) })
+			}
+			if strings.HasPrefix(b.name, "Starlette") {
+				testSocket(t, before(t, c, &gatewayhttp.Mapping{Prefix: "/app"})+"/app/socket")
+				testSocket(t, before(t, &scgi.Client{Addr: "unix:" + dir + "/front-s.sock"}, nil)+"/app/socket")
 			}
 		})
 	}
