@@ -160,8 +160,8 @@ func (b *Balancer) RoundTrip(ctx context.Context, r *Request, res *Response) err
 	}
 }
 
-// badResponse is the error that a response which counts as a failure is treated like: MayRetry then
-// looks at the method and the body of the request alone.
+// badResponse takes the place of an error after a response that counts as a failure. For it
+// MayRetry looks at the method and the body of the request alone.
 var badResponse = &Error{Phase: PhaseHead, Sent: true, Err: ErrNoResponse}
 
 // again returns an attempt at another target after err, which is nil if there was a response, and

@@ -103,8 +103,8 @@ type ServerExchange struct {
 	// Reused reports whether the connection had carried a request before.
 	Reused bool
 
-	// Hijacked reports whether the handler took over the connection. What was sent after the head of
-	// the 101 is not counted.
+	// Hijacked reports whether the handler took over the connection. What was sent after the head
+	// of the 101 is not counted.
 	Hijacked bool
 
 	// Refused reports whether the server responded itself, without calling the handler.

@@ -106,8 +106,9 @@ func (b *Balancer) usable(t *target, tried []*target, now time.Time) bool {
 }
 
 // best returns the target among the usable ones, of the backups or the others, that key chooses, or
-// the least busy one. Equally busy ones take turns: each gains its weight, and the one that has
-// gained most pays what all have gained, as in nginx.
+// the least busy one. Equally busy ones take turns, as in nginx: each turn adds its weight to the
+// count of each, and subtracts the sum of the weights from the highest count, whose target is
+// taken.
 func (b *Balancer) best(key string, tried []*target, now time.Time, backup bool) (best *target) {
 	keyed := hash(key)
 	for _, t := range b.targets {
@@ -170,7 +171,7 @@ func (a *attempt) roundTrip(ctx context.Context, r *Request, res *Response) erro
 	return nil
 }
 
-// judge notes what the head of the response says of the target.
+// judge decides by the head of the response whether the target has failed or works again.
 func (a *attempt) judge(res *Response) {
 	returned := false
 	defer func() {
@@ -291,7 +292,7 @@ func (t *target) outscores(o *target, key uint64) bool {
 	return lot(x)*float64(o.weight) < lot(y)*float64(t.weight)
 }
 
-// lot returns a number of the exponential distribution. It is the smaller the greater x is.
+// lot returns a number of the exponential distribution. It falls as x grows.
 func lot(x uint64) float64 { return -math.Log((float64(x>>11) + 0.5) / (1 << 53)) }
 
 // hash is the same in every process: FNV-1a, mixed.

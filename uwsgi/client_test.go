@@ -67,7 +67,7 @@ func TestClient(t *testing.T) {
 		{"fields [169]", "Status: 404 x\r\nX: 1\r\n\r\nb", 404, "b"},
 		{"HTTP/2.0 [171]", "HTTP/2.0 202 A\r\nX: 1\r\n\r\nb", 202, "b"},
 		{"HTTP/3.0 without a reason [171]", "HTTP/3.0 202\r\nX: 1\r\n\r\nb", 202, "b"},
-		{"a version that is none [170 F20]", "HTTP/1.1x 200 OK\r\nX: 1\r\n\r\nb", 0, ""},
+		{"an invalid version [170 F20]", "HTTP/1.1x 200 OK\r\nX: 1\r\n\r\nb", 0, ""},
 		{"HTTPS [170 F20]", "HTTPS/1 200 OK\r\nX: 1\r\n\r\nb", 0, ""},
 		{"a field that begins so [170 F20]", "HT: v\r\nX: 1\r\n\r\nb", 200, "b"},
 		{"HTTP and the end [170 F20]", "HTTP", 0, ""},

@@ -40,8 +40,8 @@ func ConsumeItem(b []byte) (item []byte, n int) {
 // usually a packet: a header for ConsumeHeader, and what follows it. It waits for HeadTimeout.
 // Errors are *gateway.Error, unless Addr or Env is invalid. The cause is gateway.ErrTooLarge for a
 // payload of more than 65,535 bytes and a response of more than MaxHeadBytes, and
-// gateway.ErrNoResponse if nothing is received: uWSGI refuses so, and an entry that is missing in
-// the cache has no other response.
+// gateway.ErrNoResponse if nothing is received: uWSGI closes the connection to refuse a packet,
+// and if an entry of the cache is missing.
 func (c *Client) Packet(ctx context.Context, h PacketHeader, payload []byte) (response []byte, err error) {
 	if len(payload) > math.MaxUint16 {
 		return nil, &gateway.Error{Phase: gateway.PhaseRequest, Addr: c.Addr, Err: fmt.Errorf("uwsgi: packet of %d bytes: %w", len(payload), gateway.ErrTooLarge)}

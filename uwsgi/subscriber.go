@@ -39,7 +39,7 @@ type Subscriber struct {
 const defaultInterval = 10 * time.Second
 
 // Run subscribes until ctx is done, and then unsubscribes: from then on a router sends no new
-// requests. It returns nil, or why it could not begin: no router, an address that is none, an error
+// requests. It returns nil, or why it could not begin: no router, an invalid address, an error
 // of AppendSubscription or of Sign. A packet that cannot be sent later is logged, and the next one
 // is sent after Interval.
 func (s *Subscriber) Run(ctx context.Context) error {
@@ -100,7 +100,7 @@ func (s *Subscriber) packet(unsubscribe bool) ([]byte, error) {
 }
 
 // send sends a datagram. The socket is opened anew each time: a router that was started again has
-// another one of that path.
+// another socket of that path.
 func send(ctx context.Context, addr string, b []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

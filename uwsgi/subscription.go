@@ -111,7 +111,7 @@ func node(s string) bool {
 // ConsumeSubscription reads a packet from the start of b into s, which it resets first. n is its
 // size, or 0 with a nil error if b holds only a part of it. Pairs with other names (backup, proto,
 // notify, vassal, sni_*) are skipped. gateway.ErrMalformed means another modifier, a truncated
-// pair, a number that is none, a key or an address that AppendSubscription would refuse, or a
+// pair, an invalid number, a key or an address that AppendSubscription would refuse, or a
 // signature that is not the last pair; n is then -1 and s empty.
 //
 // The signature is not verified. Any process that can send a datagram can claim a key: verify

@@ -92,15 +92,15 @@ func TestConsumeSubscription(t *testing.T) {
 		}
 	})
 	for name, b := range map[string][]byte{
-		"another modifier [413]":      packet(0, 0, "key", "k", "address", "a"),
-		"another modifier2 [413]":     packet(224, 2, "key", "k", "address", "a"),
-		"a number that is none [413]": packet(224, 0, "key", "k", "address", "a", "weight", "x"),
-		"a number too large [413]":    packet(224, 0, "key", "k", "address", "a", "modifier1", "256"),
-		"a pair behind sign [413]":    packet(224, 0, "key", "k", "address", "a", "sign", "s", "weight", "1"),
-		"no address [414]":            packet(224, 0, "key", "k"),
-		"a control byte [414]":        packet(224, 0, "key", "k\n", "address", "a"),
-		"a truncated pair [413]":      {224, 3, 0, 0, 5, 0, 'k'},
-		"an empty name [413]":         {224, 4, 0, 0, 0, 0, 0, 0},
+		"another modifier [413]":   packet(0, 0, "key", "k", "address", "a"),
+		"another modifier2 [413]":  packet(224, 2, "key", "k", "address", "a"),
+		"an invalid number [413]":  packet(224, 0, "key", "k", "address", "a", "weight", "x"),
+		"a number too large [413]": packet(224, 0, "key", "k", "address", "a", "modifier1", "256"),
+		"a pair behind sign [413]": packet(224, 0, "key", "k", "address", "a", "sign", "s", "weight", "1"),
+		"no address [414]":         packet(224, 0, "key", "k"),
+		"a control byte [414]":     packet(224, 0, "key", "k\n", "address", "a"),
+		"a truncated pair [413]":   {224, 3, 0, 0, 5, 0, 'k'},
+		"an empty name [413]":      {224, 4, 0, 0, 0, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := uwsgi.Subscription{Key: "old"}

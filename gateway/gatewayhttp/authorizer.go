@@ -12,13 +12,13 @@ import (
 
 // Authorizer asks a FastCGI authorizer whether a request may pass, section 6.3 of the FastCGI
 // specification. It passes only if the authorizer sends a complete response with the status 200,
-// whose other fields and body are dropped. Any other response is sent to the client. If the authorizer cannot be asked, or its response is
-// truncated, the request does not pass. Set the fields before the first use and do not change them
-// afterwards.
+// whose other fields and body are dropped. Any other response is sent to the client. If the
+// authorizer cannot be asked, or its response is truncated, the request does not pass. Set the
+// fields before the first use and do not change them afterwards.
 type Authorizer struct {
-	// Backend is the authorizer: a fastcgi.Client, or gateway.InProcess. The other protocols have no
-	// such role, and their clients refuse the request. It must not be nil. An application that is
-	// no authorizer, such as PHP, responds with 200 to every request.
+	// Backend is the authorizer: a fastcgi.Client, or gateway.InProcess. The other protocols have
+	// no such role, and their clients refuse the request. It must not be nil. An application that
+	// is no authorizer, such as PHP, responds with 200 to every request.
 	Backend gateway.RoundTripper
 
 	// Mapping makes the request for the authorizer. Nil means a Mapping of zero values. The body is
@@ -38,8 +38,8 @@ type Authorizer struct {
 	Logger *slog.Logger
 }
 
-// Wrap returns a handler that calls next for the requests that the authorizer allows. The fields of
-// the client that are called like a variable, such as Remote-User, do not reach next.
+// Wrap returns a handler that calls next for the requests that the authorizer allows. Fields
+// of the client with the name of a variable, such as Remote-User, do not reach next.
 func (a *Authorizer) Wrap(next http.Handler) http.Handler {
 	p := &Proxy{Backend: a.Backend, Mapping: a.Mapping, ErrorHandler: a.ErrorHandler, Logger: a.Logger}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

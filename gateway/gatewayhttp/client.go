@@ -17,19 +17,20 @@ import (
 )
 
 // Client is a gateway.RoundTripper for an HTTP/1.1 server, such as uvicorn, daphne, hypercorn,
-// gunicorn or node. It is to HTTP what fastcgi.Client is to FastCGI, over an http.Transport of its
-// own. Set its fields before the first use and do not change them afterwards. Its methods may be
-// called by several goroutines at once. Use one Client for each address.
+// gunicorn or node. It does for HTTP what fastcgi.Client does for FastCGI, over an http.Transport
+// of its own. Set its fields before the first use and do not change them afterwards. Its methods
+// may be called by several goroutines at once. Use one Client for each address.
 //
 // The request target is REQUEST_URI as it was sent, in origin form, and Host is Request.Host.
-// HTTP_* params become fields with "-" in place of "_", and CONTENT_TYPE becomes Content-Type. What
-// the client says of itself (Forwarded, X-Forwarded-*, X-Real-IP) is dropped. In its place
+// HTTP_* params become fields with "-" in place of "_", and CONTENT_TYPE becomes Content-Type. The
+// client's own Forwarded, X-Forwarded-* and X-Real-IP are dropped. In its place
 // X-Forwarded-For is REMOTE_ADDR, X-Forwarded-Proto is "https" or "http" by Request.TLS, and
 // X-Forwarded-Host is Host. A server on a Unix socket learns the client's address from these alone:
 // uvicorn and gunicorn need --forwarded-allow-ips '*' for that.
 //
 // HTTP has no place for SCRIPT_NAME, REMOTE_USER, AUTH_TYPE and SSL_*; Rewrite can send them as
-// fields to a server that trusts this program. A body of unknown length is sent in chunks. Interim
+// fields to a server that trusts this program. It must set or delete such a field in every request:
+// the client may have sent one of that name. A body of unknown length is sent in chunks. Interim
 // responses go to Request.Interim, and the Body of a 101 to a request with an Upgrade is a
 // gateway.Stream.
 //
@@ -55,8 +56,8 @@ type Client struct {
 	TLS *tls.Config
 
 	// Rewrite, if not nil, changes the outgoing request when everything else has been set. Its
-	// error ends the exchange in PhaseRequest. out.URL.Opaque is the target, or out.URL.Path if that
-	// begins with two slashes. SCRIPT_NAME and PATH_INFO do not change it: a server that is to
+	// error ends the exchange in PhaseRequest. out.URL.Opaque is the target, or out.URL.Path if
+	// that begins with two slashes. SCRIPT_NAME and PATH_INFO do not change it: a server that is to
 	// receive the path below a mount gets that from Rewrite.
 	Rewrite func(out *http.Request, r *gateway.Request) error
 

@@ -96,7 +96,7 @@ func (x *clientExchange) roundTrip(r *gateway.Request, res *gateway.Response) (g
 	return 0, nil
 }
 
-// leave waits until Interim does not run, and sees to it that it is not called any more.
+// leave waits until Interim does not run. After that it is not called any more.
 func (x *clientExchange) leave() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -193,7 +193,7 @@ func (x *clientExchange) cause(err error) error {
 		return fmt.Errorf("http: %w (%v)", os.ErrDeadlineExceeded, err)
 	case got == 0:
 		return fmt.Errorf("http: %w (%w)", gateway.ErrNoResponse, err)
-	case cutOff(err), x.raw.ended.Load(): // of a line that is cut net/http says that it is malformed
+	case cutOff(err), x.raw.ended.Load(): // net/http calls a line that is cut malformed
 		return fmt.Errorf("http: %w (%w)", gateway.ErrTruncated, err)
 	case got >= x.c.transport.MaxResponseHeaderBytes:
 		return fmt.Errorf("http: response head over %d bytes: %w", x.c.transport.MaxResponseHeaderBytes, gateway.ErrTooLarge)

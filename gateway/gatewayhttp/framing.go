@@ -10,7 +10,7 @@ import (
 )
 
 // A framing follows the bytes of a response to find its end, RFC 9112 section 6. It reports no
-// faults, which the transport does: what has no framing that it knows is followed no further.
+// faults, which the transport does. It stops where it does not know how the response goes on.
 type framing struct {
 	method string // of the request
 	in     part

@@ -194,8 +194,8 @@ type outgoingBody struct {
 	err   atomic.Pointer[error]
 }
 
-// end ends the reading. It waits for a body in memory; another one may be left in a Read of r, which
-// is the last.
+// end ends the reading. It waits for a body in memory; another one may be left in a Read of r,
+// which is the last.
 func (b *outgoingBody) end() {
 	b.over.Store(true)
 	if stream.InMemory(b.r) {

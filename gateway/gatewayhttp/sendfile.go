@@ -58,8 +58,8 @@ func fileOf(res *gateway.Response) (string, error) {
 	return "", nil
 }
 
-// fileRequest returns the request for a file: no more of the client's than what concerns the
-// response.
+// fileRequest returns the request for a file. It has those of the client's fields that decide what
+// is sent of the file.
 func fileRequest(r *http.Request, name string) *http.Request {
 	method := http.MethodGet
 	if r.Method == http.MethodHead {

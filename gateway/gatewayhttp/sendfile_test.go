@@ -108,7 +108,7 @@ func TestSendFile(t *testing.T) {
 			t.Errorf("%d %q", w.Code, w.Body)
 		}
 	})
-	t.Run("a path that is none", func(t *testing.T) {
+	t.Run("no path", func(t *testing.T) {
 		for _, value := range []string{"private/x", "%zz", ""} {
 			p, _, _ := sender(t, 200, "X-Accel-Redirect", value)
 			if w := fetchFrom(p, "GET", "/"); w.Code != 502 {

@@ -75,8 +75,8 @@ type Site struct {
 	// letters finds a file whose path Hidden does not know.
 	Hidden func(path string) bool
 
-	// Script, which must not be nil, serves the scripts: a Proxy, or a ReverseProxy over a Transport. Its Mapping takes the
-	// script and DOCUMENT_ROOT from the context of the request.
+	// Script, which must not be nil, serves the scripts: a Proxy, or a ReverseProxy over a
+	// Transport. Its Mapping takes the script and DOCUMENT_ROOT from the context of the request.
 	Script http.Handler
 
 	// Static, if not nil, serves the files: the path of the request is that of the file, without
@@ -169,7 +169,7 @@ func isShort(element string) bool {
 	return found && rest != "" && '0' <= rest[0] && rest[0] <= '9'
 }
 
-// kind is what a name is.
+// A kind says whether there is a file or a folder of a name.
 type kind int
 
 const (
@@ -246,7 +246,7 @@ func (v *visit) index(w http.ResponseWriter, r *http.Request) bool {
 		p := v.path + name
 		if v.kind(p) != file || v.hidden(p) {
 			if v.lacks {
-				return false // the next name is not the one that was meant
+				return false // this name might be there, and comes before the next
 			}
 			continue
 		}

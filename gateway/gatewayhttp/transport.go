@@ -49,8 +49,7 @@ func addTo(dst http.Header, h *gateway.Header) {
 }
 
 // Transport is an http.RoundTripper over a gateway.RoundTripper, for httputil.ReverseProxy and
-// http.Client. Interim responses go to the request's
-// httptrace.ClientTrace.
+// http.Client. Interim responses go to the request's httptrace.ClientTrace.
 //
 // A ReverseProxy responds to every error with 502, unless its ErrorHandler calls w.WriteHeader with
 // gateway.ErrorStatus(err): a script that does not exist is then a 404. Its BufferPool saves most

@@ -117,10 +117,10 @@ Listen 127.0.0.1:%[1]d
 	</Location>
 </VirtualHost>
 `
-		nobody := loopback(integration.Port(t))
-		conf := integration.Write(t, dir, "apache.conf", apacheConf+fmt.Sprintf(gates, ports[0], app)+fmt.Sprintf(gates, ports[1], nobody))
+		absent := loopback(integration.Port(t))
+		conf := integration.Write(t, dir, "apache.conf", apacheConf+fmt.Sprintf(gates, ports[0], app)+fmt.Sprintf(gates, ports[1], absent))
 		integration.Start(t, dir, loopback(ports[1]), apache, "-X", "-f", conf)
-		for i, addr := range []string{app, nobody} {
+		for i, addr := range []string{app, absent} {
 			a := &gatewayhttp.Authorizer{Backend: &fastcgi.Client{Addr: addr, Logger: quiet}, Logger: quiet}
 			ours := httptest.NewServer(a.Wrap(http.FileServer(http.Dir(dir))))
 			t.Cleanup(ours.Close)
@@ -141,7 +141,7 @@ Listen 127.0.0.1:%[1]d
 						t.Fatal(err)
 					}
 					status := fmt.Sprint(res.StatusCode)
-					if addr == nobody {
+					if addr == absent {
 						status = status[:1] // 500 of Apache, 502 of ours
 					}
 					return fmt.Sprintf("%s %q %q passed %v", status, res.Header["Www-Authenticate"], res.Header["Location"], string(b) == "behind the gate")

@@ -1,5 +1,5 @@
-// Command router is the front end of a uWSGI cluster. Nodes subscribe to it with signed packets, and
-// a request goes to one of the nodes of its host.
+// Command router is the front end of a uWSGI cluster. Nodes subscribe to it with signed packets,
+// and a request goes to one of the nodes of its host.
 //
 //	router HTTP-ADDRESS SUBSCRIPTION-ADDRESS PUBLIC-KEY-FILE
 package main
