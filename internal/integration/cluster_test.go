@@ -11,7 +11,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"testing"
 	"time"
@@ -19,7 +18,6 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway"
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
-	"github.com/gatehouse-go/gatehouse/internal/docs"
 	"github.com/gatehouse-go/gatehouse/internal/integration"
 	"github.com/gatehouse-go/gatehouse/uwsgi"
 )
@@ -236,53 +234,4 @@ func startRouter(t *testing.T, dir, program, router, subscriptions string) {
 	t.Helper()
 	integration.Start(t, dir, router, program, "--plugins", "fastrouter", "--master", "--die-on-term", "--fastrouter", router, "--fastrouter-subscription-server", subscriptions,
 		"--subscriptions-sign-check", "SHA1:"+dir+"/keys")
-}
-
-// TestRouter has uWSGI subscribe to our router program with signed packets, and one that signs with
-// another key.
-func TestRouter(t *testing.T) {
-	uwsgi := integration.Need(t, "uwsgi-core", "uwsgi-core")
-	integration.NeedFile(t, "/usr/lib/uwsgi/plugins/python3_plugin.so", "uwsgi-plugin-python3")
-	t.Run("only signed nodes receive requests [418]", func(t *testing.T) {
-		dir := integration.Dir(t)
-		source, err := os.ReadFile("testdata/router/main.go")
-		if err != nil {
-			t.Fatal(err)
-		}
-		key, forged := keys(t, dir, "www.example.com"), keys(t, dir, "forged")
-		web, subscriptions := loopback(integration.Port(t)), loopback(integration.Port(t))
-		integration.Start(t, dir, web, docs.Build(t, readme, dir, string(source)), web, subscriptions, dir+"/keys/www.example.com.pem")
-		integration.Write(t, dir, "node.py", "def application(env, start):\n    start('200 OK', [('Content-Type', 'text/plain')])\n    return [env['HTTP_HOST'].encode()]\n")
-		node := func(host, key string) {
-			addr := loopback(integration.Port(t))
-			integration.Start(t, dir, addr, uwsgi, "--plugins", "python3", "--uwsgi-socket", addr, "--need-app", "--disable-logging", "--master", "--die-on-term", "--pythonpath", dir, "--module", "node",
-				"--subscribe-freq", "1", "--subscribe2", "server="+subscriptions+",key="+host+",sign=SHA1:"+key)
-		}
-		asked := func(host string) (int, string) {
-			r, err := http.NewRequest("GET", "http://"+web+"/", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Host = host
-			b, status, err := fetchWhole(http.DefaultClient, r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return status, string(b)
-		}
-		node("forged.example.com", forged)
-		node("www.example.com", key)
-		for end := time.Now().Add(conformance.Limit); ; time.Sleep(50 * time.Millisecond) {
-			status, body := asked("www.example.com")
-			if status == 200 && body == "www.example.com" {
-				break
-			}
-			if time.Now().After(end) {
-				t.Fatalf("%d %q", status, body)
-			}
-		}
-		if status, _ := asked("forged.example.com"); status != http.StatusMisdirectedRequest {
-			t.Errorf("a node that signs with another key: %d", status)
-		}
-	})
 }
