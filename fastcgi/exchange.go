@@ -51,7 +51,7 @@ func (cc *clientConn) begin(x *roundTrip) {
 	cc.id++ // so that a record of the last exchange is an error in this one
 	cc.rec.in.Borrow()
 	cc.response.reset()
-	cc.response.strict = x.r.Role == gateway.RoleAuthorizer // rule F64
+	cc.response.strict = x.r.Role == gateway.RoleAuthorizer // F64
 	cc.response.id = cc.id
 	cc.response.interim = x.r.Interim
 	cc.response.stderr = cc.takeError

@@ -127,7 +127,7 @@ func (c *framedConn) read(p []byte) (int, error) {
 	used, done := c.response.next(p[:n])
 	c.whole = done
 	switch {
-	case c.response.odd: // rule F67
+	case c.response.odd: // F67
 		c.over = true
 		return 0, errOdd
 	case c.response.isSwitched():
