@@ -12,7 +12,7 @@ import (
 
 var update = flag.Bool("update", false, "take the surface over as it is")
 
-var packages = []string{"gateway", "gateway/gatewayhttp", "gateway/gatewaytest", "fastcgi", "scgi", "uwsgi", "cgi", "fuzz"}
+var packages = []string{"gateway", "gateway/gatewayhttp", "gateway/gatewaytest", "gateway/worker", "fastcgi", "scgi", "uwsgi", "cgi", "fuzz"}
 
 // TestSurface holds the public surface of each package to a text, so that every change of it is
 // seen in review.
