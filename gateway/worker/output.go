@@ -87,27 +87,28 @@ func (o *output) report(b []byte) {
 	p.logger().Info("worker", "pool", p.name(), "pid", o.w.pid, "output", string(b))
 }
 
+// endsWithin reports whether no process has the pipe open, or soon none has.
+func (o *output) endsWithin(d time.Duration) bool {
+	select {
+	case <-o.over:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
+
 // lastWords returns the beginning of the last line of a process that has just ended. What it wrote
 // may still be in the pipe.
 func (o *output) lastWords() string {
-	select {
-	case <-o.over:
-	case <-time.After(deathWait):
-	}
+	o.endsWithin(deathWait)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return string(o.last)
 }
 
-// finish waits, for at most grace, until no process has the pipe open, and then gives it up. It
-// reports whether one still had it open.
-func (o *output) finish(grace time.Duration) (held bool) {
-	select {
-	case <-o.over:
-		return false
-	case <-time.After(max(grace, 0)):
+// giveUp gives up a pipe that a process holds for longer than grace.
+func (o *output) giveUp(grace time.Duration) {
+	if !o.endsWithin(max(grace, 0)) {
+		o.r.SetReadDeadline(time.Unix(1, 0))
 	}
-	o.r.SetReadDeadline(time.Unix(1, 0))
-	<-o.over
-	return true
 }

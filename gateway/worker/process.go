@@ -74,13 +74,16 @@ func (w *worker) over() {
 		p.logger().Warn("worker ended", "pool", p.name(), "pid", w.pid, "state", state.String(), "output", last)
 	}
 	w.closeClient()
-	held := w.output.finish(p.grace())
+	held := !w.output.endsWithin(deathWait)
 	switch {
 	case reaping: // the reaper waits for the rest of its group
 	case held: // which therefore has a process left
 		p.reaper.End(w.process, p.signal(), p.grace(), w.gone)
 	default:
 		w.gone()
+	}
+	if held {
+		w.output.giveUp(p.grace())
 	}
 }
 
