@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -300,6 +301,33 @@ func TestValuesOfPHP(t *testing.T) {
 		got, err := (&fastcgi.Client{Addr: "unix:" + socket}).Values(t.Context())
 		if err != nil || got["FCGI_MPXS_CONNS"] != "0" {
 			t.Errorf("%v, %v", got, err)
+		}
+	})
+	t.Run("php-cgi, idle and busy [410]", func(t *testing.T) {
+		dir := integration.Dir(t)
+		integration.Write(t, dir, "sleep.php", "<?php touch('${DIR}/begun'); usleep(500000);")
+		integration.Start(t, dir, dir+"/cgi.sock", integration.Need(t, "php-cgi", "php8.2-cgi"), "-b", dir+"/cgi.sock")
+		c := &fastcgi.Client{Addr: "unix:" + dir + "/cgi.sock", Logger: quiet}
+		if got, err := c.Values(t.Context()); err != nil || got["FCGI_MPXS_CONNS"] != "0" {
+			t.Errorf("idle: %v, %v", got, err)
+		}
+		url := site(t, c, &gatewayhttp.Mapping{Root: dir})
+		slept := make(chan int, 1)
+		go func() {
+			status, _ := fetch(t, url+"/sleep.php", nil)
+			slept <- status
+		}()
+		for range 1000 {
+			if _, err := os.Stat(dir + "/begun"); err == nil {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		if got, err := c.Values(t.Context()); err != nil || got["FCGI_MPXS_CONNS"] != "0" { // when it is free
+			t.Errorf("busy: %v, %v", got, err)
+		}
+		if status := <-slept; status != 200 {
+			t.Errorf("%d", status)
 		}
 	})
 }

@@ -44,7 +44,7 @@ func TestFastrouter(t *testing.T) {
 	t.Run("join and leave [417]", func(t *testing.T) {
 		dir := integration.Dir(t)
 		router, subscriptions := loopback(integration.Port(t)), loopback(integration.Port(t))
-		integration.Start(t, dir, router, program, "--plugins", "fastrouter", "--master", "--die-on-term", "--fastrouter", router, "--fastrouter-subscription-server", subscriptions)
+		integration.Start(t, dir, router, program, "--plugins", "fastrouter", "--master", "--die-on-term", "--fastrouter", router, "--fastrouter-subscription-server", subscriptions, "--subscription-tolerance", "2")
 		node := gatewaytest.Start(t, &uwsgi.Server{Logger: quiet, Handler: gateway.HandlerFunc(func(w gateway.ResponseWriter, r *gateway.Request) error {
 			_, err := io.WriteString(w, "node "+r.Path())
 			return err
@@ -59,7 +59,24 @@ func TestFastrouter(t *testing.T) {
 		if err := <-over; err != nil {
 			t.Error(err)
 		}
-		routed(t, router, "www.example.com", func(o *conformance.Outcome) bool { return errors.Is(o.Err, gateway.ErrNoResponse) })
+		gone := func(o *conformance.Outcome) bool { return errors.Is(o.Err, gateway.ErrNoResponse) }
+		routed(t, router, "www.example.com", gone)
+
+		// A node that is silent is forgotten.
+		packet, err := uwsgi.AppendSubscription(nil, &uwsgi.Subscription{Key: "silent.example.com", Address: node})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("udp", subscriptions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write(packet); err != nil {
+			t.Fatal(err)
+		}
+		routed(t, router, "silent.example.com", func(o *conformance.Outcome) bool { return o.Err == nil })
+		routed(t, router, "silent.example.com", gone)
 	})
 }
 
