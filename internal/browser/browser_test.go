@@ -36,9 +36,33 @@ func copyTree(t *testing.T, from, to string) {
 	}
 }
 
-// serve runs the site of the README, with some of its words changed, over php-fpm, and returns its
-// URL.
-func serve(t *testing.T, dir, www string, replace ...string) (url string) {
+// The sites of the README.
+const (
+	overFPM  = 3
+	overPool = 7
+)
+
+// serve runs a site of the README, with some of its words changed, and returns its URL.
+func serve(t *testing.T, dir, www string, site int, replace ...string) (url string) {
+	t.Helper()
+	replace = append(replace, "/srv/www", www)
+	if site == overFPM {
+		startFPM(t, dir)
+		replace = append(replace, "/run/php/php8.2-fpm.sock", dir+"/fpm.sock")
+	} else {
+		// PHP's temporary files are in a folder of the test as well.
+		integration.Need(t, "php-cgi", "php8.2-cgi")
+		replace = append(replace, `"php-cgi"`, fmt.Sprintf(`"php-cgi", "-d", "upload_tmp_dir=%s", "-d", "session.save_path=%[1]s"`, dir))
+	}
+	integration.Certificate(t, dir)
+	addr := fmt.Sprintf("127.0.0.1:%d", integration.Port(t))
+	replace = append(replace, "127.0.0.1:8443", addr, "/etc/site", dir)
+	integration.Start(t, dir, addr, docs.Build(t, readme, dir, docs.Swap(t, docs.Snippet(t, readme, "go", site), replace...)))
+	return "https://" + addr
+}
+
+// startFPM starts php-fpm on fpm.sock in dir.
+func startFPM(t *testing.T, dir string) {
 	t.Helper()
 	integration.StartFPM(t, dir, "fpm", dir+"/fpm.sock", `pm = static
 pm.max_children = 4
@@ -52,11 +76,6 @@ php_admin_flag[log_errors] = on
 			t.Logf("PHP:\n%.4000s", b)
 		}
 	})
-	integration.Certificate(t, dir)
-	addr := fmt.Sprintf("127.0.0.1:%d", integration.Port(t))
-	replace = append(replace, "/srv/www", www, "/run/php/php8.2-fpm.sock", dir+"/fpm.sock", "127.0.0.1:8443", addr, "/etc/site", dir)
-	integration.Start(t, dir, addr, docs.Build(t, readme, dir, docs.Swap(t, docs.Snippet(t, readme, "go", 3), replace...)))
-	return "https://" + addr
 }
 
 // open starts a browser without a window.

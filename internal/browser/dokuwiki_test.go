@@ -33,13 +33,20 @@ func dokuWiki(t *testing.T, dir string) (www string) {
 
 // TestDokuWiki logs in, edits a page, uploads a picture and looks at both.
 func TestDokuWiki(t *testing.T) {
+	for name, site := range map[string]int{"php-fpm": overFPM, "a Pool of php-cgi": overPool} {
+		t.Run("over "+name, func(t *testing.T) { driveDokuWiki(t, site) })
+	}
+}
+
+func driveDokuWiki(t *testing.T, program int) {
 	dir := integration.Dir(t)
 	www := dokuWiki(t, dir)
 	site := docs.Snippet(t, readme, "text", 0)
 	if !strings.HasPrefix(site, "&gatewayhttp.Site{") {
 		t.Fatalf("the README's Site of DokuWiki is %q", site)
 	}
-	url := serve(t, dir, www, `&gatewayhttp.Site{Dir: "/srv/www", Front: "/index.php", Script: php}`, strings.TrimSpace(site), `"net/http"`, "\"net/http\"\n\t\"regexp\"")
+	hidden := site[strings.Index(site, ", Hidden:"):]
+	url := serve(t, dir, www, program, "/index.php", "/doku.php", "Script: php}", "Script: php"+strings.TrimSpace(hidden), `"net/http"`, "\"net/http\"\n\t\"regexp\"")
 	t.Run("in a browser [435]", func(t *testing.T) {
 		ctx := open(t)
 		do(t, ctx, "log in", chromedp.Navigate(url+"/doku.php/start?do=login"), chromedp.SendKeys("input[name=u]", "ada"), chromedp.SendKeys("input[name=p]", "password"),

@@ -63,7 +63,7 @@ func TestWordPress(t *testing.T) {
 	}
 	dir := integration.Dir(t)
 	socket := startMariaDB(t, dir)
-	url := serve(t, dir, wordPress(t, dir))
+	url := serve(t, dir, wordPress(t, dir), overFPM)
 	t.Run("in a browser [435]", func(t *testing.T) {
 		ctx := open(t)
 		do(t, ctx, "name the database", chromedp.Navigate(url+"/wp-admin/setup-config.php?step=1&language=en_US"), chromedp.SetValue("#dbname", "wordpress"),
