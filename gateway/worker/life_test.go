@@ -310,7 +310,7 @@ func TestBackoff(t *testing.T) {
 			requests++
 			time.Sleep(time.Millisecond)
 		}
-		if s := p.Status(); s.Started > 6 || s.Started < 3 || s.Failed != s.Started || requests < 50 {
+		if s := p.Status(); s.Started > 6 || s.Started < 2 || s.Failed != s.Started || requests < 10 {
 			t.Errorf("%d requests, %+v", requests, s)
 		}
 	})

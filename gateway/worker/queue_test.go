@@ -96,7 +96,10 @@ func TestWaiting(t *testing.T) {
 		waiting.Wait()
 	})
 	t.Run("WaitTimeout [313]", func(t *testing.T) {
-		p := newPool(t, func(p *worker.Pool) { p.MaxWorkers, p.WaitTimeout = 1, 50*time.Millisecond })
+		p := newPool(t, func(p *worker.Pool) { p.MinWorkers, p.MaxWorkers, p.WaitTimeout = 1, 1, 50*time.Millisecond })
+		if err := p.Start(t.Context()); err != nil { // a start may take longer
+			t.Fatal(err)
+		}
 		release := occupy(t, p)
 		_, _, _, err := ask(t, p, "GET", "")
 		refused(t, err)
