@@ -19,7 +19,7 @@ const maxValues = 4 << 10
 // Values sends GET_VALUES, section 4.1, on a connection of its own, and returns the variables of
 // the result. Without names it asks for FCGI_MAX_CONNS, FCGI_MAX_REQS and FCGI_MPXS_CONNS. An
 // application leaves out variables that it does not know. It waits for HeadTimeout: PHP responds
-// only when it is free, fcgiwrap does not respond, and the FastCGI libraries of Ruby and node end at
+// only when it is free, fcgiwrap does not respond, and the libraries of Ruby and node end at
 // GET_VALUES.
 //
 // Errors are *gateway.Error, unless Addr or Env is invalid. The cause is gateway.ErrNoResponse if

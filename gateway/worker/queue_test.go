@@ -283,7 +283,7 @@ func TestConcurrency(t *testing.T) {
 		var most sync.Map
 		for range 8 {
 			asking.Go(func() {
-				pid, _, at, err := ask(t, p, "GET", "sleep=300")
+				pid, _, at, err := ask(t, p, "GET", "sleep=1500")
 				if at > 4 || err != nil {
 					t.Errorf("%d at once, %v", at, err)
 				}
