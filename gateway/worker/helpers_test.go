@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-go/gatehouse/gateway/gatewaytest"
 	"github.com/gatehouse-go/gatehouse/gateway/worker"
 	"github.com/gatehouse-go/gatehouse/internal/conformance"
+	"github.com/gatehouse-go/gatehouse/internal/race"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -168,6 +169,15 @@ func ask(t testing.TB, p gateway.RoundTripper, method, query string) (pid, n, at
 		return 0, 0, 0, fmt.Errorf("%d %q", o.Res.Status, o.Body)
 	}
 	return pid, n, at, nil
+}
+
+// timed skips a test of time-outs in a build with the race detector, in which a worker takes long to
+// start and to respond.
+func timed(t *testing.T) {
+	t.Helper()
+	if race.Enabled {
+		t.Skip("time-outs are tested without the race detector")
+	}
 }
 
 // until waits until done is true.

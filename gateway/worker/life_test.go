@@ -43,6 +43,7 @@ func TestStatic(t *testing.T) {
 }
 
 func TestSpare(t *testing.T) {
+	timed(t)
 	t.Parallel()
 	t.Run("MinIdle starts 1, 2, 4 a second [317]", func(t *testing.T) {
 		p := newPool(t, func(p *worker.Pool) { p.MinIdle, p.MaxWorkers = 4, 6 })
@@ -68,10 +69,11 @@ func TestSpare(t *testing.T) {
 		for range 4 {
 			releases = append(releases, occupy(t, p))
 		}
-		for _, release := range releases {
+		workers := p.Status().Workers
+		for _, release := range releases { // in the order of their start
 			release()
 		}
-		last := p.Status().Workers[3].PID
+		last := workers[len(workers)-1].PID
 		until(t, "one idle", func() bool { s := p.Status(); return len(s.Workers) == 1 && s.Idle == 1 })
 		if pid, _, _, err := ask(t, p, "GET", ""); pid != last || err != nil {
 			t.Errorf("pid %d is left, %d was used last, %v", pid, last, err)
@@ -227,6 +229,7 @@ func TestKills(t *testing.T) {
 }
 
 func TestRequestTimeout(t *testing.T) {
+	timed(t)
 	t.Parallel()
 	late := func(t *testing.T, err error) {
 		t.Helper()
@@ -278,6 +281,7 @@ func TestRequestTimeout(t *testing.T) {
 }
 
 func TestSlow(t *testing.T) {
+	timed(t)
 	t.Parallel()
 	t.Run("once for each request [331]", func(t *testing.T) {
 		jobs := make(chan worker.Job, 10)
@@ -302,6 +306,7 @@ func TestSlow(t *testing.T) {
 }
 
 func TestBackoff(t *testing.T) {
+	timed(t)
 	t.Parallel()
 	t.Run("starts that fail are delayed, and requests fail at once [333]", func(t *testing.T) {
 		p := newPool(t, func(p *worker.Pool) { p.Command = []string{"false"} })

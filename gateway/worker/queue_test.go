@@ -96,6 +96,7 @@ func TestWaiting(t *testing.T) {
 		waiting.Wait()
 	})
 	t.Run("WaitTimeout [313]", func(t *testing.T) {
+		timed(t)
 		p := newPool(t, func(p *worker.Pool) { p.MinWorkers, p.MaxWorkers, p.WaitTimeout = 1, 1, 50*time.Millisecond })
 		if err := p.Start(t.Context()); err != nil { // a start may take longer
 			t.Fatal(err)
@@ -270,6 +271,7 @@ func TestBrokenOff(t *testing.T) {
 }
 
 func TestConcurrency(t *testing.T) {
+	timed(t)
 	t.Parallel()
 	t.Run("several at once, the least busy first", func(t *testing.T) {
 		p := newPool(t, func(p *worker.Pool) {
