@@ -34,6 +34,9 @@ const workerVar = "GATEHOUSE_TEST_WORKER"
 // noSleep has a binary with the race detector end at once.
 const noSleep = "GORACE=atexit_sleep_ms=0"
 
+// poolsVar says that the tests are to run.
+const poolsVar = "GATEHOUSE_POOLS"
+
 // manyVar makes the application take several requests at once.
 const manyVar = "GATEHOUSE_TEST_MANY"
 
@@ -46,6 +49,10 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(3)
 		}
+		os.Exit(0)
+	}
+	if os.Getenv(poolsVar) == "" {
+		fmt.Println("the tests of pools start hundreds of processes and watch their times; they run with " + poolsVar + "=1")
 		os.Exit(0)
 	}
 	os.Exit(m.Run())

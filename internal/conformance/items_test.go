@@ -129,7 +129,7 @@ func TestCoverage(t *testing.T) {
 	if *ran == "" {
 		t.Skip("needs -ran, the output of go test -json -cover ./...")
 	}
-	for _, name := range []string{"gateway", "gateway/gatewayhttp", "gateway/worker", "fastcgi", "scgi", "uwsgi", "cgi"} {
+	for _, name := range []string{"gateway", "gateway/gatewayhttp", "fastcgi", "scgi", "uwsgi", "cgi"} {
 		covered := -1.0
 		for e := range events(t, *ran) {
 			if e.Package == "github.com/gatehouse-go/gatehouse/"+name && e.Test == "" {
