@@ -290,8 +290,9 @@ func TestBalancerMarks(t *testing.T) {
 		for _, f := range all {
 			f.respond = late
 		}
-		b.Key = func(*gateway.Request) string { return "key" } // b comes first, or another one
-		askTarget(t, b, "POST", "/")                           // all in turn, a second apart, since no connection was made
+		b.Key = func(*gateway.Request) string { return "key" }
+		// Each fails in turn, a second apart, since no connection was made.
+		askTarget(t, b, "POST", "/")
 		first := 0
 		for i, s := range b.Stats() {
 			if s.MarkedUntil.Before(b.Stats()[first].MarkedUntil) {

@@ -12,7 +12,7 @@ import (
 )
 
 // dokuWiki copies the wiki of Debian's package into a folder, as its own installer would have it,
-// with one user. Its addresses are /doku.php/page.
+// with one user, ada, whose password is "password". Its addresses are /doku.php/page.
 func dokuWiki(t *testing.T, dir string) (www string) {
 	t.Helper()
 	integration.NeedFile(t, "/usr/share/dokuwiki/doku.php", "dokuwiki")
@@ -23,7 +23,7 @@ func dokuWiki(t *testing.T, dir string) (www string) {
 	for name, text := range map[string]string{
 		"../inc/preload.php": "<?php\n", // Debian's names the system's folders
 		"local.php":          "<?php\n$conf['title'] = 'The wiki';\n$conf['useacl'] = 1;\n$conf['superuser'] = '@admin';\n$conf['savedir'] = './data';\n$conf['userewrite'] = 2;\n$conf['useslash'] = 1;\n",
-		"users.auth.php":     "# <?php exit()?>\nada:5f4dcc3b5aa765d61d8327deb882cf99:Ada:ada@example.com:admin,user\n", // MD5 of "password"
+		"users.auth.php":     "# <?php exit()?>\nada:5f4dcc3b5aa765d61d8327deb882cf99:Ada:ada@example.com:admin,user\n",
 		"acl.auth.php":       "# <?php exit()?>\n*\t@ALL\t1\n*\t@user\t8\n",
 	} {
 		integration.Write(t, www, "conf/"+name, text)
